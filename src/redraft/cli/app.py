@@ -1,0 +1,61 @@
+"""``redraft``: the commands put together, and the one place where an error becomes an exit status.
+
+Commands import what they need when they run, so that ``redraft --help`` stays quick and loads no torch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from redraft import __version__
+from redraft.cli import log
+from redraft.errors import RedraftError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="redraft",
+    help="Learn from how people edit what a model wrote.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("import")(log.import_file)
+app.add_typer(log.export_app, name="export")
+app.add_typer(log.log_app, name="log")
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"redraft {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(  # pyright: ignore[reportUnusedFunction]
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Settings file; redraft.toml in the working folder when not given."),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    if config is not None:
+        os.environ["REDRAFT_CONFIG"] = str(config)
+
+
+def main() -> None:
+    """Run the command line; an error a caller can mend is one line and exit status 2."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except RedraftError as error:
+        typer.echo(f"redraft: {error}", err=True)
+        sys.exit(2)

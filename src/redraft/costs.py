@@ -1,0 +1,184 @@
+"""The cost of an edit, Δ(y, y'): what a person had to change, from the text the model wrote.
+
+A cost is a raw count and, by default, that count divided by max(1, length of y) in the same units, as the paper
+does: the quotient is unbounded above (an empty y that must become a page costs as many units as the page), and
+only a ``-capped`` variant stops at 1. Raw Levenshtein distances are metrics; the quotients are not. Left out on
+purpose: anything that needs a model.
+
+Word tokens are NLTK's with ``preserve_line=True``, which needs no download at run time.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from redraft.errors import ConfigError
+
+__all__ = ["COSTS", "DEFAULT_COST", "Cost", "get_cost", "levenshtein", "ngram_survival", "subtoken_cost"]
+
+Tokenize = Callable[[str], Sequence[Hashable]]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """A named Δ. Calling it gives the cost that is minimised; ``raw`` gives the count beside it.
+
+    Parameters
+    ----------
+    name
+        How configuration and logged rows call it.
+    raw
+        ``raw(response, edited)``: the count, ≥ 0, in units of the cost (words, characters, n-grams).
+    length
+        ``length(response)``: units in y, the divisor; ``None`` leaves the count undivided.
+    cap
+        Upper bound of the quotient.
+
+    Examples
+    --------
+    >>> word = COSTS["word"]
+    >>> word.raw("a b c", "a c d"), word("a b c d", "a c d")
+    (2, 0.25)
+    """
+
+    name: str
+    raw: Callable[[str, str], float]
+    length: Callable[[str], int] | None = None
+    cap: float = math.inf
+
+    def __call__(self, response: str, edited: str) -> float:
+        """Δ(y, y') ≥ 0, and 0 when both are equal."""
+        if response == edited:
+            return 0.0
+        return self.of_raw(self.raw(response, edited), response)
+
+    def of_raw(self, raw: float, response: str) -> float:
+        """The cost that belongs to a raw count on this response."""
+        divisor = 1 if self.length is None else max(1, self.length(response))
+        return min(self.cap, raw / divisor)
+
+
+def levenshtein(tokenize: Tokenize) -> Callable[[str, str], int]:
+    """Insertions, deletions and substitutions of tokens that turn y into y' (unit costs)."""
+
+    def distance(response: str, edited: str) -> int:
+        from rapidfuzz.distance import Levenshtein
+
+        return Levenshtein.distance(tokenize(response), tokenize(edited))
+
+    return distance
+
+
+def ngram_survival(tokenize: Tokenize, n: int = 2) -> tuple[Callable[[str, str], int], Callable[[str], int]]:
+    """N-grams of y that are gone from y', counted with multiplicity, and how many y has.
+
+    Texts shorter than ``n`` count as one n-gram of their own length. Unlike an edit distance this ignores what was
+    added and where things moved: it asks how much of the draft was of use.
+    """
+
+    def grams(text: str) -> Counter[tuple[Hashable, ...]]:
+        tokens = tokenize(text)
+        size = min(n, len(tokens))
+        return Counter(tuple(tokens[i : i + size]) for i in range(len(tokens) - size + 1)) if size else Counter()
+
+    def lost(response: str, edited: str) -> int:
+        before = grams(response)
+        shared = before & _windows(tokenize(edited), {len(gram) for gram in before})
+        return before.total() - shared.total()
+
+    return lost, lambda response: grams(response).total()
+
+
+def _windows(tokens: Sequence[Hashable], sizes: set[int]) -> Counter[tuple[Hashable, ...]]:
+    return Counter(tuple(tokens[i : i + size]) for size in sizes for i in range(len(tokens) - size + 1))
+
+
+@lru_cache(maxsize=8192)
+def _words(text: str) -> tuple[str, ...]:
+    from nltk.tokenize import word_tokenize
+
+    return tuple(word_tokenize(text, preserve_line=True))
+
+
+def _pieces(text: str) -> list[str]:
+    return text.split()
+
+
+def _characters(text: str) -> str:
+    return text
+
+
+def _family(name: str, tokenize: Tokenize) -> dict[str, Cost]:
+    divided = Cost(name, levenshtein(tokenize), lambda response: len(tokenize(response)))
+    return {
+        name: divided,
+        f"{name}-capped": replace(divided, name=f"{name}-capped", cap=1.0),
+        f"{name}-raw": replace(divided, name=f"{name}-raw", length=None),
+    }
+
+
+COSTS: dict[str, Cost] = {
+    **_family("word", _words),
+    **_family("whitespace", _pieces),
+    **_family("character", _characters),
+    "survival": Cost("survival", *ngram_survival(_words)),
+}
+DEFAULT_COST = "word"
+
+
+def subtoken_cost(tokenizer_file: Path) -> Cost:
+    """Levenshtein over a model's own sub-tokens, divided by their number, from a ``tokenizer.json``.
+
+    Raises ``ConfigError`` when the file is missing or unreadable, or the ``tokenizers`` package is absent.
+    """
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise ConfigError("cost 'subtoken' needs the tokenizers package: pip install 'redraft[train]'") from error
+    try:
+        tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    except Exception as error:  # the binding raises bare Exception for every cause
+        raise ConfigError(f"cost 'subtoken': cannot read {tokenizer_file} as a tokenizer.json ({error})") from error
+
+    def encode(text: str) -> list[int]:
+        return tokenizer.encode(text, add_special_tokens=False).ids
+
+    return Cost(f"subtoken:{tokenizer_file}", levenshtein(encode), lambda response: len(encode(response)))
+
+
+def get_cost(name: str | Callable[[str, str], float] | Cost) -> Cost:
+    """The cost of that name: one of ``COSTS``, ``subtoken:FILE``, ``module:function``, or a callable as it is.
+
+    Raises ``ConfigError`` with the known names when there is none.
+    """
+    if isinstance(name, Cost):
+        return name
+    if callable(name):
+        return Cost(getattr(name, "__name__", "custom"), name)
+    if name in COSTS:
+        return COSTS[name]
+    kind, _, rest = name.partition(":")
+    if kind == "subtoken" and rest:
+        return subtoken_cost(Path(rest))
+    if rest:
+        return _imported_cost(name, kind, rest)
+    known = ", ".join(COSTS)
+    raise ConfigError(f"cost {name!r} is unknown: use one of {known}, subtoken:FILE or module:function")
+
+
+def _imported_cost(name: str, module: str, attribute: str) -> Cost:
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"cost {name!r} cannot be imported ({error}): give it as module:function") from error
+    if isinstance(function, Cost):
+        return function
+    if not callable(function):
+        raise ConfigError(f"cost {name!r} is not callable: it must take (response, edited) and return a number")
+    return Cost(name, function)

@@ -1,0 +1,136 @@
+"""The vocabulary: what flows from a logged edit to a chosen policy.
+
+Frozen values with derived properties and nothing else; this file imports nothing of ours. The symbols are the
+paper's (arXiv 2601.19055): x is a context (``messages``), y a response, y' the text a person left after editing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+__all__ = ["Completion", "Context", "Decision", "Edit", "Interaction", "Message", "PolicyRef", "Role"]
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+_POLICY = re.compile(r"(?P<task>[^/@\s]+)/(?P<name>[^/@\s]+)@(?P<version>[1-9]\d*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message, in OpenAI's terms."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRef:
+    """The immutable name of a trained policy: ``email/sft@3``.
+
+    >>> str(PolicyRef("email", "sft", 3)), PolicyRef.parse("email/sft@3").version
+    ('email/sft@3', 3)
+    """
+
+    task: str
+    name: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"{self.task}/{self.name}@{self.version}"
+
+    @classmethod
+    def parse(cls, text: str) -> PolicyRef:
+        """Read ``task/name@version``; raises ``ValueError`` when the text has another form."""
+        match = _POLICY.fullmatch(text)
+        if match is None:
+            raise ValueError(f"policy reference {text!r}: expected task/name@version, e.g. email/sft@3")
+        return cls(match["task"], match["name"], int(match["version"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A request x. ``domain`` and ``facts`` exist in simulation only: users see them, no policy does."""
+
+    id: str
+    messages: tuple[Message, ...]
+    task: str
+    domain: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A response y to a context x, as it was given. ``id`` is the key of everything that follows from it.
+
+    ``policy`` names who answered (``email/sft@3``, ``base``, or free text in imported logs) and ``model`` the base
+    model under it, both empty when unknown. ``decoding`` holds temperature, token limit and the like.
+    """
+
+    id: str
+    task: str
+    messages: tuple[Message, ...]
+    response: str
+    policy: str = ""
+    model: str = ""
+    user_id: str | None = None
+    created_at: datetime | None = None
+    decoding: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What a person made of a completion: y', or ``None`` for an explicit "accepted unchanged".
+
+    ``revision`` counts up from 0 and the highest one holds. An empty text is an edit (everything was struck).
+    """
+
+    completion_id: str
+    edited: str | None
+    revision: int = 0
+    user_id: str | None = None
+    created_at: datetime | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Why a policy answered: the arms, what the selector knew, and what it chose.
+
+    ``t`` is the number of resolved decisions plus one at the time. ``scores`` (one per candidate, lower is better)
+    and ``propensities`` (one per candidate, summing to 1) are ``None`` where a selector has none.
+    """
+
+    completion_id: str
+    candidates: tuple[str, ...]
+    chosen: str
+    t: int
+    selector: str
+    parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    scores: tuple[float, ...] | None = None
+    propensities: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """A completion with the edit that holds for it, if any came, and the decision that chose its policy."""
+
+    completion: Completion
+    edit: Edit | None = None
+    decision: Decision | None = None
+
+    @property
+    def edited(self) -> str | None:
+        """y': the response itself when it was accepted, ``None`` while no edit has come."""
+        if self.edit is None:
+            return None
+        return self.completion.response if self.edit.edited is None else self.edit.edited
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether a person left the response as it was, by saying so or by an edit equal to it."""
+        return self.edited == self.completion.response
