@@ -29,28 +29,28 @@ class _Section(BaseModel):
 class LogSettings(_Section):
     """Where the edit log lives, and when a silence becomes a censored observation."""
 
-    url: str = Field("sqlite:///redraft.db", description="SQLAlchemy URL of the log.")
+    url: str = Field(default="sqlite:///redraft.db", description="SQLAlchemy URL of the log.")
     horizon_days: float = Field(14.0, gt=0, description="A completion without feedback after this is censored.")
-    max_text_chars: int = Field(1_000_000, gt=0, description="Longer texts are refused, row by row.")
+    max_text_chars: int = Field(default=1_000_000, gt=0, description="Longer texts are refused, row by row.")
 
 
 class ModelSettings(_Section):
     """The base model policies stand on."""
 
-    name: str = Field("smollm2", description="An alias, a hub id or a local folder.")
+    name: str = Field(default="smollm2", description="An alias, a hub id or a local folder.")
     cache: Path = Field(Path("~/.cache/redraft"), description="Converted models and reference log-probabilities.")
 
 
 class PolicySettings(_Section):
     """Where trained policies are kept."""
 
-    root: Path = Field(Path("policies"), description="Folder that holds TASK/NAME@VERSION.")
+    root: Path = Field(default=Path("policies"), description="Folder that holds TASK/NAME@VERSION.")
 
 
 class TaskSettings(_Section):
     """What is particular to one task."""
 
-    cost: str = Field("word", description="Name of the cost Δ; trainer, selector and report use the same.")
+    cost: str = Field(default="word", description="Name of the cost Δ; trainer, selector and report use the same.")
 
     @field_validator("cost")
     @classmethod
@@ -63,9 +63,7 @@ class TaskSettings(_Section):
 class Settings(BaseSettings):
     """Everything ``redraft.toml`` may say. Each section is documented where its class is."""
 
-    model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_prefix="REDRAFT_", env_nested_delimiter="__"
-    )
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix="REDRAFT_", env_nested_delimiter="__")
 
     log: LogSettings = LogSettings()
     model: ModelSettings = ModelSettings()

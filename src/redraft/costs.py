@@ -17,6 +17,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 from redraft.errors import ConfigError
 
@@ -181,4 +182,4 @@ def _imported_cost(name: str, module: str, attribute: str) -> Cost:
         return function
     if not callable(function):
         raise ConfigError(f"cost {name!r} is not callable: it must take (response, edited) and return a number")
-    return Cost(name, function)
+    return Cost(name, cast(Callable[[str, str], float], function))
