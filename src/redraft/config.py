@@ -1,24 +1,41 @@
 """Settings: ``redraft.toml`` and the environment, checked as one.
 
-Order of precedence: arguments, ``REDRAFT_*`` environment variables (``__`` between levels), the file. An unknown
-key is refused, and all problems of a file are reported together.
+A ``REDRAFT_*`` variable (``__`` between levels: ``REDRAFT_LOG__URL``) goes before the file, and a command's own option
+(``--log``) before both. An unknown key or variable is refused, and all problems are reported together, each with the
+place it stands in. Variables are split and merged here, not by pydantic-settings, which stops at the first one that
+it cannot read and passes over those it does not know.
 """
 
 from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from redraft.costs import COSTS
 from redraft.errors import ConfigError
 
-__all__ = ["LogSettings", "ModelSettings", "PolicySettings", "Settings", "TaskSettings", "load_settings"]
+__all__ = [
+    "NOT_SETTINGS",
+    "LogSettings",
+    "ModelSettings",
+    "PolicySettings",
+    "Settings",
+    "TaskSettings",
+    "load_settings",
+]
 
+PREFIX = "REDRAFT_"
+NOT_SETTINGS = {
+    "REDRAFT_CONFIG": "Settings file, where --config does not name one.",
+    "REDRAFT_DATA": "Folder of public data sets, which some tests read.",
+    "REDRAFT_TEST_POSTGRES": "URL of a PostgreSQL that tests may fill and empty.",
+}
+"""Variables of ours that are no key of the settings, and what they are."""
 DEFAULT_FILE = "redraft.toml"
 
 
@@ -29,16 +46,20 @@ class _Section(BaseModel):
 class LogSettings(_Section):
     """Where the edit log lives, and when a silence becomes a censored observation."""
 
-    url: str = Field(default="sqlite:///redraft.db", description="SQLAlchemy URL of the log.")
-    horizon_days: float = Field(14.0, gt=0, description="A completion without feedback after this is censored.")
+    url: str = Field(default="sqlite:///redraft.db", min_length=1, description="SQLAlchemy URL of the log.")
+    horizon_days: float = Field(
+        default=14.0, gt=0, le=36_500, description="A completion without feedback after this is censored."
+    )
     max_text_chars: int = Field(default=1_000_000, gt=0, description="Longer texts are refused, row by row.")
 
 
 class ModelSettings(_Section):
     """The base model policies stand on."""
 
-    name: str = Field(default="smollm2", description="An alias, a hub id or a local folder.")
-    cache: Path = Field(Path("~/.cache/redraft"), description="Converted models and reference log-probabilities.")
+    name: str = Field(default="smollm2", min_length=1, description="An alias, a hub id or a local folder.")
+    cache: Path = Field(
+        default=Path("~/.cache/redraft"), description="Converted models and reference log-probabilities."
+    )
 
 
 class PolicySettings(_Section):
@@ -56,14 +77,12 @@ class TaskSettings(_Section):
     @classmethod
     def _known(cls, value: str) -> str:
         if ":" not in value and value not in COSTS:
-            raise ValueError(f"unknown cost, use one of {', '.join(COSTS)}, subtoken:FILE or module:function")
+            raise ValueError(f"unknown cost: use one of {', '.join(COSTS)}, subtoken:FILE or module:function")
         return value
 
 
-class Settings(BaseSettings):
+class Settings(_Section):
     """Everything ``redraft.toml`` may say. Each section is documented where its class is."""
-
-    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix="REDRAFT_", env_nested_delimiter="__")
 
     log: LogSettings = LogSettings()
     model: ModelSettings = ModelSettings()
@@ -79,33 +98,24 @@ class Settings(BaseSettings):
         """Folder of derived files that can be deleted at any time."""
         return self.model.cache.expanduser()
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put the environment above the file, whose values arrive as arguments of the constructor."""
-        return env_settings, init_settings
-
 
 def load_settings(file: Path | None = None) -> Settings:
     """Read ``file``, else ``$REDRAFT_CONFIG``, else ``redraft.toml`` where there is one, and the environment.
 
-    Raises ``ConfigError`` naming every problem at once: the file, the key, the value received and the remedy.
+    Raises ``ConfigError`` naming every problem at once: the file or variable, the key, the value and the remedy.
     """
     if file is None and os.environ.get("REDRAFT_CONFIG"):
         file = Path(os.environ["REDRAFT_CONFIG"])
     values = _read(file) if file is not None else _read(Path(DEFAULT_FILE), missing_is_empty=True)
+    places = dict.fromkeys(_leaves(values), str(file or DEFAULT_FILE))
+    for variable in sorted(name for name in os.environ if name.startswith(PREFIX) and name not in NOT_SETTINGS):
+        path = tuple(variable.removeprefix(PREFIX).lower().split("__"))
+        _put(values, path, os.environ[variable])
+        places[path] = variable
     try:
-        return Settings(**values)
+        return Settings.model_validate(values)
     except ValidationError as error:
-        where = str(file or DEFAULT_FILE)
-        problems = "; ".join(_describe(problem) for problem in error.errors())
-        raise ConfigError(f"{where} (or REDRAFT_* in the environment): {problems}") from error
+        raise ConfigError("; ".join(_describe(problem, places) for problem in error.errors())) from error
 
 
 def _read(file: Path, *, missing_is_empty: bool = False) -> dict[str, Any]:
@@ -119,8 +129,33 @@ def _read(file: Path, *, missing_is_empty: bool = False) -> dict[str, Any]:
         raise ConfigError(f"{file}: not valid TOML ({error})") from error
 
 
-def _describe(problem: Any) -> str:
-    key = ".".join(str(part) for part in problem["loc"])
+def _leaves(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Paths of all values that are no tables, and of empty tables."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(cast(dict[str, Any], value), (*path, key))
+        else:
+            yield (*path, key)
+
+
+def _put(values: dict[str, Any], path: tuple[str, ...], value: str) -> None:
+    """Set a value below tables that are made as needed. What is no table stays, and is refused as what it is."""
+    *tables, key = path
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
+            return
+    values[key] = value
+
+
+def _describe(problem: Any, places: Mapping[tuple[str, ...], str]) -> str:
+    loc = tuple(str(part) for part in problem["loc"])
+    at = [place for path, place in places.items() if loc[: len(path)] == path]
+    below = [place for path, place in places.items() if path[: len(loc)] == loc]
+    where, key = ", ".join(dict.fromkeys(at or below)), ".".join(loc)
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {key!r}: remove or correct it"
-    return f"{key} = {problem['input']!r}: {problem['msg']}"
+        return f"{where}: unknown key {key!r}: remove or correct it"
+    if problem["type"] in ("dict_type", "model_type"):
+        remedy = f"is a section: set its keys, e.g. as {PREFIX}LOG__URL sets log.url"
+        return f"{where}: {key} = {problem['input']!r}: {remedy}"
+    return f"{where}: {key} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"

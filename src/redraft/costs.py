@@ -2,10 +2,13 @@
 
 A cost is a raw count and, by default, that count divided by max(1, length of y) in the same units, as the paper
 does: the quotient is unbounded above (an empty y that must become a page costs as many units as the page), and
-only a ``-capped`` variant stops at 1. Raw Levenshtein distances are metrics; the quotients are not. Left out on
-purpose: anything that needs a model.
+only a ``-capped`` variant stops at 1. Raw Levenshtein distances are metrics on token sequences; the quotients are not.
+Left out on purpose: anything that needs a model.
 
-Word tokens are NLTK's with ``preserve_line=True``, which needs no download at run time.
+A cost sees what its tokens see. Texts that differ only in white space cost 0 under ``word`` and ``whitespace``, though
+someone changed them (``Interaction.unchanged`` compares the texts themselves); ``character`` counts every code point.
+Word tokens are NLTK's with ``preserve_line=True``, which needs no download at run time: a full stop is a token only
+at the very end, and straight double quotes equal LaTeX's.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
-from redraft.errors import ConfigError
+from redraft.errors import ConfigError, DataError
 
 __all__ = ["COSTS", "DEFAULT_COST", "Cost", "get_cost", "levenshtein", "ngram_survival", "subtoken_cost"]
 
@@ -80,8 +83,10 @@ def ngram_survival(tokenize: Tokenize, n: int = 2) -> tuple[Callable[[str, str],
     """N-grams of y that are gone from y', counted with multiplicity, and how many y has.
 
     Texts shorter than ``n`` count as one n-gram of their own length. Unlike an edit distance this ignores what was
-    added and where things moved: it asks how much of the draft was of use.
+    added and where things moved: it asks how much of the draft was of use. Nothing of an empty y can be lost.
     """
+    if n < 1:
+        raise ConfigError(f"n = {n}: n-grams need at least one token")
 
     def grams(text: str) -> Counter[tuple[Hashable, ...]]:
         tokens = tokenize(text)
@@ -100,7 +105,7 @@ def _windows(tokens: Sequence[Hashable], sizes: set[int]) -> Counter[tuple[Hasha
     return Counter(tuple(tokens[i : i + size]) for size in sizes for i in range(len(tokens) - size + 1))
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=64)  # a cost asks for y twice; texts that a user has erased must not linger
 def _words(text: str) -> tuple[str, ...]:
     from nltk.tokenize import word_tokenize
 
@@ -143,9 +148,11 @@ def subtoken_cost(tokenizer_file: Path) -> Cost:
     except ImportError as error:
         raise ConfigError("cost 'subtoken' needs the tokenizers package: pip install 'redraft[train]'") from error
     try:
-        tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        tokenizer = Tokenizer.from_file(str(tokenizer_file.expanduser()))
     except Exception as error:  # the binding raises bare Exception for every cause
         raise ConfigError(f"cost 'subtoken': cannot read {tokenizer_file} as a tokenizer.json ({error})") from error
+    tokenizer.no_truncation()  # some files carry the settings of training, which would cut or pad what is compared
+    tokenizer.no_padding()
 
     def encode(text: str) -> list[int]:
         return tokenizer.encode(text, add_special_tokens=False).ids
@@ -161,7 +168,7 @@ def get_cost(name: str | Callable[[str, str], float] | Cost) -> Cost:
     if isinstance(name, Cost):
         return name
     if callable(name):
-        return Cost(getattr(name, "__name__", "custom"), name)
+        return _custom_cost(getattr(name, "__name__", "custom"), name)
     if name in COSTS:
         return COSTS[name]
     kind, _, rest = name.partition(":")
@@ -176,10 +183,22 @@ def get_cost(name: str | Callable[[str, str], float] | Cost) -> Cost:
 def _imported_cost(name: str, module: str, attribute: str) -> Cost:
     try:
         function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"cost {name!r} cannot be imported ({error}): give it as module:function") from error
+    except Exception as error:  # someone else's module can fail in any way
+        raise ConfigError(
+            f"cost {name!r} cannot be imported ({error}): give module:function, installed or on PYTHONPATH"
+        ) from error
     if isinstance(function, Cost):
         return function
     if not callable(function):
         raise ConfigError(f"cost {name!r} is not callable: it must take (response, edited) and return a number")
-    return Cost(name, cast(Callable[[str, str], float], function))
+    return _custom_cost(name, cast(Callable[[str, str], float], function))
+
+
+def _custom_cost(name: str, function: Callable[[str, str], float]) -> Cost:
+    def checked(response: str, edited: str) -> float:
+        cost = float(function(response, edited))
+        if not 0 <= cost < math.inf:
+            raise DataError(f"cost {name!r} returned {cost}: it must return a finite number ≥ 0")
+        return cost
+
+    return Cost(name, checked)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-__all__ = ["Completion", "Context", "Decision", "Edit", "Interaction", "Message", "PolicyRef", "Role"]
+__all__ = ["Completion", "Context", "Decision", "Decoding", "Edit", "Interaction", "Message", "PolicyRef", "Role"]
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -60,6 +60,15 @@ class Context:
     task: str
     domain: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How a response is drawn: ``temperature`` 0 is greedy, 1 samples the policy as it is."""
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

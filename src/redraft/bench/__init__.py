@@ -1,0 +1,1 @@
+"""Simulated experiments: contexts, one matrix of answers and edits, and statistics on it."""

@@ -13,7 +13,10 @@ from typing import Annotated
 import typer
 
 from redraft import __version__
-from redraft.cli import log
+from redraft.cli import log, policy
+from redraft.cli.demo import demo
+from redraft.cli.diagnose import diagnose
+from redraft.cli.train import train_app
 from redraft.errors import RedraftError
 
 __all__ = ["app", "main"]
@@ -26,7 +29,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("import")(log.import_file)
+app.command()(diagnose)
+app.add_typer(train_app, name="train")
+app.command()(policy.generate)
+app.command()(policy.policies)
+log.export_app.command("policy")(policy.export_policy)
 app.add_typer(log.export_app, name="export")
+app.command()(demo)
 app.add_typer(log.log_app, name="log")
 
 

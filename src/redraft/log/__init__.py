@@ -1,0 +1,5 @@
+"""The edit log: its store, its schema and the file formats it reads."""
+
+from redraft.log.store import Added, Counts, EditLog
+
+__all__ = ["Added", "Counts", "EditLog"]

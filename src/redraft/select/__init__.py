@@ -1,0 +1,26 @@
+"""Which policy answers: one selection rule a file, all over the same integer counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from redraft.select.base import Count, Selector
+from redraft.select.fixed import Fixed
+from redraft.select.replay import Round, rebuild, replay
+from redraft.select.ucb import LateEnsemble
+from redraft.select.uniform import Uniform
+
+__all__ = [
+    "SELECTORS",
+    "Count",
+    "Fixed",
+    "LateEnsemble",
+    "Round",
+    "Selector",
+    "Uniform",
+    "rebuild",
+    "replay",
+]
+
+SELECTORS: dict[str, Callable[..., Selector]] = {rule.name: rule for rule in (LateEnsemble, Uniform, Fixed)}
+"""Every rule by the name that configuration and logged decisions use; each takes the arms first."""

@@ -1,0 +1,56 @@
+"""``redraft demo``: the loop from end to end, on the embedded model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from redraft.cli.output import AsJson, emit, note
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["demo"]
+
+
+def demo(
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for all it makes; a demo interrupted there goes on.")] = Path(
+        "demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Of the notes, the sampling, the training and the selectors.")] = 1,
+    model: Annotated[str | None, typer.Option(help="Base model, instead of model.name in the settings.")] = None,
+    train: Annotated[int, typer.Option(min=2, help="Edits to train on.")] = 64,
+    online: Annotated[int, typer.Option(min=5, help="Online rounds.")] = 60,
+    as_json: AsJson = False,
+) -> None:
+    """Log edits of a simulated user, train on them, let a bandit choose, and report."""
+    from redraft.cli.session import bars
+    from redraft.config import load_settings
+    from redraft.demo import DemoOptions, run_demo
+
+    settings = load_settings()
+    options = DemoOptions(seed=seed, train=train, validation=max(2, train // 4), online=online)
+    command = f"redraft demo --out {out} --seed {seed}"
+    with bars() as progress:
+        summary = run_demo(
+            out, options, model=model or settings.model.name, cache=settings.cache, progress=progress, command=command
+        )
+    note(f"report: {out / 'report.html'}")
+    emit(summary, as_json, lambda console: _render(console, summary))
+
+
+def _render(console: Console, summary: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    base, pulls = summary["mean_cost"]["base"], summary["pulls"]["late"]
+    table = Table("policy", "mean edit cost", "95% interval", "against base", "chosen by late")
+    for name, mean in summary["mean_cost"].items():
+        low, high = summary["interval"][name]
+        chosen = str(pulls.get(name, ""))
+        table.add_row(name, f"{mean:.3f}", f"{low:.3f} – {high:.3f}", f"{mean / base:.2f}×", chosen)
+    console.print(table)
+    for text in summary["notes"]:
+        console.print(text)

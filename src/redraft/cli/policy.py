@@ -1,0 +1,237 @@
+"""``redraft generate``, ``redraft policies`` and ``redraft export policy``: use what was trained."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from redraft.cli.output import AsJson, emit, note, progress_console
+from redraft.cli.session import Task, table
+from redraft.errors import ConfigError, DataError
+from redraft.types import Decoding, Message
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from redraft.lm.load import Base
+    from redraft.train.runs import Manifest
+
+__all__ = ["export_policy", "generate", "policies"]
+
+_DEFAULT = Decoding()
+
+Policies = Annotated[Path | None, typer.Option(help="Folder of policies, instead of policies.root in the settings.")]
+Model = Annotated[str | None, typer.Option(help="Base model, instead of model.name in the settings.")]
+
+
+def generate(
+    *,
+    policy: Annotated[str, typer.Option(help="TASK/NAME@VERSION, TASK/NAME for its latest version, or base.")],
+    prompt: Annotated[str | None, typer.Option(help="One prompt; standard input when neither this nor --file.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="One prompt as text; or .jsonl with {prompt} or {messages} a line, answered line by line."),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = _DEFAULT.max_new_tokens,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = _DEFAULT.temperature,
+    seed: Annotated[int, typer.Option(help="Decides what a temperature above 0 draws.")] = _DEFAULT.seed,
+    policies: Policies = None,
+    model: Model = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer prompts with a policy."""
+    from redraft.config import load_settings
+    from redraft.lm.load import load_base
+    from redraft.policies import BASE, PolicyStore
+
+    settings = load_settings()
+    contexts = _contexts(prompt, file)
+    store = PolicyStore(policies or settings.policies.root)
+    ref = None if policy == BASE else store.resolve(policy)
+    base = load_base(model or settings.model.name, settings.cache)
+    decoding = Decoding(max_new_tokens, temperature, seed)
+    from redraft.policies.adapter import AdapterHost
+
+    with _bar(len(contexts)) as advance:
+        host = AdapterHost(base, on_batch=advance)
+        chosen = host.policy() if ref is None else host.load(str(ref), store.path(ref))
+        responses = chosen.respond(contexts, decoding)
+    result = {"policy": chosen.name, "model": base.identity, "decoding": asdict(decoding), "responses": responses}
+    rows = file is not None and _is_rows(file)
+    emit(result, as_json, lambda console: _say(console, responses, rows=rows))
+
+
+def policies(task: Task = None, *, policies: Policies = None, as_json: AsJson = False) -> None:
+    """List the trained policies."""
+    from redraft.config import load_settings
+    from redraft.policies import PolicyStore
+    from redraft.train.runs import read_manifest
+
+    store = PolicyStore(policies or load_settings().policies.root)
+    found: list[tuple[Path, Manifest]] = []
+    for ref in store.list(task):
+        try:
+            found.append((store.path(ref), read_manifest(store.path(ref))))
+        except DataError as error:
+            note(f"left out: {error}")
+    columns: dict[str, Sequence[object]] = {
+        "policy": [manifest.policy for _, manifest in found],
+        "base": [f"{manifest.base.get('name')}:{manifest.base.get('revision')}" for _, manifest in found],
+        "edits": [manifest.data.get("train", "–") for _, manifest in found],
+        "trained": [manifest.created_at for _, manifest in found],
+    }
+    shown = [{"folder": str(folder), **asdict(manifest)} for folder, manifest in found]
+    emit({"root": str(store.root), "policies": shown}, as_json, table(columns))
+
+
+def export_policy(
+    name: Annotated[str, typer.Argument(help="TASK/NAME@VERSION, or TASK/NAME for its latest version.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write; it must not exist, and appears when it is complete.")],
+    *,
+    merged: Annotated[
+        bool, typer.Option("--merged", help="A plain model: the adapter added into its base's weights.")
+    ] = False,
+    policies: Policies = None,
+    model: Model = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a policy as a folder for other programs: a PEFT adapter, or with --merged a whole model."""
+    from redraft.config import load_settings
+    from redraft.policies import PolicyStore
+
+    settings = load_settings()
+    store = PolicyStore(policies or settings.policies.root)
+    ref = store.resolve(name)
+    with _appearing(out) as scratch:
+        if merged:
+            from redraft.lm.load import load_base
+
+            _write_merged(load_base(model or settings.model.name, settings.cache), store.path(ref), scratch)
+        else:
+            shutil.copytree(store.path(ref), scratch, dirs_exist_ok=True)
+    kind = "model" if merged else "adapter"
+    emit({"policy": str(ref), "kind": kind, "out": str(out)}, as_json, table({"policy": [ref], kind: [out]}))
+
+
+def _write_merged(base: Base, folder: Path, out: Path) -> None:
+    from redraft.policies.adapter import merged_model
+    from redraft.train.runs import read_manifest
+
+    manifest = read_manifest(folder)
+    merged_model(base, folder).save_pretrained(out)
+    base.tokenizer.save_pretrained(out)
+    card = [
+        "---",
+        f"base_model: {manifest.base.get('source', base.source)}",
+        "library_name: transformers",
+        "tags: [redraft]",
+        "---",
+        "",
+        f"# {manifest.policy}",
+        "",
+        f"`{base.name}` (revision `{base.revision}`) with the adapter `{manifest.policy}` merged into its weights:"
+        " trained by redraft on how people edited its responses. Load it as any model of transformers.",
+        "",
+    ]
+    (out / "README.md").write_text("\n".join(card), "utf-8")
+
+
+@contextmanager
+def _appearing(out: Path) -> Generator[Path]:
+    """Give a folder to fill beside ``out`` that takes its place only when all went well."""
+    if out.exists() or out.is_symlink():
+        raise ConfigError(f"{out} exists already: remove it or name another folder")
+    scratch = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        scratch.mkdir(parents=True)
+        yield scratch
+        scratch.rename(out)
+    except (OSError, shutil.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{out}: cannot be written ({reason}): check the folder and its room") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _is_rows(file: Path) -> bool:
+    return file.suffix == ".jsonl"
+
+
+def _contexts(prompt: str | None, file: Path | None) -> list[tuple[Message, ...]]:
+    if prompt is not None and file is not None:
+        raise ConfigError("--prompt and --file: give one of them")
+    if file is not None and _is_rows(file):
+        return _rows(file)
+    text = _text(file).rstrip("\r\n") if prompt is None else prompt
+    if not text.strip():
+        raise DataError("the prompt is empty: give one with --prompt, --file or on standard input")
+    return [(Message("user", text),)]
+
+
+def _text(file: Path | None) -> str:
+    where = "standard input" if file is None else str(file)
+    if file is None and sys.stdin.isatty():
+        note("reading a prompt from the terminal: end it with Ctrl-D")
+    try:
+        return (sys.stdin.buffer.read() if file is None else file.read_bytes()).decode("utf-8")
+    except OSError as error:
+        raise DataError(f"{where}: cannot be read ({error.strerror}): check the path") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: not UTF-8 at byte {error.start}: convert it") from error
+
+
+def _rows(file: Path) -> list[tuple[Message, ...]]:
+    """Read the contexts of a JSONL file; keys other than ``prompt`` and ``messages`` are ignored, blank lines are none.
+
+    Raises ``DataError`` at the first bad row: to answer some rows would shift the others' answers.
+    """
+    from pydantic import BaseModel, ConfigDict, ValidationError
+
+    from redraft.log.formats.rows import BadRow, describe, lines
+
+    class Row(BaseModel):
+        model_config = ConfigDict(strict=True)
+        prompt: str | None = None
+        messages: tuple[Message, ...] | None = None
+
+    contexts: list[tuple[Message, ...]] = []
+    for number, line in lines(file, 1_000_000):
+        if line is not None and not line.strip():
+            continue
+        try:
+            row = Row.model_validate_json(line or b"")
+        except ValidationError as error:
+            raise DataError(str(BadRow(file, number, describe(error)))) from error
+        if bool(row.prompt) == bool(row.messages):
+            raise DataError(str(BadRow(file, number, "give either prompt or messages, not empty")))
+        contexts.append(row.messages or (Message("user", row.prompt or ""),))
+    if not contexts:
+        raise DataError(f'{file}: holds no rows: write {{"prompt": …}} or {{"messages": …}} on each line')
+    return contexts
+
+
+def _say(console: Console, responses: Sequence[str], *, rows: bool) -> None:
+    """Answers as they are: no wrapping, no markup, no emoji codes; one JSON object a line where rows were asked."""
+    import json
+
+    for response in responses:
+        console.out(json.dumps({"response": response}, ensure_ascii=False) if rows else response, highlight=False)
+
+
+@contextmanager
+def _bar(total: int) -> Generator[Callable[[int], Any]]:
+    """Show on standard error how many prompts are answered, where there are several and someone to see it."""
+    from rich.progress import Progress
+
+    console = progress_console()
+    with Progress(console=console, transient=True, disable=total == 1 or not console.is_terminal) as progress:
+        bar = progress.add_task("answering", total=total)
+        yield lambda count: progress.advance(bar, count)

@@ -1,0 +1,194 @@
+"""``redraft train``: one command a method, ``all`` of them, and ``sweep``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from redraft.cli.options import options_from
+from redraft.cli.output import AsJson, emit, note
+from redraft.cli.session import LogUrl, bars, open_log, require_task, table
+from redraft.errors import DataError
+from redraft.train.options import METHODS, TrainOptions
+
+if TYPE_CHECKING:
+    from redraft.lm.load import Base
+    from redraft.train.fit import Dataset
+    from redraft.train.runs import Manifest
+
+__all__ = ["train_app"]
+
+train_app = typer.Typer(help="Fine-tune policies on the edits of a task.", no_args_is_help=True)
+
+TaskName = Annotated[str, typer.Argument(help="The task whose edits to learn from.")]
+Limit = Annotated[int | None, typer.Option(min=2, help="Use at most so many edits, the first of the log.")]
+Policies = Annotated[Path | None, typer.Option(help="Folder of policies, instead of policies.root in the settings.")]
+Model = Annotated[str | None, typer.Option(help="Base model, instead of model.name in the settings.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run that was interrupted.")]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a command takes its edits and its model from, and where policies go, if not as the settings say."""
+
+    limit: int | None
+    model: str | None
+    policies: Path | None
+    log: str | None
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """What every training command stands on: the model, the data set and where things go."""
+
+    base: Base
+    data: Dataset
+    root: Path
+    cache: Path
+
+
+def _method_command(method: str) -> None:
+    @options_from(TrainOptions, method=method)
+    def command(
+        task: TaskName,
+        *,
+        options: TrainOptions,
+        resume: Resume = False,
+        limit: Limit = None,
+        model: Model = None,
+        policies: Policies = None,
+        log: LogUrl = None,
+        as_json: AsJson = False,
+    ) -> None:
+        ground = _ground(task, options, Source(limit, model, policies, log))
+        _emit(task, [_train(ground, task, options, resume)], as_json)
+
+    about = {"sft": "the edited texts (SFT, eq. 3)", "dpo": "preferences (DPO, eq. 4)", "early": "both (eq. 7)"}
+    train_app.command(method, help=f"Learn from {about[method]}.")(command)
+
+
+for _method in METHODS:
+    _method_command(_method)
+
+
+@train_app.command("all")
+@options_from(TrainOptions, method="early")
+def train_all(
+    task: TaskName,
+    *,
+    options: TrainOptions,
+    resume: Resume = False,
+    limit: Limit = None,
+    model: Model = None,
+    policies: Policies = None,
+    log: LogUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train sft, dpo and early one after the other, on one split and one reference."""
+    ground = _ground(task, options, Source(limit, model, policies, log))
+    _emit(task, [_train(ground, task, replace(options, method=m), resume) for m in METHODS], as_json)
+
+
+@train_app.command("sweep")
+@options_from(TrainOptions, method="early")
+def train_sweep(
+    task: TaskName,
+    method: Annotated[str, typer.Argument(help="sft, dpo or early.")],
+    *,
+    options: TrainOptions,
+    over: Annotated[
+        list[str] | None, typer.Option(help="Values to try, e.g. --over learning_rate=1e-4,5e-4 --over beta=0.1.")
+    ] = None,
+    limit: Limit = None,
+    model: Model = None,
+    policies: Policies = None,
+    log: LogUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try hyperparameters, keep the table of trials, and make the best one a policy. Continues where it stopped."""
+    from redraft.policies.store import PolicyStore
+    from redraft.train.fit import Run
+    from redraft.train.sweep import GRIDS, grid, sweep
+
+    options = replace(options, method=method)
+    trials = grid(options, _values(over) or GRIDS[method])
+    ground = _ground(task, options, Source(limit, model, policies, log))
+    reference = PolicyStore(ground.root).next(task, method)
+    folder = ground.root / task / f"{method}.sweep"
+    with bars() as progress:
+        run = Run(ground.base, ground.data, options, folder, str(reference), ground.cache, progress)
+        rows = sweep(run, trials)
+    if (folder / "best").exists():
+        (folder / "best").rename(PolicyStore(ground.root).path(reference))
+        note(f"best trial is now {reference}; the table is {folder / 'trials.jsonl'}")
+    shown = {name: [row["options"][name] for row in rows] for name in ("learning_rate", "beta", "nll_weight")}
+    columns = {"rank": range(1, len(rows) + 1), **shown, "held-out score": [f"{row['score']:.4f}" for row in rows]}
+    emit({"task": task, "policy": str(reference), "trials": rows}, as_json, table(columns))
+
+
+def _ground(task: str, options: TrainOptions, source: Source) -> _Ground:
+    from redraft.config import load_settings
+    from redraft.lm.load import load_base
+    from redraft.train.fit import foreign_policies, prepare
+
+    settings = load_settings()
+    with open_log(source.log) as edit_log:
+        require_task(edit_log, task)
+        interactions = list(islice(edit_log.interactions(task, edited_only=True), source.limit))
+    if not interactions:
+        raise DataError(f"task {task!r} has no edits yet: log or import some")
+    base = load_base(source.model or settings.model.name, settings.cache)
+    if foreign := foreign_policies(interactions, base):
+        note(
+            f"warning: this log was written by {', '.join(foreign)}, not by {base.identity}: "
+            "dpo and early measure preferences against the wrong reference; set [model] name to the log's own model"
+        )
+    return _Ground(
+        base, prepare(interactions, base, options), source.policies or settings.policies.root, settings.cache
+    )
+
+
+def _train(ground: _Ground, task: str, options: TrainOptions, resume: bool) -> Manifest:
+    from redraft.policies.store import PolicyStore
+    from redraft.train.fit import Run, fit
+
+    store = PolicyStore(ground.root)
+    reference = (resume and store.partial(task, options.method)) or store.next(task, options.method)
+    partial = store.partial_path(reference)
+    try:
+        with bars() as progress:
+            run = Run(ground.base, ground.data, options, partial, str(reference), ground.cache, progress)
+            manifest = fit(run, resume=resume)
+    except KeyboardInterrupt:
+        note(f"stopped; the run is kept in {partial}: repeat the command with --resume to go on")
+        raise
+    partial.rename(store.path(reference))
+    return manifest
+
+
+def _values(over: Sequence[str] | None) -> Mapping[str, Sequence[float]]:
+    values: dict[str, Sequence[float]] = {}
+    for text in over or ():
+        name, _, numbers = text.partition("=")
+        try:
+            values[name] = [float(number) for number in numbers.split(",")]
+        except ValueError as error:
+            raise DataError(f"--over {text!r}: expected NAME=NUMBER,NUMBER, e.g. learning_rate=1e-4,5e-4") from error
+    return values
+
+
+def _emit(task: str, manifests: Sequence[Manifest], as_json: bool) -> None:
+    names = ("nll", "prefers_edit", "chosen_above_reference", "rejected_above_reference")
+    columns: dict[str, Sequence[object]] = {"policy": [m.policy for m in manifests]}
+    columns |= {name: [_shown(m.metrics.get(name)) for m in manifests] for name in names}
+    columns["seconds"] = [f"{m.seconds:.0f}" for m in manifests]
+    emit({"task": task, "policies": [asdict(m) for m in manifests]}, as_json, table(columns))
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,237 @@
+"""From interactions to training rows, and to splits that leak no context. Pure: no torch, no files.
+
+Rows are plain dictionaries in TRL's conversational form, so that any trainer reads them. An interaction without
+feedback gives no row at all. One whose y' equals y (accepted, or an edit that changed nothing) supervises, is an
+"approved" label and a cost of 0, but prefers nothing.
+
+Splits keep contexts together that are the same or nearly so, because a held-out context that was trained on in
+other words measures memory. *Nearly* means that the sets of three-word shingles have a Jaccard similarity of at
+least ``NEAR``; words are compared without case, punctuation and spacing. A shingle in more than half of the contexts,
+or in more than 2 % of them (at least 20), belongs to a template that wraps them and tells none apart: it is ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import unicodedata
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from redraft.costs import Cost
+from redraft.errors import ConfigError, DataError
+from redraft.types import Interaction, Message
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "NEAR",
+    "context_groups",
+    "context_key",
+    "cost_rows",
+    "preference_rows",
+    "sft_rows",
+    "split",
+    "unpaired_rows",
+]
+
+NEAR = 0.5
+SHINGLE = 3
+BANDS, BAND_ROWS = 32, 3  # finds a pair at NEAR with probability 0.986, at 0.7 with 1 − 10⁻⁶
+
+_WORD = re.compile(r"\w+")
+
+
+def sft_rows(interactions: Iterable[Interaction]) -> Iterator[dict[str, Any]]:
+    """Supervision (eq. 3): ``prompt`` x and ``completion`` y', one row for each interaction with feedback."""
+    for interaction in interactions:
+        if interaction.edited is not None:
+            yield {"prompt": _prompt(interaction), "completion": _answer(interaction.edited)}
+
+
+def preference_rows(interactions: Iterable[Interaction]) -> Iterator[dict[str, Any]]:
+    """Preference (eq. 4): ``prompt`` x, ``chosen`` y', ``rejected`` y, where the two differ."""
+    for interaction in interactions:
+        if interaction.edited is not None and not interaction.unchanged:
+            yield {
+                "prompt": _prompt(interaction),
+                "chosen": _answer(interaction.edited),
+                "rejected": _answer(interaction.completion.response),
+            }
+
+
+def unpaired_rows(interactions: Iterable[Interaction]) -> Iterator[dict[str, Any]]:
+    """Labels, as KTO takes them: y' is ``label`` true; y, where it was changed, is false."""
+    for interaction in interactions:
+        if interaction.edited is None:
+            continue
+        yield {"prompt": _prompt(interaction), "completion": _answer(interaction.edited), "label": True}
+        if not interaction.unchanged:
+            response = _answer(interaction.completion.response)
+            yield {"prompt": _prompt(interaction), "completion": response, "label": False}
+
+
+def cost_rows(interactions: Iterable[Interaction], cost_of: Callable[[str], Cost]) -> Iterator[dict[str, Any]]:
+    """Cost (eq. 5): ``prompt`` x, ``completion`` y, ``cost`` Δ(y, y') and the ``raw`` count, Δ being the task's."""
+    for interaction in interactions:
+        if interaction.edited is None:
+            continue
+        response, cost = interaction.completion.response, cost_of(interaction.completion.task)
+        raw = 0.0 if interaction.unchanged else float(cost.raw(response, interaction.edited))
+        yield {
+            "prompt": _prompt(interaction),
+            "completion": _answer(response),
+            "cost": float(cost.of_raw(raw, response)),
+            "raw": raw,
+        }
+
+
+def _prompt(interaction: Interaction) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in interaction.completion.messages]
+
+
+def _answer(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def context_key(messages: Sequence[Message]) -> str:
+    """Return a name that contexts share when they differ in case, punctuation and spacing only.
+
+    >>> one, other = [Message("user", "Write  to Ann!")], [Message("user", "write to ann")]
+    >>> context_key(one) == context_key(other)
+    True
+    """
+    text = "\n".join(f"{message.role}:{' '.join(_words(message.content))}" for message in messages)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _words(text: str) -> list[str]:
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return _WORD.findall(folded) or folded.split()
+
+
+def context_groups(contexts: Iterable[Sequence[Message]]) -> dict[str, str]:
+    """Group contexts that are nearly the same: ``context_key`` → key that names its group.
+
+    Transitive, and independent of the order in which the contexts come. Candidate pairs are found by MinHash in
+    ``BANDS`` bands and decided by their exact similarity.
+    """
+    shingles = {key: _shingles(messages) for key, messages in _distinct(contexts)}
+    own = _without_templates(shingles)
+    groups = {key: key for key in own}
+    for one, other in _candidates(own):
+        first, second = _root(groups, one), _root(groups, other)
+        if first != second and _jaccard(own[one], own[other]) >= NEAR:
+            groups[max(first, second)] = min(first, second)
+    return {key: _root(groups, key) for key in groups}
+
+
+def _distinct(contexts: Iterable[Sequence[Message]]) -> list[tuple[str, Sequence[Message]]]:
+    found: dict[str, Sequence[Message]] = {}
+    for messages in contexts:
+        found.setdefault(context_key(messages), messages)
+    return sorted(found.items(), key=lambda item: item[0])
+
+
+def _shingles(messages: Sequence[Message]) -> NDArray[np.uint32]:
+    """Sorted hashes of all runs of ``SHINGLE`` words; CRC because ``hash`` differs from process to process."""
+    import numpy as np
+
+    words = [word for message in messages for word in _words(message.content)]
+    runs = {" ".join(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1))} if words else set()
+    return np.unique(np.fromiter((zlib.crc32(run.encode("utf-8", "surrogatepass")) for run in runs), np.uint32))
+
+
+def _without_templates(shingles: Mapping[str, NDArray[np.uint32]]) -> dict[str, NDArray[np.uint32]]:
+    import numpy as np
+
+    if not shingles:
+        return {}
+    common = max(3.0, min(len(shingles) / 2, max(20.0, 0.02 * len(shingles))))
+    values, counts = np.unique(np.concatenate(list(shingles.values())), return_counts=True)
+    template = values[counts > common]
+    return {key: np.setdiff1d(own, template, assume_unique=True) for key, own in shingles.items()}
+
+
+def _candidates(shingles: Mapping[str, NDArray[np.uint32]]) -> Iterator[tuple[str, str]]:
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    # Multiply-and-add modulo 2⁶⁴, of which the high half is kept: fast, and good enough to find candidates.
+    factors = rng.integers(1, 2**63, size=BANDS * BAND_ROWS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    offsets = rng.integers(0, 2**63, size=BANDS * BAND_ROWS, dtype=np.uint64)
+    signatures: dict[str, NDArray[np.uint32]] = {}
+    for key, own in shingles.items():
+        if own.size:
+            hashes = (own.astype(np.uint64)[:, None] * factors + offsets) >> np.uint64(32)
+            signatures[key] = hashes.min(axis=0).astype(np.uint32).reshape(BANDS, BAND_ROWS)
+    for band in range(BANDS):
+        buckets: dict[bytes, list[str]] = {}
+        for key, signature in signatures.items():
+            buckets.setdefault(signature[band].tobytes(), []).append(key)
+        for keys in buckets.values():
+            yield from combinations(keys, 2)
+
+
+def _root(groups: dict[str, str], key: str) -> str:
+    while groups[key] != key:
+        groups[key] = groups[groups[key]]
+        key = groups[key]
+    return key
+
+
+def _jaccard(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> float:
+    import numpy as np
+
+    shared = np.intersect1d(one, other, assume_unique=True).size
+    return shared / (one.size + other.size - shared)
+
+
+def split(
+    interactions: Iterable[Interaction], *, holdout: float, seed: int
+) -> tuple[list[Interaction], list[Interaction]]:
+    """Divide into (train, held out) so that no context, nor a near-repeat of one, stands on both sides.
+
+    The same interactions and seed give the same two lists in any order of input; both are sorted by completion id.
+    Whole groups are held out until about ``holdout`` of all interactions are, and never fewer than one.
+
+    Raises
+    ------
+    ConfigError
+        ``holdout`` is not in [0, 1).
+    DataError
+        All contexts are near-repeats of each other, so that nothing can be held out.
+    """
+    if not 0 <= holdout < 1:
+        raise ConfigError(f"holdout = {holdout}: must be at least 0 and below 1, e.g. 0.1")
+    ordered = sorted(interactions, key=lambda interaction: interaction.completion.id)
+    if holdout == 0 or not ordered:
+        return ordered, []
+    group_of = context_groups(interaction.completion.messages for interaction in ordered)
+    groups = [group_of[context_key(interaction.completion.messages)] for interaction in ordered]
+    held = _held_out(Counter(groups), max(1, round(holdout * len(ordered))), seed)
+    train = [interaction for interaction, group in zip(ordered, groups, strict=True) if group not in held]
+    return train, [interaction for interaction, group in zip(ordered, groups, strict=True) if group in held]
+
+
+def _held_out(sizes: Counter[str], target: int, seed: int) -> set[str]:
+    if len(sizes) < 2:
+        raise DataError(
+            f"{sizes.total()} interactions share one context or near-repeats of it: nothing can be held out; "
+            "log more contexts, or set the held-out share to 0"
+        )
+    order = list(sizes)
+    random.Random(seed).shuffle(order)
+    held = set[str]()
+    for group in order:
+        if sizes[group] <= target:
+            held.add(group)
+            target -= sizes[group]
+    # Every group is larger than the target, or all of them fit into it: hold out the smallest.
+    return held if 0 < len(held) < len(sizes) else {min(order, key=lambda group: sizes[group])}

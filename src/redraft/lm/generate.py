@@ -1,0 +1,140 @@
+"""Responses to many prompts at once, greedy or sampled, each a function of its own prompt and the decoding alone.
+
+A decoding loop of our own over the model's key-value cache: prompts are batched by length, and a row that has ended
+leaves its batch. It keeps pace with transformers' ``generate``, which takes no generator and draws one row's tokens
+from what its neighbours left of the global one. Left out: beams, top-k and top-p; temperature 1 samples π itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from redraft.errors import ConfigError, DataError
+from redraft.lm.encode import end_of_turn
+from redraft.types import Decoding
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["generate", "generate_ids", "stop_tokens"]
+
+
+def generate(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[int]],
+    decoding: Decoding,
+    *,
+    batch_size: int = 16,
+    on_batch: Callable[[int], None] | None = None,
+) -> list[str]:
+    """Text of the response to each prompt (token ids), without special tokens; arguments as for ``generate_ids``."""
+    stop = stop_tokens(model, tokenizer)
+    answers = generate_ids(model, prompts, decoding, stop, batch_size=batch_size, on_batch=on_batch)
+    # Told to clean up, a tokenizer would strike the space before a comma that the policy wrote.
+    return [str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)) for ids in answers]
+
+
+def generate_ids(
+    model: Any,
+    prompts: Sequence[list[int]],
+    decoding: Decoding,
+    stop: frozenset[int],
+    *,
+    batch_size: int = 16,
+    on_batch: Callable[[int], None] | None = None,
+) -> list[list[int]]:
+    """Token ids of the response to each prompt; the last one is in ``stop`` unless the token limit came first.
+
+    ``model`` must be in evaluation mode. Two equal prompts get equal responses: for several samples of one prompt
+    change ``decoding.seed``. ``on_batch`` is told how many prompts each batch has answered.
+
+    Raises ``ConfigError`` for a decoding out of range and ``DataError`` for a prompt without tokens.
+    """
+    assert not model.training, "dropout would answer too"
+    if not 0 <= decoding.temperature < math.inf:
+        raise ConfigError(f"temperature {decoding.temperature}: use 0 for greedy, or a positive number")
+    if decoding.max_new_tokens < 1:
+        raise ConfigError(f"max_new_tokens {decoding.max_new_tokens}: must be at least 1")
+    if not all(prompts):
+        raise DataError(f"prompt {list(map(bool, prompts)).index(False) + 1} of {len(prompts)} has no tokens")
+    # The longest come first: a batch that does not fit into memory fails at once, not after an hour.
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    answers: list[list[int]] = [[] for _ in prompts]
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        for i, ids in zip(batch, _answer_batch(model, [prompts[i] for i in batch], decoding, stop), strict=True):
+            answers[i] = ids
+        if on_batch is not None:
+            on_batch(len(batch))
+    return answers
+
+
+def stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The end-of-turn token, and whatever else the model's own generation settings end a response at."""
+    configured: int | list[int] | None = model.generation_config.eos_token_id
+    more = [configured] if isinstance(configured, int) else configured or []
+    return frozenset({end_of_turn(tokenizer), *more})
+
+
+@torch.no_grad()
+def _answer_batch(
+    model: Any, prompts: Sequence[list[int]], decoding: Decoding, stop: frozenset[int]
+) -> list[list[int]]:
+    """Left-padded, so that every row's next token stands in the last column. Row r of a tensor answers ``alive[r]``."""
+    width, device = max(map(len, prompts)), model.device
+    inputs = torch.tensor([[0] * (width - len(ids)) + ids for ids in prompts], device=device)
+    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    draws = None if decoding.temperature == 0 else _draws(prompts, decoding).to(device)
+    alive = list(range(len(prompts)))
+    answers: list[list[int]] = [[] for _ in prompts]
+    cache: Any = None
+    for step in range(decoding.max_new_tokens):
+        output = model(
+            input_ids=inputs,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        cache, logits = output.past_key_values, output.logits[:, -1]
+        chosen = logits.argmax(1) if draws is None else _sample(logits, decoding.temperature, draws[alive, step])
+        tokens = chosen.tolist()
+        for row, token in zip(alive, tokens, strict=True):
+            answers[row].append(token)
+        going = [r for r, token in enumerate(tokens) if token not in stop]
+        if not going:
+            break
+        if len(going) < len(alive):
+            rows = torch.tensor(going, device=device)
+            cache.batch_select_indices(rows)
+            chosen, mask, positions = chosen[rows], mask[rows], positions[rows]
+            alive = [alive[r] for r in going]
+        inputs, positions = chosen[:, None], positions[:, -1:] + 1
+        mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
+    return answers
+
+
+def _draws(prompts: Sequence[list[int]], decoding: Decoding) -> torch.Tensor:
+    """Uniform numbers [B, T] in [0, 1), each row from a generator seeded by (seed, prompt)."""
+    rows: list[torch.Tensor] = []
+    for ids in prompts:
+        digest = hashlib.blake2b(f"{decoding.seed}:{ids}".encode(), digest_size=8).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest))
+        rows.append(torch.rand(decoding.max_new_tokens, generator=generator, dtype=torch.float64))
+    return torch.stack(rows)
+
+
+def _sample(logits: torch.Tensor, temperature: float, draw: torch.Tensor) -> torch.Tensor:
+    """Invert the distribution function of softmax(logits [B, V] / temperature) at ``draw`` [B]."""
+    distribution = torch.softmax(logits.double() / temperature, dim=1).cumsum(1)
+    # Scaled by the rounded total, a draw below 1 lies below it; the first entry above it has positive probability.
+    target = draw[:, None] * distribution[:, -1:]
+    return torch.searchsorted(distribution, target, right=True)[:, 0].clamp(max=logits.shape[1] - 1)

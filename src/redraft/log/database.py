@@ -1,0 +1,112 @@
+"""Opening the log's database: the right URL, real transactions, the newest schema, and errors fit to show.
+
+Guaranteed on SQLite: a transaction that was committed survives ``kill -9`` and power loss (write-ahead log,
+``synchronous=FULL``), and one that was not leaves no trace. ``BEGIN`` is issued by us, because Python's driver would
+start transactions late or not at all; a writer begins ``IMMEDIATE`` and waits for its turn, where a read that turns
+into a write would fail at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError
+
+from redraft.errors import ConfigError, NotFoundError
+
+__all__ = ["open_database", "reading", "writing"]
+
+PRAGMAS = ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON")
+
+
+def open_database(url: str, *, create: bool = True) -> Engine:
+    """Connect and bring the schema up to date.
+
+    Raises ``ConfigError`` when the URL or the place cannot be used, and ``NotFoundError`` when there is no log yet
+    and ``create`` is false.
+    """
+    engine = _engine(url)
+    if not create and engine.dialect.name == "sqlite" and not Path(engine.url.database or "").exists():
+        raise NotFoundError(f"log {url}: there is none yet: import something first, or correct [log] url or --log")
+    try:
+        _upgrade(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+@contextmanager
+def reading(engine: Engine) -> Generator[Connection]:
+    """Give a connection that sees one state of the log throughout, whatever others write meanwhile."""
+    with _explained(engine), engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Generator[Connection]:
+    """Give a connection in one transaction: committed durably at the end, undone as a whole by any exception."""
+    with _explained(engine), engine.execution_options(begin="IMMEDIATE").begin() as connection:
+        yield connection
+
+
+@contextmanager
+def _explained(engine: Engine) -> Generator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except DatabaseError as error:
+        raise ConfigError(
+            f"log {engine.url}: {error.orig}: check that its folder exists, is writable and has room, "
+            "that the file is a redraft log, and that no other process holds it for long ([log] url, --log)"
+        ) from error
+
+
+def _engine(url: str) -> Engine:
+    try:
+        engine = create_engine(make_url(url))
+    except (ArgumentError, ImportError) as error:
+        reason = str(error).splitlines()[0]
+        shown = url.rpartition("@")[2]  # what stands before it may be a password
+        raise ConfigError(f"log url {shown!r}: {reason}: write it as sqlite:///FILE ([log] url, --log)") from error
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None
+    for pragma in PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}")
+
+
+def _upgrade(engine: Engine) -> None:
+    from alembic.command import upgrade
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+
+    config = Config(attributes={})
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    with reading(engine) as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+    if current == ScriptDirectory.from_config(config).get_current_head():
+        return
+    try:
+        # Two processes that open a new log at once: the second waits here and finds nothing left to do.
+        with writing(engine) as config.attributes["connection"]:
+            upgrade(config, "head")
+    except CommandError as error:
+        raise ConfigError(f"log {engine.url}: its schema is newer than this redraft ({error}): upgrade it") from error

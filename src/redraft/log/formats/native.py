@@ -1,0 +1,150 @@
+"""Our own JSONL: one interaction a line, read back exactly as it was written.
+
+Needed are a context (``messages``, or ``prompt`` for one user message) and ``response``. Feedback is ``edited`` (a
+text) or ``accepted: true``; a line with neither has none yet. ``id`` and ``task`` may be left out, and so may
+everything else. ``edit_user_id`` is ``user_id`` unless given. Unknown keys are refused: a mistyped ``edited`` would
+otherwise pass for silence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from redraft.log.formats.rows import BadRow, Options, Record, Row, json_rows
+from redraft.types import Completion, Decision, Edit, Interaction, Message
+
+__all__ = ["read", "write"]
+
+
+def _score(value: Any) -> Any:
+    return float(value) if value in ("inf", "-inf") else value
+
+
+class _Decision(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    candidates: tuple[str, ...]
+    chosen: str
+    t: int
+    selector: str
+    parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
+    scores: tuple[Annotated[float, BeforeValidator(_score)], ...] | None = None
+    propensities: tuple[float, ...] | None = None
+
+
+class _Line(Record):
+    model_config = ConfigDict(extra="forbid")
+
+    id: str = ""
+    task: str = ""
+    messages: tuple[Message, ...] | None = None
+    prompt: str | None = None
+    response: str
+    edited: str | None = None
+    accepted: Literal[True] | None = None
+    revision: int = 0
+    policy: str = ""
+    model: str = ""
+    user_id: str | None = None
+    created_at: datetime | None = None
+    decoding: dict[str, Any] = Field(default_factory=dict[str, Any])
+    metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
+    edit_user_id: str | None = None
+    edit_created_at: datetime | None = None
+    edit_metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
+    decision: _Decision | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> _Line:
+        if (self.messages is None) == (self.prompt is None):
+            raise ValueError("give either messages or prompt")
+        if self.messages is not None and not self.messages:
+            raise ValueError("messages is empty: give at least one")
+        if self.edited is not None and self.accepted:
+            raise ValueError("give either edited or accepted, not both")
+        about = {"revision", "edit_user_id", "edit_created_at", "edit_metadata"} & self.model_fields_set
+        if about and self.edited is None and not self.accepted:
+            raise ValueError(f"{', '.join(sorted(about))} without edited or accepted")
+        return self
+
+    def interaction(self, task: str) -> Interaction:
+        """Say it in our vocabulary."""
+        messages = (Message("user", self.prompt),) if self.prompt is not None else self.messages or ()
+        completion = Completion(
+            id=self.id,
+            task=self.task or task,
+            messages=messages,
+            response=self.response,
+            policy=self.policy,
+            model=self.model,
+            user_id=self.user_id,
+            created_at=self.created_at,
+            decoding=self.decoding,
+            metadata=self.metadata,
+        )
+        decision = self.decision and Decision(completion_id=self.id, **dict(self.decision))
+        return Interaction(completion, self._edit(), decision)
+
+    def _edit(self) -> Edit | None:
+        if self.edited is None and not self.accepted:
+            return None
+        user_id = self.edit_user_id if "edit_user_id" in self.model_fields_set else self.user_id
+        return Edit(self.id, self.edited, self.revision, user_id, self.edit_created_at, self.edit_metadata)
+
+
+def read(file: Path, options: Options) -> Iterator[Row | BadRow]:
+    """Read interactions; a row's own task goes before the one in ``options``."""
+    return json_rows(file, options, _Line)
+
+
+def write(interaction: Interaction) -> dict[str, Any]:
+    """Return the JSON object of one line; what is empty is left out."""
+    completion, edit, decision = interaction.completion, interaction.edit, interaction.decision
+    line: dict[str, Any] = {
+        "id": completion.id,
+        "task": completion.task,
+        "messages": [{"role": message.role, "content": message.content} for message in completion.messages],
+        "response": completion.response,
+    }
+    rest: dict[str, Any] = {
+        "policy": completion.policy,
+        "model": completion.model,
+        "user_id": completion.user_id,
+        "created_at": _moment(completion.created_at),
+        "decoding": dict(completion.decoding),
+        "metadata": dict(completion.metadata),
+    }
+    if edit is not None:
+        line |= {"accepted": True} if edit.edited is None else {"edited": edit.edited}
+        line |= {"edit_user_id": edit.user_id} if edit.user_id != completion.user_id else {}
+        rest |= {
+            "revision": edit.revision,
+            "edit_created_at": _moment(edit.created_at),
+            "edit_metadata": dict(edit.metadata),
+        }
+    if decision is not None:
+        line["decision"] = _decision(decision)
+    return line | {key: value for key, value in rest.items() if value}
+
+
+def _decision(decision: Decision) -> dict[str, Any]:
+    scores, propensities = decision.scores, decision.propensities
+    return {
+        "candidates": list(decision.candidates),
+        "chosen": decision.chosen,
+        "t": decision.t,
+        "selector": decision.selector,
+        "parameters": dict(decision.parameters),
+        "scores": None if scores is None else [score if math.isfinite(score) else str(score) for score in scores],
+        "propensities": None if propensities is None else list(propensities),
+    }
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

@@ -1,0 +1,185 @@
+"""What every reader shares: a row or a reason, lines from a file of any size, and ids for rows that bring none.
+
+A reader is a generator over a file. It holds one line at a time (and a number for each row seen, to tell repeats
+apart), so that a gigabyte needs no gigabyte. What is wrong with one row becomes a ``BadRow``; what is wrong with the
+whole file is a ``DataError``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from redraft.errors import DataError
+from redraft.log.canonical import canonical
+from redraft.types import Completion, Edit, Interaction, Message
+
+__all__ = [
+    "BadRow",
+    "Options",
+    "Reader",
+    "Record",
+    "Row",
+    "Rows",
+    "asked",
+    "describe",
+    "json_rows",
+    "lines",
+    "shorten",
+]
+
+BYTES_PER_CHAR = 32  # a character takes at most 6 bytes in JSON ("\u00e9"), and a row has several texts
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # spreadsheets write one
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row that can be logged, and the line (from 1) on which it starts."""
+
+    line: int
+    interaction: Interaction
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that cannot be logged, and why."""
+
+    file: Path
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a reader needs to know: the task of rows that name none, the longest text, CSV's column names by field."""
+
+    task: str = ""
+    max_text_chars: int = 1_000_000
+    columns: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+Reader = Callable[[Path, Options], Iterator[Row | BadRow]]
+
+
+class Record(BaseModel):
+    """One row of a foreign JSON format; what it does not name is ignored."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    def interaction(self, task: str) -> Interaction:
+        """Say it in our vocabulary, an empty id where it has none; raises ``DataError`` when that is not possible."""
+        raise NotImplementedError
+
+
+class Rows:
+    """Turns the records of one file into rows: checks them, and names those that have no id.
+
+    The name is a hash of task, content and how many identical rows came before, so that importing a file twice adds
+    nothing and identical rows within it are all kept.
+    """
+
+    def __init__(self, file: Path, options: Options) -> None:
+        self._file = file
+        self._options = options
+        self._seen: dict[int, int] = {}
+
+    def row(self, line: int, parse: Callable[[T], Interaction], record: T) -> Row | BadRow:
+        """Parse a record; a ``DataError`` on the way makes it a bad row."""
+        try:
+            interaction = parse(record)
+            named = interaction if interaction.completion.id else self._name(interaction)
+            return Row(line, canonical(named, self._options.max_text_chars))
+        except DataError as error:
+            return BadRow(self._file, line, str(error))
+
+    def _name(self, interaction: Interaction) -> Interaction:
+        text = json.dumps(asdict(interaction), default=str, sort_keys=True)
+        content = hashlib.blake2b(text.encode(), digest_size=16).digest()
+        number = int.from_bytes(content[:8])
+        occurrence = self._seen.get(number, 0)
+        self._seen[number] = occurrence + 1
+        name = hashlib.blake2b(content + str(occurrence).encode(), digest_size=12).hexdigest()
+        return Interaction(
+            replace(interaction.completion, id=name),
+            interaction.edit and replace(interaction.edit, completion_id=name),
+            interaction.decision and replace(interaction.decision, completion_id=name),
+        )
+
+
+def lines(file: Path, max_text_chars: int) -> Iterator[tuple[int, bytes | None]]:
+    """Number and content of each line, without a leading byte order mark; ``None`` for one that is far too long.
+
+    Raises ``DataError`` when the file cannot be read.
+    """
+    longest = BYTES_PER_CHAR * max_text_chars
+    number = 0
+    try:
+        with file.open("rb") as stream:
+            while line := stream.readline(longest):
+                number += 1
+                if len(line) < longest or line.endswith(b"\n"):
+                    yield number, line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+                else:
+                    while (rest := stream.readline(longest)) and not rest.endswith(b"\n"):
+                        pass
+                    yield number, None
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}): check the path") from error
+
+
+def json_rows(file: Path, options: Options, record: type[Record]) -> Iterator[Row | BadRow]:
+    """Rows of a JSONL file; blank lines are none."""
+
+    def parse(line: bytes | None) -> Interaction:
+        if line is None:
+            raise DataError(f"the line is longer than {BYTES_PER_CHAR} × [log] max_text_chars bytes: shorten its texts")
+        try:
+            return record.model_validate_json(line.strip()).interaction(options.task)
+        except ValidationError as error:
+            raise DataError(describe(error)) from error
+
+    rows = Rows(file, options)
+    for number, line in lines(file, options.max_text_chars):
+        if line is None or line.strip():
+            yield rows.row(number, parse, line)
+
+
+def describe(error: ValidationError) -> str:
+    """Say all that is wrong with a row in one line."""
+    return "; ".join(_problem(problem) for problem in error.errors(include_url=False))
+
+
+def _problem(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "json_invalid":
+        return f"not valid JSON in UTF-8 ({problem['ctx']['error'].replace(' at line 1 column', ' at column')})"
+    if problem["type"] == "missing":
+        return f"{where} is missing"
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"unknown key {where!r}: remove or correct it"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return message
+    return f"{where or 'the row'} = {shorten(problem['input'])}: {message}"
+
+
+def shorten(value: object, width: int = 60) -> str:
+    """Write a value so that it fits into a message."""
+    text = repr(value[: width + 1] if isinstance(value, str) else value)
+    return text if len(text) <= width else text[:width] + "…"
+
+
+def asked(task: str, prompt: str, response: str, edited: str | None) -> Interaction:
+    """One user message, the response to it, and what a person made of that (``None``: accepted unchanged)."""
+    return Interaction(Completion("", task, (Message("user", prompt),), response), Edit("", edited))

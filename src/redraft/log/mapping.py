@@ -1,0 +1,142 @@
+"""Between the vocabulary and the rows of the tables."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from redraft.costs import Cost
+from redraft.errors import DataError
+from redraft.log.schema import COST_UNIT, RESPONSE, completions, decisions, edits, texts
+from redraft.types import Completion, Decision, Edit, Interaction, Message
+
+__all__ = [
+    "Rows",
+    "completion_from",
+    "decision_from",
+    "difference",
+    "edit_from",
+    "edit_rows",
+    "interaction_rows",
+    "priced",
+]
+
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def difference(one: Completion | Decision, other: Completion | Decision) -> str:
+    """Name the fields in which two records of one kind differ."""
+    names = (field.name for field in fields(one))
+    return ", ".join(name for name in names if getattr(one, name) != getattr(other, name))
+
+
+def priced(cost: Cost, response: str, edited: str | None) -> tuple[float, int]:
+    """Raw distance, and Δ(y, y') in 10⁻⁹ units; both 0 when y' is y or ``None`` (accepted).
+
+    Raises ``DataError`` when a user's own Δ gives no number ≥ 0.
+    """
+    raw = 0.0 if edited is None or edited == response else float(cost.raw(response, edited))
+    if not (math.isfinite(raw) and raw >= 0):
+        raise DataError(f"cost {cost.name!r} gave {raw}: a cost is a finite number, at least 0")
+    return raw, round(cost.of_raw(raw, response) * COST_UNIT)
+
+
+def interaction_rows(interaction: Interaction, cost: Cost) -> Rows:
+    """Table name → rows that record this interaction."""
+    completion, decision = interaction.completion, interaction.decision
+    rows: Rows = {
+        completions.name: [
+            {column.name: getattr(completion, column.name) for column in completions.c if column.name != "position"}
+        ],
+        texts.name: [
+            {
+                "completion_id": completion.id,
+                "revision": RESPONSE,
+                "messages": [{"role": message.role, "content": message.content} for message in completion.messages],
+                "content": completion.response,
+            }
+        ],
+        decisions.name: [],
+        edits.name: [],
+    }
+    if decision is not None:
+        row = {column.name: getattr(decision, column.name) for column in decisions.c}
+        rows[decisions.name].append(row | {"scores": _finite(decision.scores)})
+    if interaction.edit is not None:
+        for name, more in edit_rows(interaction.edit, completion.response, cost).items():
+            rows[name].extend(more)
+    return rows
+
+
+def edit_rows(edit: Edit, response: str, cost: Cost) -> Rows:
+    """Table name → rows that record this edit of this response."""
+    raw, units = priced(cost, response, edit.edited)
+    row = {
+        "completion_id": edit.completion_id,
+        "revision": edit.revision,
+        "accepted": edit.edited is None,
+        "unchanged": edit.edited is None or edit.edited == response,
+        "user_id": edit.user_id,
+        "created_at": edit.created_at,
+        "metadata": edit.metadata,
+        "raw": raw,
+        "cost": units,
+        "cost_name": cost.name,
+    }
+    text = {"completion_id": edit.completion_id, "revision": edit.revision, "messages": None, "content": edit.edited}
+    return {edits.name: [row], texts.name: [] if edit.edited is None else [text]}
+
+
+def _finite(scores: tuple[float, ...] | None) -> list[float | str] | None:
+    """JSON has no infinity, and an arm that was never played may well score −inf: it is written as text."""
+    return None if scores is None else [score if math.isfinite(score) else str(score) for score in scores]
+
+
+def completion_from(row: RowMapping) -> Completion:
+    """Read a completion with its row of ``texts``; erased texts are empty."""
+    return Completion(
+        id=row[completions.c.id],
+        task=row[completions.c.task],
+        messages=tuple(Message(**message) for message in row[texts.c.messages] or ()),
+        response=row[texts.c.content] or "",
+        policy=row[completions.c.policy],
+        model=row[completions.c.model],
+        user_id=row[completions.c.user_id],
+        created_at=row[completions.c.created_at],
+        decoding=row[completions.c.decoding],
+        metadata=row[completions.c.metadata],
+    )
+
+
+def edit_from(row: RowMapping, edited: str | None) -> Edit | None:
+    """Read an edit with its text, or ``None`` where the join found none."""
+    if row[edits.c.completion_id] is None:
+        return None
+    return Edit(
+        completion_id=row[edits.c.completion_id],
+        edited=edited,
+        revision=row[edits.c.revision],
+        user_id=row[edits.c.user_id],
+        created_at=row[edits.c.created_at],
+        metadata=row[edits.c.metadata],
+    )
+
+
+def decision_from(row: RowMapping) -> Decision | None:
+    """Read a decision, or ``None`` where the join found none."""
+    if row[decisions.c.completion_id] is None:
+        return None
+    scores, propensities = row[decisions.c.scores], row[decisions.c.propensities]
+    return Decision(
+        completion_id=row[decisions.c.completion_id],
+        candidates=tuple(row[decisions.c.candidates]),
+        chosen=row[decisions.c.chosen],
+        t=row[decisions.c.t],
+        selector=row[decisions.c.selector],
+        parameters=row[decisions.c.parameters],
+        scores=None if scores is None else tuple(float(score) for score in scores),
+        propensities=None if propensities is None else tuple(propensities),
+    )

@@ -1,0 +1,1 @@
+"""Numbered changes of the log's schema, each one transaction; ``redraft.log.database`` runs them on open."""

@@ -1,0 +1,1 @@
+"""One file per change, in order; once released a file is never edited."""

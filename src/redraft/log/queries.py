@@ -1,0 +1,118 @@
+"""What is asked of the log, as statements: the holding edit is always the one with the highest revision."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Select, and_, case, func, select
+
+from redraft.log.schema import RESPONSE, completions, decisions, edits, texts
+
+__all__ = ["edited_text", "edits_of", "interactions_of", "logged", "resolved_of", "revision_of", "tally"]
+
+AnySelect = TypeVar("AnySelect", bound="Select[*tuple[Any, ...]]")
+
+edited_text = texts.alias("edited_text")
+
+_response = and_(texts.c.completion_id == completions.c.id, texts.c.revision == RESPONSE)
+_edit_text = and_(edited_text.c.completion_id == edits.c.completion_id, edited_text.c.revision == edits.c.revision)
+
+
+def _holding() -> ColumnElement[bool]:
+    other = edits.alias("other")
+    highest = select(func.max(other.c.revision)).where(other.c.completion_id == completions.c.id)
+    return and_(edits.c.completion_id == completions.c.id, edits.c.revision == highest.scalar_subquery())
+
+
+def logged(completion_id: str) -> Select[Any]:
+    """One completion with its texts."""
+    return (
+        select(completions, texts.c.messages, texts.c.content)
+        .outerjoin(texts, _response)
+        .where(completions.c.id == completion_id)
+    )
+
+
+def revision_of(completion_id: str, revision: int) -> Select[Any]:
+    """One edit event with its text."""
+    return (
+        select(edits, edited_text.c.content)
+        .outerjoin(edited_text, _edit_text)
+        .where(edits.c.completion_id == completion_id, edits.c.revision == revision)
+    )
+
+
+def interactions_of(task: str | None, *, edited_only: bool = False, completion_id: str | None = None) -> Select[Any]:
+    """Completions with holding edit and decision, in order of arrival, as far as their texts are still there."""
+    statement = (
+        select(completions, texts.c.messages, texts.c.content, edits, edited_text.c.content, decisions)
+        .join(texts, _response)
+        .join(edits, _holding(), isouter=not edited_only)
+        .outerjoin(edited_text, _edit_text)
+        .outerjoin(decisions, decisions.c.completion_id == completions.c.id)
+        .where(texts.c.content.is_not(None))
+        .where(edits.c.accepted.is_not(False) | edited_text.c.content.is_not(None))
+        .order_by(completions.c.position)
+    )
+    return _narrow(statement, task, completion_id)
+
+
+def resolved_of(task: str | None, completion_id: str | None) -> Select[Any]:
+    """Decisions with their holding edit, in the order in which first edits arrived, as a live selector saw them."""
+    other = edits.alias("first")
+    first = select(func.min(other.c.position)).where(other.c.completion_id == completions.c.id)
+    statement = (
+        select(decisions, completions.c.task, edits.c.revision, edits.c.cost, edits.c.cost_name)
+        .select_from(completions)
+        .join(decisions, decisions.c.completion_id == completions.c.id)
+        .join(edits, _holding())
+        .order_by(first.scalar_subquery())
+    )
+    return _narrow(statement, task, completion_id)
+
+
+def edits_of(completion_id: str | None = None) -> Select[Any]:
+    """Every edit event with response and edited text, which are NULL where erased or missing."""
+    statement = (
+        select(edits, completions.c.task, texts.c.content, edited_text.c.completion_id, edited_text.c.content)
+        .select_from(edits)
+        .join(completions, completions.c.id == edits.c.completion_id)
+        .outerjoin(texts, _response)
+        .outerjoin(edited_text, _edit_text)
+        .order_by(edits.c.position)
+    )
+    return _narrow(statement, None, completion_id)
+
+
+def tally(task: str | None, horizon: datetime) -> Select[*tuple[Any, ...]]:
+    """Numbers of completions by what became of them; silence before ``horizon`` (or undated) is censored."""
+
+    def total(condition: ColumnElement[bool]) -> ColumnElement[int]:
+        return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+
+    silent = edits.c.position.is_(None)
+    recent = and_(completions.c.created_at.is_not(None), completions.c.created_at > horizon)
+    revisions = select(func.count()).select_from(edits).join(completions, completions.c.id == edits.c.completion_id)
+    statement = (
+        select(
+            func.count().label("completions"),
+            total(edits.c.unchanged.is_(False)).label("edited"),
+            total(edits.c.unchanged.is_(True)).label("unchanged"),
+            total(edits.c.accepted.is_(True)).label("accepted"),
+            total(and_(silent, recent)).label("awaiting"),
+            total(and_(silent, ~recent)).label("censored"),
+            _narrow(revisions, task).scalar_subquery().label("revisions"),
+        )
+        .select_from(completions)
+        .outerjoin(edits, _holding())
+    )
+    return _narrow(statement, task)
+
+
+def _narrow(statement: AnySelect, task: str | None, completion_id: str | None = None) -> AnySelect:
+    if task is not None:
+        statement = statement.where(completions.c.task == task)
+    if completion_id is not None:
+        statement = statement.where(completions.c.id == completion_id)
+    return statement

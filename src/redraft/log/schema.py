@@ -1,0 +1,125 @@
+"""The tables of the edit log: events that are only ever added, and apart from them the texts.
+
+``completions``, ``decisions`` and ``edits`` are append-only; ``position`` is the order of arrival. Every text stands
+in ``texts`` under (completion, revision), where revision −1 is the response itself together with its context: setting
+``content`` and ``messages`` to NULL erases what a person wrote while all events, costs and counts stay.
+
+What can be derived is kept only where erasure would take it away: the raw distance, the cost in integer 10⁻⁹ units
+(so that sums do not depend on their order) with the name of its Δ, and whether y' = y.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+__all__ = ["COST_UNIT", "RESPONSE", "UtcDateTime", "completions", "decisions", "edits", "schema", "texts"]
+
+COST_UNIT = 1_000_000_000
+RESPONSE = -1
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An instant: written in UTC, read back aware of it. A naive time is taken to be UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Move to UTC; SQLite then drops the zone that is always the same."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        """Give the zone back where the database has none."""
+        return self.process_bind_param(value, dialect)
+
+
+_Position = BigInteger().with_variant(Integer, "sqlite")
+_Json = JSON(none_as_null=True)
+
+schema = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+completions = Table(
+    "completions",
+    schema,
+    Column("position", _Position, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("task", Text, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("user_id", Text, index=True),
+    Column("created_at", UtcDateTime),
+    Column("decoding", _Json, nullable=False),
+    Column("metadata", _Json, nullable=False),
+    Index(None, "task", "position"),
+)
+
+decisions = Table(
+    "decisions",
+    schema,
+    Column("completion_id", Text, ForeignKey("completions.id"), primary_key=True),
+    Column("candidates", _Json, nullable=False),
+    Column("chosen", Text, nullable=False),
+    Column("t", BigInteger, nullable=False),
+    Column("selector", Text, nullable=False),
+    Column("parameters", _Json, nullable=False),
+    Column("scores", _Json),
+    Column("propensities", _Json),
+)
+
+edits = Table(
+    "edits",
+    schema,
+    Column("position", _Position, primary_key=True),
+    Column("completion_id", Text, ForeignKey("completions.id"), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("accepted", Boolean, nullable=False),
+    Column("unchanged", Boolean, nullable=False),
+    Column("user_id", Text, index=True),
+    Column("created_at", UtcDateTime),
+    Column("metadata", _Json, nullable=False),
+    Column("raw", Float, nullable=False),
+    Column("cost", BigInteger, nullable=False),
+    Column("cost_name", Text, nullable=False),
+    UniqueConstraint("completion_id", "revision"),
+    CheckConstraint("revision >= 0", name="revision_counts_up"),
+    CheckConstraint("cost >= 0", name="cost_not_negative"),
+)
+
+texts = Table(
+    "texts",
+    schema,
+    Column("completion_id", Text, ForeignKey("completions.id"), primary_key=True),
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("messages", _Json),
+    Column("content", Text),
+)

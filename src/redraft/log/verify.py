@@ -1,0 +1,78 @@
+"""The log checked against itself: nothing points nowhere, and every kept number follows from the texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+
+from sqlalchemy import Connection, RowMapping, and_, select
+
+from redraft.costs import Cost, get_cost
+from redraft.errors import RedraftError
+from redraft.log import queries
+from redraft.log.canonical import decision_problems
+from redraft.log.mapping import decision_from, priced
+from redraft.log.schema import RESPONSE, completions, decisions, edits, texts
+
+__all__ = ["problems"]
+
+
+def problems(connection: Connection, cost_of: Callable[[str], Cost]) -> Iterator[str]:
+    """One line for each thing that cannot be true; costs under a Δ the task no longer has are recomputed with it."""
+    yield from _dangling(connection)
+    yield from _decisions(connection)
+
+    @cache
+    def cost_named(name: str, task: str) -> Cost:
+        current = cost_of(task)
+        return current if current.name == name else get_cost(name)
+
+    for row in connection.execution_options(yield_per=200).execute(queries.edits_of()).mappings():
+        problem = _edit_problem(row, cost_named)
+        if problem:
+            yield f"completion {row[edits.c.completion_id]!r}, revision {row[edits.c.revision]}: {problem}"
+
+
+def _dangling(connection: Connection) -> Iterator[str]:
+    for table in (decisions, edits, texts):
+        lost = (
+            select(table.c.completion_id)
+            .outerjoin(completions, completions.c.id == table.c.completion_id)
+            .where(completions.c.id.is_(None))
+        )
+        for completion_id in connection.scalars(lost):
+            yield f"completion {completion_id!r}: is missing, but {table.name} name it"
+    text_of = and_(texts.c.completion_id == completions.c.id, texts.c.revision == RESPONSE)
+    bare = select(completions.c.id).outerjoin(texts, text_of).where(texts.c.completion_id.is_(None))
+    for completion_id in connection.scalars(bare):
+        yield f"completion {completion_id!r}: has no row for its texts, not even an erased one"
+    edit_of = and_(edits.c.completion_id == texts.c.completion_id, edits.c.revision == texts.c.revision)
+    stray = select(texts).outerjoin(edits, edit_of).where(texts.c.revision != RESPONSE, edits.c.position.is_(None))
+    for row in connection.execute(stray).mappings():
+        yield f"completion {row[texts.c.completion_id]!r}: a text of revision {row[texts.c.revision]} has no edit"
+
+
+def _decisions(connection: Connection) -> Iterator[str]:
+    for row in connection.execution_options(yield_per=200).execute(select(decisions)).mappings():
+        decision = decision_from(row)
+        for problem in decision_problems(decision) if decision else ():
+            yield f"decision of {row[decisions.c.completion_id]!r}: {problem}"
+
+
+def _edit_problem(row: RowMapping, cost_named: Callable[[str, str], Cost]) -> str | None:
+    response, edited, accepted = row[texts.c.content], row[queries.edited_text.c.content], row[edits.c.accepted]
+    kept = (row[edits.c.raw], row[edits.c.cost])
+    if accepted:
+        fine = kept == (0, 0) and row[edits.c.unchanged] and row[queries.edited_text.c.completion_id] is None
+        return None if fine else "accepted unchanged, but with a cost or a text"
+    if row[queries.edited_text.c.completion_id] is None:
+        return "its text is missing, not even erased"
+    if response is None or edited is None:
+        return None
+    if row[edits.c.unchanged] != (edited == response):
+        return f"unchanged is {row[edits.c.unchanged]}, which its texts contradict"
+    try:
+        found = priced(cost_named(row[edits.c.cost_name], row[completions.c.task]), response, edited)
+    except RedraftError as error:
+        return f"its cost cannot be recomputed: {error}"
+    return None if found == kept else f"raw distance and cost are {kept}, recomputed {found}"

@@ -1,0 +1,189 @@
+"""How events enter the log: idempotent where they repeat, refused where they contradict what is there.
+
+Everything here happens inside a transaction that the caller holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+from sqlalchemy import Connection, RowMapping, insert, select
+
+from redraft.costs import Cost
+from redraft.errors import ConflictError, NotFoundError, RedraftError
+from redraft.log import queries
+from redraft.log.canonical import canonical
+from redraft.log.mapping import (
+    Rows,
+    completion_from,
+    decision_from,
+    difference,
+    edit_rows,
+    interaction_rows,
+)
+from redraft.log.schema import completions, decisions, edits, texts
+from redraft.types import Completion, Decision, Edit, Interaction
+
+__all__ = ["Added", "Batch", "Refused", "Writer", "batches"]
+
+Refused = Callable[[int, RedraftError], None]
+
+BATCH_ROWS = 1000
+BATCH_CHARS = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What an import brought: rows that added something, and rows that said what the log knew."""
+
+    new: int = 0
+    known: int = 0
+
+    def __add__(self, other: Added) -> Added:
+        return Added(self.new + other.new, self.known + other.known)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows for one transaction with their place in the whole, and whom to tell about those that are refused."""
+
+    rows: list[tuple[int, Interaction]]
+    refused: Refused
+
+
+def batches(interactions: Iterable[Interaction], max_text_chars: int, refused: Refused | None) -> Iterator[Batch]:
+    """Cut a stream into batches, bounded in rows and in characters so that long texts do not fill the memory.
+
+    Rows that could not be stored faithfully go to ``refused``; without one their ``DataError`` is raised.
+    """
+    refuse = refused or _raise
+    rows: list[tuple[int, Interaction]] = []
+    size = 0
+    for index, interaction in enumerate(interactions):
+        try:
+            rows.append((index, canonical(interaction, max_text_chars)))
+        except RedraftError as error:
+            refuse(index, error)
+            continue
+        size += _characters(interaction)
+        if len(rows) == BATCH_ROWS or size > BATCH_CHARS:
+            yield Batch(rows, refuse)
+            rows, size = [], 0
+    if rows:
+        yield Batch(rows, refuse)
+
+
+def _characters(interaction: Interaction) -> int:
+    completion = interaction.completion
+    return sum(len(message.content) for message in completion.messages) + len(completion.response)
+
+
+def _raise(_index: int, error: RedraftError) -> NoReturn:
+    raise error
+
+
+class Writer:
+    """Adds canonical events over one connection, pricing edits with the Δ of their task."""
+
+    def __init__(self, connection: Connection, cost_of: Callable[[str], Cost]) -> None:
+        self._connection = connection
+        self._cost_of = cost_of
+
+    def add(self, given: Interaction) -> bool:
+        """Add what is new in an interaction and return whether there was anything.
+
+        Raises ``ConflictError`` when the log knows its id, or the revision of its edit, with other content.
+        """
+        row = self._logged(given.completion.id)
+        if row is None:
+            self._insert([self._rows(given)])
+            return True
+        self._require_same_completion(row, given.completion)
+        if given.decision is not None:
+            self._require_same_decision(given.decision)
+        return given.edit is not None and self._add_edit(row, given.edit)
+
+    def revise(self, edit: Edit) -> bool:
+        """Add an edit of a logged completion and return whether it was new; raises ``NotFoundError`` without one."""
+        row = self._logged(edit.completion_id)
+        if row is None:
+            raise NotFoundError(f"completion {edit.completion_id!r} is not in the log: record it before its edits")
+        return self._add_edit(row, edit)
+
+    def add_batch(self, batch: Batch) -> Added:
+        """Add many interactions: unknown ones by one statement per table, the others one by one."""
+        fresh, repeated = self._divide(batch)
+        self._insert([rows for _, rows in fresh])
+        total = Added(len(fresh))
+        for index, interaction in repeated:
+            try:
+                total += Added(1, 0) if self.add(interaction) else Added(0, 1)
+            except RedraftError as error:
+                batch.refused(index, error)
+        return total
+
+    def _divide(self, batch: Batch) -> tuple[list[tuple[int, Rows]], list[tuple[int, Interaction]]]:
+        ids = [interaction.completion.id for _, interaction in batch.rows]
+        seen = set(self._connection.scalars(select(completions.c.id).where(completions.c.id.in_(ids))))
+        fresh: list[tuple[int, Rows]] = []
+        repeated: list[tuple[int, Interaction]] = []
+        for index, interaction in batch.rows:
+            if interaction.completion.id in seen:
+                repeated.append((index, interaction))
+                continue
+            try:
+                fresh.append((index, self._rows(interaction)))
+                seen.add(interaction.completion.id)
+            except RedraftError as error:
+                batch.refused(index, error)
+        return fresh, repeated
+
+    def _rows(self, interaction: Interaction) -> Rows:
+        return interaction_rows(interaction, self._cost_of(interaction.completion.task))
+
+    def _insert(self, several: list[Rows]) -> None:
+        for table in (completions, decisions, edits, texts):
+            rows = [row for rows in several for row in rows.get(table.name, ())]
+            if rows:
+                self._connection.execute(insert(table), rows)
+
+    def _logged(self, completion_id: str) -> RowMapping | None:
+        return self._connection.execute(queries.logged(completion_id)).mappings().first()
+
+    def _add_edit(self, row: RowMapping, edit: Edit) -> bool:
+        response = row[texts.c.content]
+        found = queries.revision_of(edit.completion_id, edit.revision)
+        before = self._connection.execute(found).mappings().first()
+        if before is None:
+            if response is None:
+                raise NotFoundError(f"completion {edit.completion_id!r}: its texts were erased, an edit has no cost")
+            self._insert([edit_rows(edit, response, self._cost_of(row[completions.c.task]))])
+            return True
+        known = response if before[edits.c.accepted] else before[queries.edited_text.c.content]
+        # None stands for an erased text: nothing is left that a repeat could contradict.
+        if known not in (None, response if edit.edited is None else edit.edited):
+            raise ConflictError(
+                f"completion {edit.completion_id!r}: revision {edit.revision} is known with another text: "
+                "send a changed text as a higher revision"
+            )
+        return False
+
+    def _require_same_completion(self, row: RowMapping, given: Completion) -> None:
+        known = completion_from(row)
+        if row[texts.c.content] is None:
+            known = replace(known, messages=given.messages, response=given.response)
+        if known != given:
+            raise ConflictError(
+                f"completion {given.id!r} is in the log with other content ({difference(known, given)}): "
+                "give another id, or send the same content"
+            )
+
+    def _require_same_decision(self, given: Decision) -> None:
+        found = select(decisions).where(decisions.c.completion_id == given.completion_id)
+        row = self._connection.execute(found).mappings().first()
+        known = decision_from(row) if row else None
+        if known != given:
+            what = "no decision" if known is None else f"another decision ({difference(known, given)})"
+            raise ConflictError(f"completion {given.completion_id!r} is in the log with {what}: it cannot change later")

@@ -1,0 +1,83 @@
+"""Trained policies on disk: ``ROOT/TASK/NAME@VERSION``, a PEFT adapter with our manifest, written once.
+
+A folder counts as a policy when its name says so and it holds a manifest. A run in progress is called
+``NAME@VERSION.partial``: it is no policy yet, but its version is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from redraft.errors import ConfigError, NotFoundError
+from redraft.train.runs import MANIFEST
+from redraft.types import PolicyRef
+
+__all__ = ["PolicyStore"]
+
+_PARTIAL = ".partial"
+_PLAIN = re.compile(r"\w[\w.+-]*")
+
+
+class PolicyStore:
+    """The policies below one folder, which need not exist yet. Reads only; nothing is kept between calls."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def list(self, task: str | None = None) -> Sequence[PolicyRef]:
+        """Complete policies, of one task or of all, ordered by task, name and version."""
+        found = [ref for ref, folder in self._folders("") if (folder / MANIFEST).is_file()]
+        return [ref for ref in found if task in (None, ref.task)]
+
+    def latest(self, task: str, name: str) -> PolicyRef:
+        """The policy's highest version; raises ``NotFoundError`` naming what exists when there is none."""
+        return self.resolve(f"{task}/{name}")
+
+    def resolve(self, text: str) -> PolicyRef:
+        """Read ``email/sft@3``, or ``email/sft`` for the latest one; raises ``NotFoundError`` as ``latest`` does."""
+        named = [ref for ref in self.list() if text in (str(ref), f"{ref.task}/{ref.name}")]
+        if not named:
+            known = ", ".join(map(str, self.list())) or "none yet: train one"
+            raise NotFoundError(f"policy {text!r}: not in {self.root}, where there is {known}")
+        return named[-1]
+
+    def path(self, ref: PolicyRef) -> Path:
+        """The folder of a policy, whether it exists or not."""
+        return self.root / ref.task / f"{ref.name}@{ref.version}"
+
+    def partial_path(self, ref: PolicyRef) -> Path:
+        """The folder of a policy while it is being trained."""
+        return self.path(ref).with_name(f"{ref.name}@{ref.version}{_PARTIAL}")
+
+    def partial(self, task: str, name: str) -> PolicyRef | None:
+        """The newest unfinished run of a policy, if there is one."""
+        runs = [ref for ref, _ in self._folders(_PARTIAL) if (ref.task, ref.name) == (task, name)]
+        return runs[-1] if runs else None
+
+    def next(self, task: str, name: str) -> PolicyRef:
+        """The policy's first version that no folder has, counting unfinished runs and folders without a manifest.
+
+        Raises ``ConfigError`` for a task or name that makes no plain folder name.
+        """
+        for part in (task, name):
+            if not _PLAIN.fullmatch(part):
+                raise ConfigError(f"policy {task}/{name}: {part!r} must be letters, digits, '-', '_', '.' and '+' only")
+        taken = [
+            ref.version
+            for suffix in ("", _PARTIAL)
+            for ref, _ in self._folders(suffix)
+            if (ref.task, ref.name) == (task, name)
+        ]
+        return PolicyRef(task, name, max(taken, default=0) + 1)
+
+    def _folders(self, suffix: str) -> Iterable[tuple[PolicyRef, Path]]:
+        found: list[tuple[PolicyRef, Path]] = []
+        for folder in self.root.glob(f"*/*@*{suffix}"):
+            try:
+                ref = PolicyRef.parse(f"{folder.parent.name}/{folder.name.removesuffix(suffix)}")
+            except ValueError:
+                continue
+            found.append((ref, folder))
+        return sorted(found, key=lambda pair: (pair[0].task, pair[0].name, pair[0].version))

@@ -1,0 +1,53 @@
+"""Chance: every policy alike. What an unbiased comparison of policies, or a first log, is collected with."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from redraft.select.base import Selector
+from redraft.types import Decision
+
+__all__ = ["Uniform"]
+
+
+class Uniform(Selector):
+    """Choose each of K policies with propensity 1/K, whatever the costs.
+
+    The draw depends on the seed and the completion's id alone, never on call order, so that it can be repeated
+    from the log and by another process.
+
+    Parameters
+    ----------
+    arms
+        Names of the policies, at least one, none twice.
+    seed
+        Of the draws.
+
+    Examples
+    --------
+    >>> Uniform(["a", "b"], seed=1).select("x").propensities
+    (0.5, 0.5)
+    """
+
+    name = "uniform"
+
+    def __init__(self, arms: Sequence[str], seed: int = 0) -> None:
+        super().__init__(arms)
+        self.seed = seed
+
+    def select(self, completion_id: str) -> Decision:
+        """Draw the policy that answers."""
+        # random() on a string seed is the one stream that Python promises never to change.
+        draw = random.Random(f"{self.seed}/{completion_id}").random()
+        decision = Decision(
+            completion_id=completion_id,
+            candidates=self.arms,
+            chosen=self.arms[int(draw * len(self.arms))],
+            t=self.t,
+            selector=self.name,
+            parameters={"seed": self.seed},
+            propensities=(1 / len(self.arms),) * len(self.arms),
+        )
+        self.record(decision)
+        return decision

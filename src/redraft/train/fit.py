@@ -1,0 +1,223 @@
+"""From logged edits to a policy folder, top to bottom: split, encode, score the reference, train, save.
+
+One split per data set for all methods (leak-free by context), one reference for all runs. Ctrl-C stops after the
+step at hand with a checkpoint; ``resume=True`` continues from it and ends where an uninterrupted run would have.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+
+from redraft.data import split
+from redraft.errors import ConfigError, DataError
+from redraft.lm.load import Base
+from redraft.train.options import TrainOptions
+from redraft.train.packing import Limits, Triple, encode, fingerprint
+from redraft.train.reference import Reference, reference_logprobs
+from redraft.train.runs import (
+    CHECKPOINTS,
+    MANIFEST,
+    Manifest,
+    checkpoints,
+    new_manifest,
+    read_manifest,
+    write_card,
+    write_manifest,
+)
+from redraft.train.trainer import EditTrainer
+from redraft.types import Interaction
+
+__all__ = ["Dataset", "Progress", "Run", "fit", "foreign_policies", "prepare"]
+
+Progress = Callable[[str, int, int], None]
+"""``progress(what, done, total)``, called as work advances."""
+
+
+def _silent(_what: str, _done: int, _total: int) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A tokenised data set, split once for every method."""
+
+    train: list[Triple]
+    heldout: list[Triple]
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What each signal has to learn from; rows with y' = y teach SFT and no preference."""
+        pairs = sum(t.rejected is not None for t in self.train)
+        return {
+            "fingerprint": fingerprint([*self.train, *self.heldout]),
+            "train": len(self.train),
+            "train_pairs": pairs,
+            "train_unchanged": len(self.train) - pairs,
+            "heldout": len(self.heldout),
+            "heldout_pairs": sum(t.rejected is not None for t in self.heldout),
+        }
+
+
+def prepare(interactions: Sequence[Interaction], base: Base, options: TrainOptions) -> Dataset:
+    """Split by context and tokenise. Raises ``DataError`` when either side would be empty."""
+    edited = [i for i in interactions if i.edited is not None]
+    train, heldout = split(edited, holdout=options.holdout, seed=options.seed)
+    if not train or not heldout:
+        raise DataError(f"{len(edited)} edits in too few distinct contexts to train and to hold out: log more edits")
+    limits = Limits(options.max_prompt, options.max_response)
+    return Dataset(encode(train, base.tokenizer, limits), encode(heldout, base.tokenizer, limits))
+
+
+def foreign_policies(interactions: Sequence[Interaction], base: Base) -> list[str]:
+    """Who wrote this log, where it was not ``base``: DPO's reference must be the policy that wrote y (spec §2)."""
+    writers = {i.completion.model or "unknown" for i in interactions}
+    return sorted(writers - {base.identity, base.name})
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: what it learns from, how, and where it leaves the policy called ``policy``."""
+
+    base: Base
+    data: Dataset
+    options: TrainOptions
+    folder: Path
+    policy: str
+    cache: Path
+    progress: Progress = _silent
+
+
+def fit(run: Run, *, resume: bool = False) -> Manifest:
+    """Train one adapter and leave it, complete, in ``run.folder``. The base model is unchanged afterwards.
+
+    Raises ``DataError`` when the data has no pairs and the method needs them, ``ConfigError`` when ``resume`` meets
+    other options or data, and ``KeyboardInterrupt`` after an interruption has been saved.
+    """
+    options = run.options
+    if options.preference_weight and not run.data.counts["train_pairs"]:
+        raise DataError(f"method {options.method!r} needs edits that change something and there are none: use sft")
+    manifest = _begin(new_manifest(run.policy, run.base, run.data.counts, options), run.folder, resume)
+    reference = _reference(run)
+    model = _adapter(run.base, options)
+    try:
+        done = _train(run, model, reference, manifest)
+        model.save_pretrained(run.folder)
+        run.base.tokenizer.save_pretrained(run.folder)
+    finally:
+        model.unload()
+        run.base.model.eval()
+    write_card(run.folder, done)
+    write_manifest(run.folder, done)
+    shutil.rmtree(run.folder / CHECKPOINTS, ignore_errors=True)
+    return done
+
+
+def _adapter(base: Base, options: TrainOptions) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(r=options.rank, lora_alpha=options.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+    with torch.random.fork_rng():
+        torch.manual_seed(options.seed)
+        return get_peft_model(base.model, lora)  # pyright: ignore[reportArgumentType]
+
+
+def _train(run: Run, model: Any, reference: Reference, manifest: Manifest) -> Manifest:
+    data, options = run.data, run.options
+    trainer = EditTrainer(
+        model, options, data.train, data.heldout, reference, pad=run.base.pad, folder=run.folder / CHECKPOINTS
+    )
+    trainer.remove_callback(PrinterCallback)
+    interrupt = _Interrupt()
+    for callback in (_Report(options.method, run.progress), EarlyStoppingCallback(options.patience), interrupt):
+        trainer.add_callback(callback)
+    saved = checkpoints(run.folder)
+    started = time.perf_counter()
+    with interrupt:
+        trainer.train(resume_from_checkpoint=str(saved[-1]) if saved else None)
+    history = [_numbers(line) for line in trainer.state.log_history if "train_runtime" not in line]
+    seconds = manifest.seconds + time.perf_counter() - started
+    done = replace(manifest, history=history, seconds=round(seconds, 2))
+    if interrupt.requested:
+        write_manifest(run.folder, done)
+        raise KeyboardInterrupt
+    evaluations = [line for line in history if f"eval_{options.criterion}" in line]
+    best = min(evaluations, key=lambda line: line[f"eval_{options.criterion}"])
+    return replace(done, status="complete", metrics={k.removeprefix("eval_"): v for k, v in best.items()})
+
+
+def _begin(manifest: Manifest, folder: Path, resume: bool) -> Manifest:
+    """Start afresh, or take up a run of the same options and data."""
+    if resume and (folder / MANIFEST).exists():
+        before = read_manifest(folder)
+        for part in ("options", "data", "base"):
+            if getattr(before, part) != getattr(manifest, part):
+                raise ConfigError(f"{folder}: was begun with other {part}: repeat them, or start without --resume")
+        return before
+    shutil.rmtree(folder, ignore_errors=True)
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def _reference(run: Run) -> Reference:
+    """The held-out set's for every method (it is watched), the training set's where the loss asks for it."""
+    sets = [run.data.heldout, run.data.train] if run.options.preference_weight else [run.data.heldout]
+    total, done, reference = sum(map(len, sets)), 0, Reference()
+
+    def advance(rows: int) -> None:
+        nonlocal done
+        done += rows
+        run.progress("reference", done, total)
+
+    for triples in sets:
+        reference |= reference_logprobs(
+            run.base, triples, run.cache, batch_size=run.options.batch_size, on_batch=advance
+        )
+    return reference
+
+
+def _numbers(line: dict[str, Any]) -> dict[str, float]:
+    return {k: round(float(v), 6) for k, v in line.items() if isinstance(v, int | float)}
+
+
+class _Report(TrainerCallback):
+    def __init__(self, method: str, progress: Progress) -> None:
+        self.method, self.progress = method, progress
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.progress(self.method, state.global_step, state.max_steps)
+
+
+class _Interrupt(TrainerCallback):
+    """Turn Ctrl-C into a checkpoint after the step at hand; a second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __enter__(self) -> None:
+        try:
+            self.before = signal.signal(signal.SIGINT, self._request)
+        except ValueError:  # not the main thread: nobody can press Ctrl-C here
+            self.before = None
+
+    def __exit__(self, *_: object) -> None:
+        if self.before is not None:
+            signal.signal(signal.SIGINT, self.before)
+
+    def _request(self, *_: object) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.requested:
+            control.should_save = control.should_training_stop = True

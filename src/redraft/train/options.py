@@ -1,0 +1,78 @@
+"""What can be said about a training run: one dataclass, a sentence for each field, derived values as properties."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from redraft.errors import ConfigError
+
+__all__ = ["METHODS", "TrainOptions"]
+
+METHODS = ("sft", "dpo", "early")
+
+
+def _option(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """Options of one run. Defaults suit some dozens to some thousands of edits and a small model."""
+
+    method: str = _option("early", "sft (eq. 3), dpo (eq. 4) or early (eq. 7).")
+    learning_rate: float = _option(5e-4, "Peak rate, reached after the warm-up and then held.")
+    epochs: int = _option(3, "Passes over the training edits, at most.")
+    batch_size: int = _option(8, "Edits in one forward pass.")
+    accumulation: int = _option(1, "Forward passes to one optimiser step.")
+    beta: float = _option(0.1, "τ of eq. 4 (the field calls it beta): how far log-ratios to the reference count.")
+    nll_weight: float = _option(1.0, "λ of eq. 7: weight of the likelihood of y' beside the preference loss.")
+    warmup: float = _option(0.1, "Share of all steps over which the learning rate rises.")
+    rank: int = _option(16, "Rank of the LoRA matrices, on all linear layers but the output head.")
+    lora_alpha: int = _option(32, "LoRA's scale is this over the rank.")
+    max_prompt: int = _option(512, "Prompt tokens kept; a longer prompt loses its middle.")
+    max_response: int = _option(512, "Response tokens kept.")
+    holdout: float = _option(0.15, "Share of the contexts held out to choose the best epoch by.")
+    patience: int = _option(2, "Epochs without a better held-out score before the run stops.")
+    seed: int = _option(1, "Of the split, the order and the LoRA initialisation.")
+
+    def __post_init__(self) -> None:
+        problems = [text for broken, text in self._rules() if broken]
+        if problems:
+            raise ConfigError("; ".join(problems))
+
+    def _rules(self) -> list[tuple[bool, str]]:
+        positive = ("learning_rate", "epochs", "batch_size", "accumulation", "beta", "rank", "lora_alpha", "patience")
+        rules = [(getattr(self, n) <= 0, f"{n} = {getattr(self, n)}: must be positive") for n in positive]
+        return [
+            *rules,
+            (self.method not in METHODS, f"method = {self.method!r}: use one of {', '.join(METHODS)}"),
+            (self.nll_weight < 0, f"nll_weight = {self.nll_weight}: must not be negative"),
+            (not 0 <= self.warmup < 1, f"warmup = {self.warmup}: must be in [0, 1)"),
+            (not 0 < self.holdout < 1, f"holdout = {self.holdout}: must be between 0 and 1"),
+            (min(self.max_prompt, self.max_response) < 2, "max_prompt and max_response: must be at least 2"),
+        ]
+
+    @property
+    def preference_weight(self) -> float:
+        """Weight of L_DPO in the objective."""
+        return 0.0 if self.method == "sft" else 1.0
+
+    @property
+    def likelihood_weight(self) -> float:
+        """Weight of the NLL of y' in the objective."""
+        return {"sft": 1.0, "dpo": 0.0, "early": self.nll_weight}[self.method]
+
+    @property
+    def criterion(self) -> str:
+        """Held-out metric that chooses epoch and trial, as the paper: lower is better."""
+        return "preference_loss" if self.method == "dpo" else "nll"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every field by name, for a manifest."""
+        return asdict(self)
+
+    @classmethod
+    def help(cls) -> dict[str, str]:
+        """The sentence of each field."""
+        return {f.name: f.metadata["help"] for f in fields(cls)}

@@ -1,0 +1,132 @@
+"""A run and what it leaves behind: a policy folder any PEFT program can load.
+
+While it runs, a policy's folder is called ``NAME@VERSION.partial`` and its manifest (``redraft.json``) says so; it
+takes its final name when it is complete, and is never written again. A partial folder holds the checkpoints that
+``--resume`` continues from.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from redraft.errors import ConfigError, DataError
+from redraft.lm.load import Base
+from redraft.train.options import TrainOptions
+
+__all__ = [
+    "CHECKPOINTS",
+    "MANIFEST",
+    "Manifest",
+    "checkpoints",
+    "new_manifest",
+    "read_manifest",
+    "versions",
+    "write_card",
+    "write_manifest",
+]
+
+MANIFEST = "redraft.json"
+CHECKPOINTS = "checkpoints"
+_LIBRARIES = ("redraft", "torch", "transformers", "peft", "accelerate")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What made a policy. ``history`` holds the training log, ``metrics`` the held-out scores of the chosen epoch."""
+
+    policy: str
+    status: str
+    base: dict[str, str]
+    data: dict[str, Any]
+    limits: dict[str, int]
+    options: dict[str, Any]
+    metrics: dict[str, float] = field(default_factory=dict[str, float])
+    history: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
+    seconds: float = 0.0
+    created_at: str = ""
+    versions: dict[str, str] = field(default_factory=dict[str, str])
+
+
+def new_manifest(policy: str, base: Base, data: Mapping[str, Any], options: TrainOptions) -> Manifest:
+    """The manifest of a run that begins."""
+    return Manifest(
+        policy=policy,
+        status="running",
+        base={"name": base.name, "source": base.source, "revision": base.revision},
+        data=dict(data),
+        limits={"prompt": options.max_prompt, "response": options.max_response},
+        options=options.as_dict(),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that decide a run's numbers."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``redraft.json``: the old one or the new one is there, never half of it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = folder / f"{MANIFEST}.new"
+        scratch.write_text(json.dumps(asdict(manifest), indent=2, ensure_ascii=False) + "\n", "utf-8")
+        scratch.replace(folder / MANIFEST)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be written ({error.strerror}): set [policies] root or use --policies"
+        ) from error
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read ``redraft.json``; raises ``DataError`` when it is missing or not ours."""
+    file = folder / MANIFEST
+    try:
+        return Manifest(**json.loads(file.read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{file}: not a redraft manifest ({error}): train the policy again") from error
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Whole checkpoints of a partial run, oldest first; one that a kill cut off lacks its state, written last."""
+    found = (folder / CHECKPOINTS).glob("checkpoint-*/trainer_state.json")
+    whole = [state.parent for state in found if state.read_text("utf-8").rstrip().endswith("}")]
+    return sorted(whole, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def write_card(folder: Path, manifest: Manifest) -> None:
+    """Write the model card ``README.md`` in place of PEFT's empty one."""
+    front = ["---", f"base_model: {manifest.base['source']}", "library_name: peft", "tags: [redraft, lora]", "---", ""]
+    text = [
+        f"# {manifest.policy}",
+        "",
+        f"LoRA adapter for `{manifest.base['name']}` (revision `{manifest.base['revision']}`), trained by redraft with"
+        f" `{manifest.options['method']}` on {manifest.data['train']} human edits ("
+        f"{manifest.data['train_pairs']} of them preferences); {manifest.data['heldout']} more chose the epoch.",
+        "",
+        *_table("Held-out metric", manifest.metrics),
+        "",
+        *_table("Option", manifest.options),
+        "",
+        "```python",
+        "from peft import AutoPeftModelForCausalLM",
+        'model = AutoPeftModelForCausalLM.from_pretrained("path/to/this/folder")',
+        "```",
+        "",
+        "Prompts were cut to the tokens that `limits` in `redraft.json` names, from their middle.",
+        "",
+    ]
+    (folder / "README.md").write_text("\n".join([*front, *text]), "utf-8")
+
+
+def _table(title: str, values: Mapping[str, Any]) -> Sequence[str]:
+    rows = [f"| {k} | {v:.4g} |" if isinstance(v, float) else f"| {k} | {v} |" for k, v in values.items()]
+    return [f"| {title} | |", "|---|---|", *rows]

@@ -1,0 +1,204 @@
+"""One trainer for every signal of an edit: transformers' Trainer with our batches, our loss and our held-out scores.
+
+The objective is w_p · L_DPO + w_l · NLL(y') (eq. 7), with weights (0, 1) for sft, (1, 0) for dpo and (1, λ) for early:
+one flow, no subclasses. Rows with y' = y teach the likelihood and no preference. Accelerate, FSDP, checkpoints and
+callbacks are the Trainer's own. Guaranteed: gradient accumulation does not change the gradient (denominators are
+those of the whole step), and a run resumed from a checkpoint equals an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainingArguments
+
+from redraft.lm.load import fastest_dtype
+from redraft.lm.logprobs import PackedLogprobs, frozen_head, packed_logprobs
+from redraft.train.losses import early_loss, preference_loss, sft_loss
+from redraft.train.options import TrainOptions
+from redraft.train.packing import LengthBuckets, Triple
+from redraft.train.reference import Reference
+from redraft.train.scoring import score, with_reference
+
+__all__ = ["EditTrainer", "Triples"]
+
+
+class Triples(Dataset[Triple]):
+    """A list of triples as the Trainer wants to see it."""
+
+    def __init__(self, triples: Sequence[Triple]) -> None:
+        self.triples = list(triples)
+
+    def __len__(self) -> int:
+        return len(self.triples)
+
+    def __getitem__(self, index: int) -> Triple:
+        return self.triples[index]
+
+
+class EditTrainer(Trainer):
+    """Train a PEFT model on triples.
+
+    Parameters
+    ----------
+    model
+        A PEFT model; what has ``requires_grad`` is trained.
+    options
+        The method and its numbers.
+    train, heldout
+        Triples; ``heldout`` chooses the best epoch by ``options.criterion``.
+    reference
+        log π_ref of ``heldout`` and, unless the method is sft, of ``train``.
+    pad
+        Padding token.
+    folder
+        Where checkpoints go.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        options: TrainOptions,
+        train: Sequence[Triple],
+        heldout: Sequence[Triple],
+        reference: Reference,
+        *,
+        pad: int,
+        folder: Path,
+    ) -> None:
+        self.options, self.heldout, self.reference, self.pad = options, list(heldout), reference, pad
+        self._sums: dict[str, float] = defaultdict(float)
+        pairs = options.preference_weight > 0
+        super().__init__(
+            model=model,
+            args=_arguments(options, folder, len(train)),
+            data_collator=partial(with_reference, reference=reference, pad=pad, pairs=pairs),
+            train_dataset=Triples(train),
+            eval_dataset=Triples(heldout),
+        )
+        self.loss_is_scaled_for_ga = True  # compute_loss divides by the whole step's counts
+        # Inside a distributed wrapper the forward call must stay the wrapper's own.
+        self.head = frozen_head(model, fastest_dtype()) if self.accelerator.num_processes == 1 else None
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthBuckets:
+        lengths = [t.length for t in self.train_dataset.triples]  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+        return LengthBuckets(lengths, self.options.batch_size, self.options.seed)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor]:
+        """Fetch one step's batches and count its response tokens and pairs [2], over all processes."""
+        batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
+        tokens = sum((_chosen_labels(b) != -100).sum() for b in batches)
+        pairs = sum((b["first_rejected"] != -100).sum() for b in batches)
+        counts = torch.tensor([int(tokens), int(pairs)], device=device)
+        return batches, self.accelerator.reduce(counts, "sum")  # pyright: ignore[reportReturnType]
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Return this batch's share of the step's objective, so that the shares of one step add up to it."""
+        scored = packed_logprobs(model, inputs, self.head)
+        assert isinstance(num_items_in_batch, torch.Tensor)
+        tokens, pairs = num_items_in_batch
+        nll = sft_loss(scored.chosen, tokens)
+        self._count(nll_sum=-scored.chosen.sum(), tokens=scored.chosen_tokens.sum())
+        if self.options.preference_weight == 0:
+            loss = nll
+        else:
+            preference = self._preference(scored, inputs)
+            share = preference.mean() * (len(preference) / pairs.clamp(min=1)) if len(preference) else nll * 0
+            loss = early_loss(share, nll, self.options.likelihood_weight)
+        # Distributed wrappers average gradients over processes; the counts above are sums over them.
+        return loss * self.accelerator.num_processes
+
+    def _preference(self, scored: PackedLogprobs, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        pair = inputs["first_rejected"] != -100
+        ref = inputs["reference"][pair]
+        chosen, rejected = scored.chosen[pair], scored.rejected[pair]
+        loss = preference_loss(chosen, rejected, ref[:, 0], ref[:, 1], self.options.beta)
+        self._count(
+            pairs=pair.sum(),
+            preference_sum=loss.sum(),
+            chosen_sum=(chosen - ref[:, 0]).sum(),
+            rejected_sum=(rejected - ref[:, 1]).sum(),
+        )
+        return loss
+
+    def _count(self, **sums: torch.Tensor) -> None:
+        for name, value in sums.items():
+            self._sums[name] += float(value.detach())
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the means since the last line: NLL per token, and how far log π moved from the reference, in nats."""
+        s = self._sums
+        if s["tokens"] and "loss" in logs:
+            logs["nll"] = s["nll_sum"] / s["tokens"]
+            if s["pairs"]:
+                logs["preference_loss"] = s["preference_sum"] / s["pairs"]
+                logs["chosen_above_reference"] = s["chosen_sum"] / s["pairs"]
+                logs["rejected_above_reference"] = s["rejected_sum"] / s["pairs"]
+            s.clear()
+        super().log(logs, start_time)
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Score the held-out triples (see ``Scores.metrics``) under the names ``eval_…``."""
+        scores = score(
+            self.model,
+            self.heldout,
+            self.reference,
+            pad=self.pad,
+            head=self.head,
+            batch_size=self.options.batch_size,
+        )
+        metrics = scores.metrics(self.options.beta)
+        named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        self.log(named)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
+        return named
+
+
+def _chosen_labels(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    return batch["labels"][:, : int(batch["rejected_from"])]
+
+
+def _arguments(options: TrainOptions, folder: Path, rows: int) -> TrainingArguments:
+    steps = -(-rows // (options.batch_size * options.accumulation)) * options.epochs
+    return TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=options.batch_size,
+        gradient_accumulation_steps=options.accumulation,
+        num_train_epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=round(options.warmup * steps),
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        bf16=fastest_dtype() == torch.bfloat16,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model=f"eval_{options.criterion}",
+        greater_is_better=False,
+        logging_steps=1,
+        seed=options.seed,
+        data_seed=options.seed,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )

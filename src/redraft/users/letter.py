@@ -1,0 +1,93 @@
+"""A text read as an email: subject, greeting, body, closing.
+
+Reading is line by line and total: any text has these four zones, some of them empty. What makes edits idempotent is
+that reading is stable: ``Letter.read(str(letter)) == letter`` for every letter that was read, because subject and
+greeting are all such lines at the top, and the closing begins at the first line that closes a letter.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+__all__ = ["Letter", "is_frame", "sentences"]
+
+_SUBJECT = re.compile(r"[*\s]*(?:subject|re)\s*:", re.IGNORECASE)
+_GREETING = re.compile(
+    r"\s*(?:hi|hello|hey|dear|greetings|good (?:morning|afternoon|evening))(?![\w-])"
+    r"(?:\s+(?:mr|ms|mrs|dr)\.)?[^,:!.?]{0,40}(?:[,:!.?]+|$)",
+    re.IGNORECASE,
+)
+_CLOSING = re.compile(
+    r"[*\s]*(?:(?:many )?thanks(?: again| in advance| so much)?|thank you(?: so much| very much| in advance)?"
+    r"|(?:best|kind|warm|many|with (?:best|kind)) (?:regards|wishes)|regards|best|all the best|yours(?: \w+)?"
+    r"|sincerely(?: yours)?|respectfully|cheers|sorry for the trouble)\s*(?:,.{0,40}|[.!*]*)",
+    re.IGNORECASE,
+)
+_MARKERS = re.compile(r"(?:(?:[-*•–—]|\d{1,2}[.)])\s+(?=\S))+")
+_BREAK = re.compile(r"(?<=[.!?])(?<!\bMr\.)(?<!\bMs\.)(?<!\bDr\.)\s+(?![a-z])")
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """The four zones, each without blank space around it."""
+
+    subject: str
+    greeting: str
+    body: str
+    closing: str
+
+    @classmethod
+    def read(cls, text: str) -> Letter:
+        """Take a text apart."""
+        lines = [line.strip() for line in text.splitlines()]
+        subject, greeting, lines = _opening(lines)
+        end = next((i for i, line in enumerate(lines) if _CLOSING.fullmatch(line)), len(lines))
+        return cls(subject, greeting, _joined(lines[:end]), _joined(lines[end:]))
+
+    def __str__(self) -> str:
+        return "\n\n".join(zone for zone in (self.subject, self.greeting, self.body, self.closing) if zone)
+
+
+def _joined(lines: list[str]) -> str:
+    return "\n".join(lines).strip()
+
+
+def _opening(lines: list[str]) -> tuple[str, str, list[str]]:
+    subject: list[str] = []
+    greeting: list[str] = []
+    rest = lines[::-1]
+    while rest:
+        line = rest.pop()
+        if _SUBJECT.match(line):
+            subject.append(line)
+        elif match := _GREETING.match(line):  # what follows it on its line is a line of its own
+            greeting.append(match[0])
+            rest.append(line[match.end() :].strip())
+        elif line:
+            rest.append(line)
+            break
+    return "\n".join(subject), "\n".join(greeting), rest[::-1]
+
+
+def is_frame(sentence: str) -> bool:
+    """Whether a sentence, alone on a line, would be read as subject, greeting or closing."""
+    return any(part.match(sentence) for part in (_SUBJECT, _GREETING)) or _CLOSING.fullmatch(sentence) is not None
+
+
+def sentences(body: str) -> list[str]:
+    """Split a body into sentences without list markers, each with an end mark.
+
+    Stable: a sentence on a line of its own, with or without a dash before it, is split into itself.
+
+    >>> sentences("1. We meet at 3 p.m. in room 4. Bring the slides")
+    ['We meet at 3 p.m. in room 4.', 'Bring the slides.']
+    """
+    lines = (_unmarked(line.strip()) for line in body.splitlines())
+    pieces = (_unmarked(" ".join(piece.split())) for line in lines for piece in _BREAK.split(line))
+    return [f"{piece}." if piece[-1].isalnum() else piece for piece in pieces if piece]
+
+
+def _unmarked(line: str) -> str:
+    marker = _MARKERS.match(line)
+    return line[marker.end() :] if marker else line

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from redraft.cli.diagnose import diagnose
+from redraft.errors import ConfigError, DataError, NotFoundError
+from redraft.log.store import EditLog
+from redraft.types import Completion, Decision, Edit, Interaction, Message
+
+app = typer.Typer()
+app.command()(diagnose)
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REDRAFT_CONFIG", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def interaction(i: int, edited: str | None, *, silent: bool = False) -> Interaction:
+    policy = "email/sft[b]@1" if i % 2 else "base"
+    made = datetime.now(UTC)
+    return Interaction(
+        Completion(f"c{i}", "email", (Message("user", f"x {i}"),), "a b c d", policy=policy, created_at=made),
+        None if silent else Edit(f"c{i}", edited, user_id=f"user {i % 13}"),
+        Decision(f"c{i}", (policy,), policy, 1, "fixed"),
+    )
+
+
+@pytest.fixture
+def url() -> str:
+    with EditLog("sqlite:///edits.db") as log:
+        log.add_many([interaction(i, None if i % 4 == 0 else "a b c x") for i in range(200)])
+        log.add_many([interaction(200, "", silent=True)])
+    return "sqlite:///edits.db"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+def test_json_is_one_object_and_nothing_else(url: str) -> None:
+    result = run("email", "--log", url, "--json", "--figure", "costs.png")
+    found = json.loads(result.stdout)
+    assert (found["task"], found["cost"], found["prefer"]) == ("email", "word", "early")
+    assert (found["completions"], found["edits"], found["unchanged"], found["awaiting"]) == (201, 200, 50, 1)
+    assert found["whitespace_distance"]["mean"] == 0.75
+    assert {item["method"] for item in found["advice"]} == {"sft", "dpo", "early", "rl", "late"}
+    assert len(found["users"]) == 13
+    assert Path("costs.png").read_bytes().startswith(b"\x89PNG")
+    assert result.stderr == "figure: costs.png\n"
+
+
+def test_tables_for_a_person(url: str) -> None:
+    text = run("email", "--log", url).stdout
+    assert "email: 201 completions, 200 with an edit (150 changed, 50 unchanged), 1 awaited, 0 censored" in text
+    assert "cost (word)" in text
+    assert "and 3 more" in text  # of 13 users
+    assert "email/sft[b]@1" in text  # square brackets are not markup
+    assert "Prefer early." in text
+    assert "Mind: 201 completions do not say which base model" in text
+
+
+def test_the_settings_name_the_log_and_the_cost(url: str) -> None:
+    Path("redraft.toml").write_text(f'log.url = "{url}"\ntasks.email.cost = "character"')
+    assert json.loads(run("email", "--json").stdout)["cost"] == "character"
+    assert json.loads(run("email", "--json", "--cost", "survival").stdout)["cost"] == "survival"
+
+
+def test_a_log_without_edits_is_not_an_error() -> None:
+    with EditLog("sqlite:///silent.db") as log:
+        log.add_many([interaction(0, None, silent=True)])
+    text = run("email", "--log", "sqlite:///silent.db").stdout
+    assert "1 completions, 0 with an edit" in text
+    assert "Prefer base." in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        (["emial", "--log", "sqlite:///edits.db"], DataError, "task 'emial' is not in the log: use one of email"),
+        (["email", "--log", "sqlite:///empty.db"], DataError, "the log is empty: bring edits in with `redraft import`"),
+        (["email", "--log", "sqlite:///absent.db"], NotFoundError, "absent.db"),
+        (["email", "--log", "sqlite:///edits.db", "--cost", "wrod"], ConfigError, "cost 'wrod' is unknown"),
+        (["email", "--log", "sqlite:///edits.db", "--figure", "a.docx"], DataError, "figure a.docx: cannot be written"),
+    ],
+)
+def test_invalid(url: str, arguments: list[str], kind: type[Exception], message: str) -> None:
+    EditLog("sqlite:///empty.db").close()
+    result = run(*arguments)
+    assert isinstance(result.exception, kind)
+    assert message in str(result.exception)
+    assert "\n" not in str(result.exception)
+    assert result.stdout == ""
+
+
+def test_help_is_light() -> None:
+    heavy = {"matplotlib", "numpy", "sqlalchemy", "torch", "nltk"}
+    code = f"import redraft.cli.diagnose, sys; assert not {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from redraft.errors import ConfigError, DataError
+from redraft.lm.encode import encode_prompt, end_of_turn
+from redraft.lm.generate import generate, generate_ids, stop_tokens
+from redraft.lm.load import EMBEDDED, Base, load_base
+from redraft.types import Decoding, Message
+
+TEXTS = ("Hi", "Write to Tom about room 204.", "?", "", "The budget meeting is on Thursday, at 3 pm.", "Hi there", "ok")
+GREEDY = Decoding(max_new_tokens=24)
+
+
+def prompts_of(base: Base, texts: tuple[str, ...] = TEXTS) -> list[list[int]]:
+    return [encode_prompt(base.tokenizer, [Message("user", text)], 512) for text in texts]
+
+
+def by_transformers(base: Base, prompt: list[int], tokens: int, stop: frozenset[int]) -> list[int]:
+    model: Any = base.model
+    inputs = torch.tensor([prompt])
+    output = model.generate(
+        inputs,
+        attention_mask=torch.ones_like(inputs),
+        max_new_tokens=tokens,
+        do_sample=False,
+        eos_token_id=sorted(stop),
+        pad_token_id=0,
+    )
+    return output[0, len(prompt) :].tolist()
+
+
+@pytest.fixture(scope="module")
+def prompts(tiny_base: Base) -> list[list[int]]:
+    return prompts_of(tiny_base)
+
+
+@pytest.fixture(scope="module")
+def early_stop(tiny_base: Base, prompts: list[list[int]]) -> frozenset[int]:
+    """Tokens that the tiny model writes early in some responses, so that rows end at different times."""
+    answers = generate_ids(tiny_base.model, prompts, GREEDY, frozenset())
+    return frozenset({answers[0][3], answers[1][0], answers[4][10]})
+
+
+def test_greedy_is_what_transformers_generates(
+    tiny_base: Base, prompts: list[list[int]], early_stop: frozenset[int]
+) -> None:
+    expected = [by_transformers(tiny_base, prompt, 24, early_stop) for prompt in prompts]
+    assert generate_ids(tiny_base.model, prompts, GREEDY, early_stop, batch_size=4) == expected
+    assert len({len(answer) for answer in expected}) > 2  # rows left their batch at different times
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_response_depends_on_its_own_prompt_only(
+    tiny_base: Base, prompts: list[list[int]], early_stop: frozenset[int], temperature: float
+) -> None:
+    decoding = Decoding(24, temperature, seed=5)
+    together = generate_ids(tiny_base.model, prompts, decoding, early_stop, batch_size=16)
+    backwards = generate_ids(tiny_base.model, prompts[::-1], decoding, early_stop, batch_size=3)
+    alone = [generate_ids(tiny_base.model, [prompt], decoding, early_stop)[0] for prompt in prompts]
+    assert together == alone == backwards[::-1]
+
+
+def test_seed_decides_what_is_sampled_and_nothing_global_does(tiny_base: Base, prompts: list[list[int]]) -> None:
+    before = torch.get_rng_state()
+    one = generate_ids(tiny_base.model, prompts, Decoding(8, 1.0, seed=1), frozenset())
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(3)
+    assert generate_ids(tiny_base.model, prompts, Decoding(8, 1.0, seed=1), frozenset()) == one
+    assert generate_ids(tiny_base.model, prompts, Decoding(8, 1.0, seed=2), frozenset()) != one
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0])
+def test_samples_follow_the_model(tiny_base: Base, prompts: list[list[int]], temperature: float) -> None:
+    draws = 250
+    with torch.no_grad():
+        logits = tiny_base.model(input_ids=torch.tensor([prompts[0]])).logits[0, -1]
+    probability = torch.softmax(logits / temperature, 0)
+    drawn = Counter(
+        generate_ids(tiny_base.model, prompts[:1], Decoding(1, temperature, seed), frozenset())[0][0]
+        for seed in range(draws)
+    )
+    for token in probability.topk(8).indices.tolist():
+        p = float(probability[token])
+        assert abs(drawn[token] / draws - p) < 4 * math.sqrt(p * (1 - p) / draws)
+
+
+def test_text_holds_no_special_token_and_keeps_its_spaces(tiny_base: Base) -> None:
+    class Parrot(torch.nn.Module):
+        """Says one text to every prompt, then ends its turn, then would go on."""
+
+        device = torch.device("cpu")
+        generation_config = tiny_base.model.generation_config
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            said: Any = tiny_base.tokenizer(text)["input_ids"]
+            self.script = [*said, end_of_turn(tiny_base.tokenizer), 50, 50]
+            self.eval()
+
+        def forward(self, past_key_values: Any, **_: Any) -> Any:
+            step = past_key_values or 0
+            logits = torch.zeros(1, 1, 300)
+            logits[0, 0, self.script[step]] = 1.0
+            return type("Output", (), {"past_key_values": step + 1, "logits": logits})
+
+    text = "It 's <|im_start|>fine , is n't it ?  Yes !\n"
+    said = generate(Parrot(text), tiny_base.tokenizer, [[7]], Decoding(64))
+    assert said == ["It 's fine , is n't it ?  Yes !\n"]
+
+
+def test_the_token_limit_holds(tiny_base: Base, prompts: list[list[int]]) -> None:
+    assert {len(ids) for ids in generate_ids(tiny_base.model, prompts, Decoding(5), frozenset())} == {5}
+
+
+def test_progress_counts_every_prompt_once(tiny_base: Base, prompts: list[list[int]]) -> None:
+    counts: list[int] = []
+    answers = generate(tiny_base.model, tiny_base.tokenizer, prompts, Decoding(2), batch_size=3, on_batch=counts.append)
+    assert counts == [3, 3, 1]
+    assert len(answers) == len(prompts)
+    assert generate(tiny_base.model, tiny_base.tokenizer, [], Decoding(2)) == []
+
+
+def test_stop_tokens_are_the_templates_and_the_models_own(tiny_base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert stop_tokens(tiny_base.model, tiny_base.tokenizer) == {2}
+    for configured, expected in (([0, 2], {0, 2}), (7, {2, 7}), (None, {2})):
+        monkeypatch.setattr(tiny_base.model.generation_config, "eos_token_id", configured)
+        assert stop_tokens(tiny_base.model, tiny_base.tokenizer) == expected
+
+
+@pytest.mark.parametrize("decoding", [Decoding(temperature=-1.0), Decoding(temperature=math.nan), Decoding(0)])
+def test_invalid_decoding(tiny_base: Base, decoding: Decoding) -> None:
+    with pytest.raises(ConfigError):
+        generate_ids(tiny_base.model, [[1]], decoding, frozenset())
+
+
+def test_invalid_prompt_is_named(tiny_base: Base) -> None:
+    with pytest.raises(DataError, match="prompt 2 of 3 has no tokens"):
+        generate_ids(tiny_base.model, [[1], [], [2]], GREEDY, frozenset())
+
+
+@pytest.mark.slow
+def test_greedy_is_what_transformers_generates_with_smollm2() -> None:
+    base = load_base(EMBEDDED, Path("~/.cache/redraft").expanduser())
+    prompts = prompts_of(
+        base, ("Say hello.", "What is 2 + 2?", "Write a long and friendly email about a budget meeting.")
+    )
+    stop = stop_tokens(base.model, base.tokenizer)
+    expected = [by_transformers(base, prompt, 32, stop) for prompt in prompts]
+    assert generate_ids(base.model, prompts, Decoding(32), stop) == expected

@@ -1,0 +1,537 @@
+"""The contract of the log: durable, idempotent, the highest revision holds, silence is not approval."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from redraft.config import Settings
+from redraft.costs import COSTS, Cost
+from redraft.errors import ConfigError, ConflictError, DataError, NotFoundError, RedraftError
+from redraft.log import Added, Counts, EditLog
+from redraft.types import Completion, Decision, Edit, Interaction, Message
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def completion(name: str = "a", response: str = "one two three", **fields: Any) -> Completion:
+    return Completion(name, fields.pop("task", "email"), (Message("user", f"context of {name}"),), response, **fields)
+
+
+def decision(name: str = "a", **fields: Any) -> Decision:
+    return replace(Decision(name, ("base", "email/sft@1"), "base", 1, "ucb", {"alpha": 0.5}), **fields)
+
+
+def test_everything_comes_back_as_it_went_in(log: EditLog) -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone(timedelta(hours=2)))
+    full = Completion(
+        "ä/1",
+        "email",
+        (Message("system", "be brief"), Message("user", "\u2028 ü \0 🙂")),
+        "",
+        "email/sft@3",
+        "smollm2",
+        "ann",
+        moment,
+        {"temperature": 1.0, "stop": None},
+        {"n": [1, {"deep": 2.5}], "text": "ß"},
+    )
+    chosen = decision("ä/1", scores=(float("-inf"), 0.25), propensities=(0.75, 0.25))
+    edit = Edit("ä/1", "\nnew\r\n", 2, "bob", moment, {"editor": "vim"})
+    log.record(full, chosen)
+    assert log.edit(edit)
+    (found,) = log.interactions()
+    assert found == Interaction(full, edit, chosen)
+    assert found.completion.created_at is not None
+    assert found.completion.created_at.tzinfo is UTC
+    assert log.interaction("ä/1") == found
+
+
+def test_a_naive_time_is_utc(log: EditLog) -> None:
+    log.record(completion(created_at=datetime(2026, 1, 1)))
+    assert log.interaction("a").completion.created_at == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_repeating_is_without_effect(log: EditLog) -> None:
+    for _ in range(2):
+        log.record(completion(metadata={"k": (1, 2)}), decision())
+    log.record(completion(metadata={"k": (1, 2)}))
+    assert [log.edit(Edit("a", "one two")) for _ in range(2)] == [True, False]
+    assert log.counts() == Counts(1, 1, 0, 0, 0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        completion(response="other"),
+        completion(policy="base"),
+        completion(task="notes"),
+        completion(metadata={"k": 1}),
+        completion(created_at=NOW),
+        replace(completion(), messages=(Message("system", "context of a"),)),
+    ],
+)
+def test_same_id_with_other_content_is_a_conflict(log: EditLog, other: Completion) -> None:
+    log.record(completion())
+    with pytest.raises(ConflictError, match="'a' is in the log with other content"):
+        log.record(other)
+    assert [found.completion for found in log.interactions()] == [completion()]
+
+
+def test_another_decision_is_a_conflict(log: EditLog) -> None:
+    log.record(completion(), decision())
+    with pytest.raises(ConflictError, match=r"another decision \(t\)"):
+        log.record(completion(), decision(t=2))
+    log.record(completion("b"))
+    with pytest.raises(ConflictError, match="no decision"):
+        log.record(completion("b"), decision("b"))
+
+
+def test_an_edit_of_nothing_is_not_found(log: EditLog) -> None:
+    with pytest.raises(NotFoundError, match="'a' is not in the log"):
+        log.edit(Edit("a", "text"))
+    with pytest.raises(NotFoundError, match="'a' is not in the log"):
+        log.interaction("a")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "conflict"),
+    [
+        ("x", "x", False),
+        ("x", "y", True),
+        ("x", None, True),
+        (None, "x", True),
+        (None, None, False),
+        (None, "one two three", False),
+        ("one two three", None, False),
+        ("", None, True),
+    ],
+)
+def test_one_revision_has_one_text(log: EditLog, first: str | None, second: str | None, conflict: bool) -> None:
+    log.record(completion())
+    log.edit(Edit("a", first, 3))
+    if conflict:
+        with pytest.raises(ConflictError, match="revision 3 is known with another text"):
+            log.edit(Edit("a", second, 3))
+    else:
+        assert log.edit(Edit("a", second, 3)) is False
+    assert log.interaction("a").edit == Edit("a", first, 3)
+
+
+def test_highest_revision_holds_and_its_cost_is_from_the_logged_response(log: EditLog) -> None:
+    log.record(completion(response="a b c d"), decision())
+    for revision, edited in ((1, "a b c"), (3, "a b"), (2, None)):
+        assert log.edit(Edit("a", edited, revision))
+    assert log.interaction("a").edited == "a b"
+    assert [cost for _, cost in log.resolved("email")] == [0.5]
+    assert log.counts().revisions == 3
+
+
+def test_cost_is_the_tasks_own_at_read_time(url: str) -> None:
+    with EditLog(url) as log:
+        log.add_many(
+            [
+                Interaction(completion(response="ab cd"), Edit("a", "ab ce"), decision()),
+                Interaction(completion("b", "ab cd"), Edit("b", None), decision("b")),
+            ]
+        )
+        assert [cost for _, cost in log.resolved()] == [0.5, 0.0]
+    changed = Settings.model_validate({"log": {"url": url}, "tasks": {"email": {"cost": "character"}}})
+    with EditLog.from_settings(changed) as log:
+        assert [cost for _, cost in log.resolved()] == [0.2, 0.0]
+        assert log.verify() == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_a_cost_that_is_no_number_is_refused(url: str, value: float) -> None:
+    bad = Cost("bad", lambda response, edited: value)
+    with EditLog(url, cost_of=lambda task: bad) as log:
+        log.record(completion())
+        with pytest.raises(DataError, match=f"cost 'bad' gave {value}"):
+            log.edit(Edit("a", "x"))
+        assert log.counts().revisions == 0
+
+
+def test_resolved_follows_the_arrival_of_first_edits(log: EditLog) -> None:
+    for name in "abc":
+        log.record(completion(name), decision(name))
+    for name, revision in (("c", 0), ("a", 0), ("c", 5), ("b", 2), ("a", 1)):
+        log.edit(Edit(name, f"{name} {revision}", revision))
+    assert [found.completion_id for found, _ in log.resolved()] == ["c", "a", "b"]
+    assert [found.completion_id for found, _ in log.resolved(completion_id="b")] == ["b"]
+    assert list(log.resolved("other")) == []
+
+
+def test_counts_keep_silence_apart_from_approval(log: EditLog) -> None:
+    log.record(completion("edited", created_at=NOW))
+    log.edit(Edit("edited", "x"))
+    log.record(completion("same"))
+    log.edit(Edit("same", "one two three"))
+    log.record(completion("accepted"))
+    log.edit(Edit("accepted", None))
+    log.record(completion("white space only", response="one  two"))
+    log.edit(Edit("white space only", "one two"))
+    log.record(completion("awaiting", created_at=NOW - timedelta(days=13)))
+    log.record(completion("just asked", created_at=NOW))
+    log.record(completion("censored", created_at=NOW - timedelta(days=15)))
+    log.record(completion("undated"))
+    log.record(completion("elsewhere", task="notes"))
+    assert log.counts("email", now=NOW) == Counts(8, 2, 2, 1, 2, 2, 4)
+    assert log.counts(now=NOW) == Counts(9, 2, 2, 1, 2, 3, 4)
+    assert log.counts("nothing") == Counts(0, 0, 0, 0, 0, 0, 0)
+    assert log.tasks() == ["email", "notes"]
+
+
+def test_interactions_stream_in_order_while_others_write(log: EditLog) -> None:
+    log.add_many(Interaction(completion(f"{i:03}")) for i in reversed(range(500)))
+    seen: list[str] = []
+    for found in log.interactions("email"):
+        seen.append(found.completion.id)
+        if len(seen) < 3:
+            log.record(completion(f"new {len(seen)}"))
+            log.edit(Edit(found.completion.id, "x"))
+    assert seen == [f"{i:03}" for i in reversed(range(500))]
+    assert [found.completion.id for found in log.interactions(edited_only=True)] == ["499", "498"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (Interaction(completion("")), "id is empty"),
+        (Interaction(completion(task="a b")), "task 'a b'"),
+        (Interaction(completion(response="x" * 101)), "response has 101 characters, more than 100"),
+        (Interaction(completion(response="\ud800")), "response is not valid Unicode at character 0"),
+        (Interaction(completion(metadata={"k": float("inf")})), "metadata cannot be written as JSON"),
+        (Interaction(completion(metadata={"k": object()})), "metadata cannot be written as JSON"),
+        (Interaction(completion(), Edit("a", "x" * 101)), "edited has 101 characters"),
+        (Interaction(completion(), Edit("a", None, -1)), "revision -1"),
+        (Interaction(completion(), Edit("b", None)), "completion_id 'b': must be 'a'"),
+        (Interaction(completion(), None, decision(chosen="c")), "chosen 'c' is not among the candidates"),
+        (Interaction(completion(), None, decision(propensities=(0.5, 0.6))), "propensities"),
+        (Interaction(completion(), None, decision(scores=(0.5,))), "scores"),
+        (Interaction(completion(), None, decision(scores=(0.5, float("nan")))), "scores"),
+        (Interaction(completion(), None, decision(t=0)), "t = 0"),
+    ],
+)
+def test_what_cannot_be_stored_faithfully_is_refused(url: str, bad: Interaction, message: str) -> None:
+    with EditLog(url, max_text_chars=100) as log:
+        with pytest.raises(DataError, match=message):
+            log.add_many([Interaction(completion("good")), bad])
+        assert log.counts().completions == 0
+
+
+class TestAddMany:
+    def rows(self) -> list[Interaction]:
+        return [Interaction(completion(f"{i}"), Edit(f"{i}", f"one {i}")) for i in range(2500)]
+
+    def test_idempotent_over_batches(self, log: EditLog) -> None:
+        assert log.add_many(self.rows()) == Added(2500, 0)
+        assert log.add_many(reversed(self.rows())) == Added(0, 2500)
+        assert log.counts().edited == 2500
+        assert log.verify() == []
+
+    def test_same_as_one_by_one(self, log: EditLog, tmp_path: Path) -> None:
+        rows = [Interaction(completion("x"), Edit("x", text, i), decision("x")) for i, text in enumerate("abc")]
+        rows += [Interaction(completion("y")), Interaction(completion("y"), Edit("y", None))]
+        assert log.add_many(rows) == Added(5, 0)
+        with EditLog(f"sqlite:///{tmp_path / 'other.db'}") as other:
+            for row in rows:
+                other.record(row.completion, row.decision)
+                if row.edit:
+                    other.edit(row.edit)
+            assert list(other.interactions()) == list(log.interactions())
+            assert other.counts() == log.counts()
+
+    def test_refused_rows_do_not_stop_the_rest(self, log: EditLog) -> None:
+        rows = self.rows()
+        rows[7] = Interaction(completion("6", "other"))
+        rows[1500] = Interaction(completion("bad", "\ud800"))
+        told: list[tuple[int, str]] = []
+        added = log.add_many(rows, refused=lambda index, error: told.append((index, type(error).__name__)))
+        assert added == Added(2498, 0)
+        assert sorted(told) == [(7, "ConflictError"), (1500, "DataError")]
+
+    @pytest.mark.parametrize("strict", [False, True])
+    def test_strict_is_all_or_nothing(self, log: EditLog, strict: bool) -> None:
+        rows = [*self.rows(), Interaction(completion("0", "other"))]
+        with pytest.raises(ConflictError):
+            log.add_many(rows, strict=strict)
+        assert log.counts().completions == (0 if strict else 2000)
+
+
+texts = st.sampled_from(["a b", "a c", "", "a b c", None])
+events = st.lists(
+    st.one_of(
+        st.tuples(st.just("record"), st.sampled_from("xy"), st.sampled_from(["a b", "a b c"]), st.just(0)),
+        st.tuples(st.just("edit"), st.sampled_from("xy"), texts, st.integers(0, 3)),
+    ),
+    max_size=25,
+)
+
+
+def attempt(action: Callable[[], Any]) -> Any:
+    try:
+        return action()
+    except RedraftError as error:
+        return type(error)
+
+
+class Model:
+    """What the log should be, in two dictionaries."""
+
+    def __init__(self) -> None:
+        self.responses: dict[str, str] = {}
+        self.edits: dict[str, dict[int, str | None]] = {}
+
+    def apply(self, kind: str, name: str, text: str | None, revision: int) -> Any:
+        if kind == "record":
+            return None if self.responses.setdefault(name, text or "") == text else ConflictError
+        if name not in self.responses:
+            return NotFoundError
+        known = self.edits.setdefault(name, {})
+        if revision not in known:
+            known[revision] = text
+            return True
+        said, says = (self.responses[name] if t is None else t for t in (known[revision], text))
+        return False if said == says else ConflictError
+
+    def costs(self) -> dict[str, float]:
+        held = {name: known[max(known)] for name, known in self.edits.items() if known}
+        word = COSTS["word"]
+        return {name: 0.0 if text is None else word(self.responses[name], text) for name, text in held.items()}
+
+
+@settings(max_examples=60, deadline=None)
+@given(events)
+def test_any_history_equals_a_simple_model(history: list[tuple[str, str, str | None, int]]) -> None:
+    model = Model()
+    with tempfile.TemporaryDirectory() as folder, EditLog(f"sqlite:///{folder}/log.db") as log:
+        for kind, name, text, revision in history:
+            if kind == "record":
+                outcome = attempt(lambda n=name, t=text: log.record(completion(n, t or ""), decision(n)))
+            else:
+                outcome = attempt(lambda n=name, t=text, r=revision: log.edit(Edit(n, t, r)))
+            assert outcome == model.apply(kind, name, text, revision)
+        costs = {found.completion_id: cost for found, cost in log.resolved()}
+        assert costs == pytest.approx(model.costs(), abs=1e-9)
+        assert {i.completion.id: i.completion.response for i in log.interactions()} == model.responses
+        assert log.counts().revisions == sum(map(len, model.edits.values()))
+        assert log.verify() == []
+
+
+EDITS = [("x", 0, "a"), ("x", 2, "a b c d"), ("x", 1, None), ("y", 0, "q"), ("y", 4, "")]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.permutations(
+        [("x", 0, "a"), ("x", 2, "a b c d"), ("x", 1, None), ("y", 0, "q"), ("y", 4, ""), ("x", 2, "a b c d")]
+    )
+)
+def test_order_of_arrival_does_not_matter(order: list[tuple[str, int, str | None]]) -> None:
+    with tempfile.TemporaryDirectory() as folder, EditLog(f"sqlite:///{folder}/log.db") as log:
+        for name in "xy":
+            log.record(completion(name, "a b"), decision(name))
+        for name, revision, text in order:
+            log.edit(Edit(name, text, revision))
+        assert {found.completion.id: found.edited for found in log.interactions()} == {"x": "a b c d", "y": ""}
+        assert {found.completion_id: cost for found, cost in log.resolved()} == {"x": 1.0, "y": 1.0}
+        assert log.counts() == Counts(2, 2, 0, 0, 0, 0, 5)
+
+
+def test_erasing_takes_texts_and_leaves_events(tmp_path: Path) -> None:
+    with EditLog(f"sqlite:///{tmp_path / 'log.db'}") as log:
+        log.record(completion("hers", "her secret draft", user_id="ann"), decision("hers"))
+        log.edit(Edit("hers", "her secret text", user_id="ann"))
+        log.record(completion("his", "his draft", user_id="bob"))
+        log.edit(Edit("his", "her secret hand", 0, user_id="ann"))
+        log.record(completion("silent", "her secret wait", user_id="ann"))
+        log.record(completion("accepted", "her secret yes", user_id="ann"))
+        log.edit(Edit("accepted", None, user_id="ann"))
+        log.record(completion("kept", user_id="bob"))
+        before, resolved = log.counts(), list(log.resolved())
+        assert log.erase("ann") == 5
+        assert log.erase("ann") == 0
+        assert [found.completion.id for found in log.interactions()] == ["kept"]
+        assert (log.counts(), list(log.resolved())) == (before, resolved)
+        assert log.verify() == []
+        log.record(completion("hers", "her secret draft", user_id="ann"), decision("hers"))
+        assert log.edit(Edit("hers", "her secret text")) is False
+        with pytest.raises(NotFoundError, match="erased"):
+            log.edit(Edit("hers", "more", 1))
+    assert b"secret" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_erased_texts_cannot_be_priced_anew(url: str) -> None:
+    with EditLog(url) as log:
+        log.record(completion(user_id="ann"), decision())
+        log.edit(Edit("a", "x"))
+        log.erase("ann")
+    with EditLog(url, cost_of=lambda task: COSTS["character"]) as log:
+        assert list(log.resolved()) == []
+
+
+CORRUPTIONS = {
+    "delete from completions": "is missing, but edits name it",
+    "delete from texts where revision = -1": "no row for its texts",
+    "delete from texts where revision = 0": "its text is missing",
+    "update texts set content = 'one' where revision = 0": "recomputed",
+    "update edits set cost = cost + 1": "recomputed",
+    "update edits set raw = 7": "recomputed",
+    "update edits set unchanged = 1": "unchanged is True",
+    "update edits set accepted = 1": "accepted unchanged, but with a cost or a text",
+    "update edits set cost_name = 'gone'": "cannot be recomputed",
+    "update edits set revision = 4": "a text of revision 0 has no edit",
+    "update decisions set chosen = 'x'": "chosen 'x' is not among the candidates",
+    "update decisions set propensities = '[0.1, 0.1]'": "propensities",
+    "update decisions set t = 0": "t = 0",
+}
+
+
+@pytest.mark.parametrize("statement", CORRUPTIONS)
+def test_verify_sees(tmp_path: Path, statement: str) -> None:
+    with EditLog(f"sqlite:///{tmp_path / 'log.db'}") as log:
+        log.record(completion(), decision())
+        log.edit(Edit("a", "one two"))
+        assert log.verify() == []
+        with closing(sqlite3.connect(tmp_path / "log.db")) as connection:
+            connection.execute(statement)
+            connection.commit()
+        problems = log.verify()
+        assert any(CORRUPTIONS[statement] in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("redraft.db", "sqlite:///FILE"),
+        ("nosuch:///x", "Can't load plugin"),
+        ("sqlite:////proc/redraft.db", "unable to open database file"),
+        ("sqlite:///{tmp}/missing/log.db", "unable to open database file"),
+        ("sqlite:///{tmp}/file/log.db", "unable to open database file"),
+        ("sqlite:///{tmp}/file", "file is not a database"),
+    ],
+)
+def test_invalid_url_is_one_line_with_a_remedy(tmp_path: Path, bad: str, message: str) -> None:
+    (tmp_path / "file").write_text("not a database, but long enough to look like none\n" * 50)
+    with pytest.raises(ConfigError, match=message) as caught:
+        EditLog(bad.format(tmp=tmp_path))
+    assert "--log" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_passwords_stay_out_of_errors() -> None:
+    with pytest.raises(ConfigError) as caught:
+        EditLog("nosuch://user:secret@host/base")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_log_that_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="there is none yet"):
+        EditLog(f"sqlite:///{tmp_path / 'log.db'}", create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    EditLog(f"sqlite:///{tmp_path / 'log.db'}").close()
+    with closing(sqlite3.connect(tmp_path / "log.db")) as connection:
+        connection.execute("update alembic_version set version_num = '9999'")
+        connection.commit()
+    with pytest.raises(ConfigError, match="newer than this redraft"):
+        EditLog(f"sqlite:///{tmp_path / 'log.db'}")
+
+
+def test_migrations_give_the_schema_that_the_code_uses(url: str) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.runtime.migration import MigrationContext
+
+    from redraft.log.database import open_database, reading
+    from redraft.log.schema import schema
+
+    engine = open_database(url)
+    with reading(engine) as connection:
+        assert compare_metadata(MigrationContext.configure(connection), schema) == []
+    engine.dispose()
+
+
+def test_several_processes_may_open_a_new_log_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys; from redraft.log import EditLog; from redraft.types import Completion\n"
+        "with EditLog(sys.argv[1]) as log:\n"
+        "    for i in range(20): log.record(Completion(f'{sys.argv[2]}/{i}', 't', (), 'r'))\n"
+    )
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    running = [subprocess.Popen([sys.executable, "-c", code, url, str(i)]) for i in range(4)]
+    assert [process.wait() for process in running] == [0, 0, 0, 0]
+    with EditLog(url) as log:
+        assert log.counts().completions == 80
+
+
+WRITER = """
+import itertools, sys
+from redraft.costs import COSTS
+from redraft.log import EditLog
+from redraft.types import Completion, Decision, Edit, Interaction, Message
+
+def event(name):
+    completion = Completion(name, "t", (Message("user", "x"),), "a b c")
+    return completion, Decision(name, ("p",), "p", 1, "fixed")
+
+with EditLog(sys.argv[1], cost_of=lambda task: COSTS["whitespace"]) as log:
+    print("open", flush=True)
+    for i in itertools.count():
+        name = f"{sys.argv[2]}/{i}"
+        log.record(*event(name))
+        print("completion", name, flush=True)
+        log.edit(Edit(name, f"a b {i}"))
+        print("edit", name, flush=True)
+        log.add_many(
+            Interaction(c, Edit(c.id, "a"), d) for c, d in (event(f"{name}/{k}") for k in range(10))
+        )
+        print("batch", name, flush=True)
+"""
+
+
+def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+    url, rng = f"sqlite:///{tmp_path / 'log.db'}", random.Random(1)
+    acknowledged: set[tuple[str, str]] = set()
+    for kill in range(10):
+        acknowledged.update(killed_writer(url, str(kill), rng))
+        with EditLog(url) as log:
+            assert log.verify() == []
+            stored = {found.completion.id: found for found in log.interactions()}
+        assert all(found.decision is not None for found in stored.values())
+        batches = Counter(name.rpartition("/")[0] for name in stored if name.count("/") == 2)
+        assert set(batches.values()) <= {10}
+        for kind, name in acknowledged:
+            assert name in stored
+            assert kind == "completion" or stored[name].edit is not None
+            assert kind != "batch" or batches[name] == 10
+    assert len(acknowledged) > 50
+
+
+def killed_writer(url: str, prefix: str, rng: random.Random) -> list[tuple[str, str]]:
+    """Start a process that writes, kill it at a random moment, and return what it said was done."""
+    with subprocess.Popen([sys.executable, "-c", WRITER, url, prefix], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = [process.stdout.readline() for _ in range(rng.randint(1, 40))]
+        for _ in range(rng.randint(0, 50_000)):  # so that every part of a write gets its share of the kills
+            pass
+        process.kill()
+        said += process.stdout.readlines()
+    words = [line.split() for line in said if line.endswith("\n")]
+    return [(kind, name) for kind, name in (word for word in words if len(word) == 2)]

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from redraft.config import NOT_SETTINGS, load_settings
+from redraft.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def _clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("REDRAFT_")]:
+        monkeypatch.delenv(name)
+
+
+def write(text: str, name: str = "redraft.toml") -> Path:
+    file = Path(name)
+    file.write_text(text, "utf-8")
+    return file
+
+
+def test_defaults_need_no_file() -> None:
+    settings = load_settings()
+    assert settings.log.url == "sqlite:///redraft.db"
+    assert settings.task("anything").cost == "word"
+    assert settings.cache == Path("~/.cache/redraft").expanduser()
+
+
+def test_the_file_in_the_working_folder_is_read() -> None:
+    write('[log]\nhorizon_days = 3\n[tasks.email]\ncost = "character"')
+    settings = load_settings()
+    assert (settings.log.horizon_days, settings.log.url) == (3, "sqlite:///redraft.db")
+    assert (settings.task("email").cost, settings.task("notes").cost) == ("character", "word")
+
+
+def test_an_argument_goes_before_the_variable_before_the_working_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    write('model.name = "folder"')
+    assert load_settings().model.name == "folder"
+    monkeypatch.setenv("REDRAFT_CONFIG", str(write('model.name = "variable"', "b.toml")))
+    assert load_settings().model.name == "variable"
+    assert load_settings(write('model.name = "argument"', "c.toml")).model.name == "argument"
+
+
+def test_the_environment_goes_before_the_file_key_by_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    write('[log]\nurl = "sqlite:///file.db"\nhorizon_days = 3')
+    monkeypatch.setenv("REDRAFT_LOG__URL", "sqlite:///environment.db")
+    monkeypatch.setenv("REDRAFT_TASKS__EMAIL__COST", "survival")
+    settings = load_settings()
+    assert (settings.log.url, settings.log.horizon_days) == ("sqlite:///environment.db", 3)
+    assert settings.task("email").cost == "survival"
+
+
+def test_all_problems_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    write('nonsense = 1\nmodel = 3\n[log]\nhorizon_days = -1\nurll = "x"\n[tasks.email]\ncost = "wrod"')
+    monkeypatch.setenv("REDRAFT_LOGG__URL", "sqlite:///x.db")
+    monkeypatch.setenv("REDRAFT_POLICIES", "notjson")
+    monkeypatch.setenv("REDRAFT_LOG__MAX_TEXT_CHARS", "many")
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in (
+        "redraft.toml: unknown key 'nonsense': remove or correct it",
+        "redraft.toml: model = 3: is a section",
+        "redraft.toml: log.horizon_days = -1: Input should be greater than 0",
+        "redraft.toml: unknown key 'log.urll'",
+        "redraft.toml: tasks.email.cost = 'wrod': unknown cost: use one of word, word-capped",
+        "REDRAFT_LOGG__URL: unknown key 'logg'",
+        "REDRAFT_POLICIES: policies = 'notjson': is a section",
+        "REDRAFT_LOG__MAX_TEXT_CHARS: log.max_text_chars = 'many': Input should be a valid integer",
+    ):
+        assert part in message
+    assert message.count(";") == 7
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"),
+    [
+        ("REDRAFT_LOG", "REDRAFT_LOG: log = 'notjson': is a section"),
+        ("REDRAFT_TASKS", "REDRAFT_TASKS: tasks = 'notjson': is a section"),
+        ("REDRAFT_LOGG__URL", "REDRAFT_LOGG__URL: unknown key 'logg'"),
+        ("REDRAFT_LOG__URLL", "REDRAFT_LOG__URLL: unknown key 'log.urll'"),
+        ("REDRAFT_LOG__URL__X", "REDRAFT_LOG__URL__X: log.url = {'x': 'notjson'}"),
+        ("REDRAFT_CONFIGG", "REDRAFT_CONFIGG: unknown key 'configg'"),
+    ],
+)
+def test_a_wrong_variable_is_a_wrong_key(variable: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "notjson")
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    assert str(caught.value).startswith(expected)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_variable_below_what_is_no_section(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("log = 1\n[logg]\nx = 1")
+    monkeypatch.setenv("REDRAFT_LOG__URL", "sqlite:///x.db")
+    monkeypatch.setenv("REDRAFT_LOGG__URL", "sqlite:///x.db")
+    with pytest.raises(ConfigError, match=r"redraft\.toml: log = 1: is a section.*toml, REDRAFT_LOGG__URL: unknown"):
+        load_settings()
+
+
+def test_variables_that_are_no_settings_are_let_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NOT_SETTINGS:
+        monkeypatch.setenv(name, "")
+    assert load_settings().log.url == "sqlite:///redraft.db"
+
+
+@pytest.mark.parametrize("cost", ["subtoken:tokenizer.json", "module:function"])
+def test_costs_of_ones_own_are_taken_at_their_word(cost: str) -> None:
+    assert load_settings(write(f'tasks.email.cost = "{cost}"')).task("email").cost == cost
+
+
+@pytest.mark.parametrize(
+    "text", ["log.horizon_days = inf", "log.horizon_days = nan", 'log.url = ""', 'model.name = ""']
+)
+def test_invalid_values(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"redraft\.toml: (log|model)\.\w+ = "):
+        load_settings(write(text))
+
+
+def test_invalid_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.toml: cannot be read \(No such file"):
+        load_settings(Path("absent.toml"))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_settings(tmp_path)
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load_settings(write("log = ["))
+    Path("latin.toml").write_bytes(b'x = "\xe9"')
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load_settings(Path("latin.toml"))
+
+
+def test_a_file_named_by_the_variable_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDRAFT_CONFIG", "absent.toml")
+    with pytest.raises(ConfigError, match="absent"):
+        load_settings()
+
+
+def test_settings_are_frozen() -> None:
+    settings = load_settings()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.log.url = "x"  # pyright: ignore[reportAttributeAccessIssue]

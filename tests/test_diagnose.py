@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from redraft.costs import COSTS, get_cost
+from redraft.diagnose import Diagnosis, diagnose, plot
+from redraft.diagnose.advice import MIN_EXAMPLES
+from redraft.errors import DataError
+from redraft.types import Completion, Decision, Edit, Interaction, Message
+
+WORD = COSTS["word"]
+NOW = datetime(2026, 1, 31, tzinfo=UTC)
+SAME, SILENT = object(), object()
+
+
+def interaction(
+    edited: object,
+    *,
+    response: str = "a b c d",
+    prompt: str = "x",
+    user: str | None = None,
+    model: str = "",
+    policy: str = "",
+    age: int | None = None,
+) -> Interaction:
+    """``edited`` is a text, ``SAME`` for accepted or ``SILENT`` for no edit; ``age`` in days."""
+    made = None if age is None else NOW - timedelta(days=age)
+    completion = Completion("c", "t", (Message("user", prompt),), response, policy=policy, model=model, created_at=made)
+    edit = None if edited is SILENT else Edit("c", None if edited is SAME else str(edited), user_id=user)
+    return Interaction(completion, edit, Decision("c", (policy,), policy, 1, "fixed") if policy else None)
+
+
+def advice(diagnosis: Diagnosis, method: str) -> Any:
+    return next(item for item in diagnosis.advice if item.method == method)
+
+
+def test_counts() -> None:
+    log = [
+        interaction(SAME, prompt="X!"),  # the same context: case and punctuation aside
+        interaction("a b c d"),  # sent back equal
+        interaction("a  b c d"),  # changed, though no word is
+        interaction("a b x d", prompt="z"),
+        interaction("", prompt="w"),
+        interaction(SILENT, age=13),
+        interaction(SILENT, age=15),
+        interaction(SILENT),  # of unknown age
+    ]
+    found = diagnose(log, WORD, now=NOW).measures
+    assert (found.completions, found.edits, found.accepted, found.unchanged, found.changed) == (8, 5, 1, 2, 3)
+    assert (found.awaiting, found.censored) == (1, 2)
+    assert (found.contexts, found.repeated_contexts, found.largest_context) == (3, 1, 6)
+    assert found.near_duplicates == 1
+    late = diagnose(log, WORD, now=NOW, horizon=timedelta(days=30)).measures
+    assert (late.awaiting, late.censored) == (2, 1)
+    assert diagnose(log, WORD).measures.awaiting == 3
+
+
+def test_a_naive_time_is_universal_time() -> None:
+    completion = Completion("c", "t", (), "y", created_at=datetime(2026, 1, 1))
+    assert diagnose([Interaction(completion)], WORD, now=NOW).measures.censored == 1
+
+
+def test_distributions_by_hand() -> None:
+    found = diagnose(map(interaction, [SAME, "a b c x", "w x y z", "q r s t u v w x"]), WORD).measures
+    assert found.raw is not None
+    assert found.divided is not None
+    assert (found.raw.n, found.raw.mean, found.raw.q1, found.raw.median, found.raw.q3) == (4, 3.25, 0.75, 2.5, 5)
+    assert (found.raw.max, found.raw.share_0) == (8, 0.25)
+    assert (found.divided.mean, found.divided.share_0, found.divided.share_above_1) == (3.25 / 4, 0.25, 0.25)
+    assert found.divided.std == pytest.approx(math.sqrt((1 / 16 + 1 + 4) / 4 - (3.25 / 4) ** 2))
+
+
+def test_an_unchanged_text_costs_nothing_under_any_cost() -> None:
+    found = diagnose([interaction(SAME)], get_cost(lambda response, edited: 1)).measures
+    assert found.raw is not None
+    assert (found.raw.mean, found.raw.share_0) == (0, 1)
+
+
+def test_the_chosen_cost_is_used_and_words_are_beside_it() -> None:
+    found = diagnose([interaction("abcd", response="abc d")], COSTS["character"]).measures
+    assert found.raw is not None
+    assert found.whitespace_distance is not None
+    assert (found.cost, found.raw.mean, found.whitespace_distance.mean) == ("character", 1, 2)
+
+
+def test_histograms_hold_every_changed_text() -> None:
+    edits = [SAME, *(" ".join(["x"] * n) for n in range(60)), " ".join(["x"] * 900)]
+    found = diagnose(map(interaction, edits), WORD).measures
+    for histogram in (found.raw_histogram, found.divided_histogram):
+        assert histogram is not None
+        assert sum(histogram.counts) + histogram.beyond == 61
+        assert histogram.beyond == 1
+        assert len(histogram.edges) == len(histogram.counts) + 1 <= 40
+    assert found.raw_histogram is not None
+    assert found.raw_histogram.edges[:2] == (-0.5, 1.5)
+
+
+def test_users_with_few_edits_are_pooled() -> None:
+    log = [interaction("a b c x", user="steady") for _ in range(6)]
+    log += [interaction(edited, user="wild") for edited in [SAME] * 4 + ["w x y z"] * 4]
+    log += [interaction("a b x x", user=f"guest {i}") for i in range(3)]
+    found = diagnose(log, WORD).measures
+    assert [(user.name, user.edits, user.mean, user.variation) for user in found.users] == [
+        ("wild", 8, 0.5, 1.0),
+        ("steady", 6, 0.25, 0.0),
+        ("(users with few edits)", 3, 0.5, 0.0),
+    ]
+    total = 6 * (0.25 - 5.5 / 14) ** 2 + 4 * (5.5 / 14) ** 2 + 4 * (1 - 5.5 / 14) ** 2
+    assert found.within_users == pytest.approx(8 * 0.25 / total)
+
+
+def test_the_completions_user_stands_in_for_the_edits() -> None:
+    completion = Completion("c", "t", (), "y", user_id="ann")
+    users = diagnose([Interaction(completion, Edit("c", "z"))] * 5, WORD).measures.users
+    assert users[0].name == "ann"
+
+
+def test_nothing_is_nan_and_nothing_fails_on_nothing() -> None:
+    found = diagnose([], WORD, now=NOW)
+    assert json.loads(json.dumps(found.as_dict(), allow_nan=False))["divided"] is None
+    assert found.prefer == "base"
+    assert not any(item.supported for item in found.advice)
+
+
+ITEMS = st.builds(
+    interaction,
+    st.sampled_from([SAME, SILENT, "", "a b", "x y z", " ", "a  b c d"]),
+    response=st.sampled_from(["", "a b c d", "x"]),
+    user=st.sampled_from([None, "ann", "bob"]),
+    policy=st.sampled_from(["", "base", "t/sft@1"]),
+    age=st.sampled_from([None, 1, 40]),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(ITEMS, max_size=60), st.sampled_from(list(COSTS)))
+def test_any_log_gives_json_and_numbers_that_add_up(log: list[Interaction], cost: str) -> None:
+    found = diagnose(iter(log), COSTS[cost], now=NOW)
+    json.dumps(found.as_dict(), allow_nan=False)
+    m = found.measures
+    assert m.completions == len(log) == m.edits + m.awaiting + m.censored == sum(m.models.values())
+    assert m.edits == m.changed + m.unchanged == sum(user.edits for user in m.users)
+    assert m.near_duplicates <= m.changed
+    assert m.accepted <= m.unchanged
+    assert m.within_users is None or 0 <= m.within_users <= 1 + 1e-12
+    assert diagnose(reversed(log), COSTS[cost], now=NOW).measures.raw_histogram == m.raw_histogram
+
+
+def test_texts_are_not_kept() -> None:
+    found = diagnose([interaction("very secret words", prompt="a secret")] * 3, WORD)
+    assert "secret" not in repr(found)
+
+
+def changed(n: int, edited: str = "w x y z", **more: Any) -> list[Interaction]:
+    return [interaction(edited, **more) for _ in range(n)]
+
+
+def test_too_little_to_learn_from() -> None:
+    found = diagnose(changed(MIN_EXAMPLES - 1), WORD)
+    assert found.prefer == "base"
+    assert "collect" in found.because
+    assert not any(item.supported for item in found.advice)
+
+
+def test_nothing_changed_teaches_nothing() -> None:
+    found = diagnose([interaction(SAME)] * 500, WORD)
+    assert found.prefer == "base"
+    assert not advice(found, "sft").supported
+    assert "Nothing was changed" in advice(found, "sft").reason
+
+
+def test_targets_without_pairs_are_for_sft() -> None:
+    found = diagnose([*changed(50), *[interaction(SAME)] * 100], WORD)
+    assert found.prefer == "sft"
+    assert [item.method for item in found.advice if item.supported] == ["sft", "rl"]
+    assert (advice(found, "sft").count, advice(found, "dpo").count) == (150, 50)
+
+
+def test_near_duplicates_speak_against_dpo_alone() -> None:
+    long = " ".join("abcdefghijklmnopqrst")
+    log = changed(80, response=long) + changed(20, long.replace("c", "z"), response=long)
+    found = diagnose(log, WORD)
+    assert found.prefer == "early"
+    assert "20% of them near-duplicates: DPO alone would lower" in advice(found, "dpo").reason
+    assert "cure" in found.because
+    safe = diagnose(log[:-1] + changed(1), WORD)
+    assert (safe.prefer, "few enough" in advice(safe, "dpo").reason, "cure" in safe.because) == ("early", True, False)
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        (changed(100), "says who edited"),
+        (changed(100, user="ann"), "edit steadily (std/mean 0.00)"),
+        (changed(30, user="ann") + [interaction(SAME, user="ann")] * 70, "scatter (std/mean 1.53)"),
+    ],
+)
+def test_sft_asks_for_users_who_converge(log: list[Interaction], words: str) -> None:
+    assert words in advice(diagnose(log, WORD), "sft").reason
+
+
+def test_rl_needs_costs_with_spread() -> None:
+    even, spread = diagnose(changed(200), WORD), diagnose(changed(100) + changed(100, "a b c z"), WORD)
+    assert not advice(even, "rl").supported
+    assert "nothing to explain" in advice(even, "rl").reason
+    assert advice(spread, "rl").supported
+
+
+def test_late_needs_two_policies_with_edits() -> None:
+    one = [*changed(10, policy="base"), interaction(SILENT, policy="t/sft@1")]
+    assert "only base was chosen" in advice(diagnose(one, WORD), "late").reason
+    assert "no policy was chosen" in advice(diagnose(changed(3), WORD), "late").reason
+    two = advice(diagnose([*one, interaction("a b c x", policy="t/sft@1")], WORD), "late")
+    assert (two.supported, two.count) == (True, 2)
+    assert "t/sft@1 costs least (0.25)" in two.reason
+
+
+def test_cautions() -> None:
+    log = [interaction("x", model=model, prompt=model) for model in ("", "one", "two")]
+    log += [interaction(SILENT, model="one", prompt="one", age=40)]
+    unknown, models, contexts, censored = diagnose(log, WORD, now=NOW).cautions
+    assert unknown.startswith("1 completions do not say which base model")
+    assert models.startswith("2 base models")
+    assert contexts.startswith("1 contexts repeat, up to 2 times")
+    assert censored.startswith("1 completions never got an edit")
+    assert diagnose(log[1:2], WORD).cautions == ()
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_figure(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"costs.{suffix}"
+    plot(diagnose([*changed(5), *map(interaction, [SAME, "a", "a b c x y z"])], WORD).measures, file)
+    assert file.stat().st_size > 2000
+
+
+def test_figure_of_a_log_where_nothing_was_changed(tmp_path: Path) -> None:
+    plot(diagnose([interaction(SAME)], WORD).measures, tmp_path / "costs.png")
+
+
+def test_invalid_figure(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nothing to draw"):
+        plot(diagnose([], WORD).measures, tmp_path / "costs.png")
+    some = diagnose(changed(3), WORD).measures
+    for name in ("costs.docx", "no/such/folder.png"):
+        with pytest.raises(DataError, match="cannot be written") as caught:
+            plot(some, tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def data() -> Path:
+    if "REDRAFT_DATA" not in os.environ:
+        pytest.skip("REDRAFT_DATA is not set: no real edits to read")
+    return Path(os.environ["REDRAFT_DATA"])
+
+
+def defacto(file: Path) -> Iterator[Interaction]:
+    for number, line in enumerate(file.read_text("utf-8").splitlines()):
+        row = json.loads(line)
+        completion = Completion(str(number), "defacto", (Message("user", row["article"]),), row["candidate"])
+        yield Interaction(completion, Edit(str(number), (row["feedback"] or {}).get("summary") or None))
+
+
+def post_edits(stem: Path) -> Iterator[Interaction]:
+    columns = (stem.with_suffix(suffix).read_text("utf-8").splitlines() for suffix in (".src", ".mt", ".pe"))
+    for number, (source, machine, human) in enumerate(zip(*columns, strict=True)):
+        completion = Completion(str(number), "ro-en", (Message("user", source),), machine.strip())
+        yield Interaction(completion, Edit(str(number), human.strip()))
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("read", "name", "mean", "counts"),
+    [
+        (defacto, "edits/defacto/train.jsonl", pytest.approx(4.568, abs=1e-9), (1000, 302)),
+        (post_edits, "edits/mlqe-pe-ro-en/train", pytest.approx(6.7, abs=0.05), (7000, 721)),
+    ],
+)
+def test_published_numbers(
+    data: Path, read: Callable[[Path], Iterator[Interaction]], name: str, mean: object, counts: tuple[int, int]
+) -> None:
+    found = diagnose(read(data / name), WORD).as_dict()
+    assert (found["edits"], found["unchanged"]) == counts
+    assert found["whitespace_distance"]["mean"] == mean
+    assert found["prefer"] == "early"

@@ -1,0 +1,226 @@
+"""A run from triples to a policy folder: interrupted, resumed, accumulated, refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from redraft.errors import ConfigError, DataError
+from redraft.lm.load import Base
+from redraft.train.fit import Dataset, Run, fit, foreign_policies, prepare
+from redraft.train.options import TrainOptions
+from redraft.train.packing import Triple
+from redraft.train.runs import checkpoints, read_manifest
+from redraft.train.sweep import grid, read_trials, sweep
+from redraft.types import Completion, Edit, Interaction, Message
+
+from .test_packing import triples
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
+
+OPTIONS = TrainOptions(learning_rate=5e-3, epochs=3, batch_size=4, rank=4, lora_alpha=8, patience=9)
+DATA = Dataset(triples(10), triples(5, seed=1))
+
+
+@pytest.fixture
+def run(tiny_base: Base, tmp_path: Path) -> Run:
+    return Run(tiny_base, DATA, OPTIONS, tmp_path / "early@1", "email/early@1", tmp_path / "cache")
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def assert_same_weights(one: Path, other: Path, *, atol: float = 0.0) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    for name, weight in first.items():
+        torch.testing.assert_close(second[name], weight, rtol=0, atol=atol)
+
+
+def test_a_run_leaves_a_policy_and_its_base_as_it_was(run: Run) -> None:
+    before = {name: weight.clone() for name, weight in run.base.model.state_dict().items()}
+    manifest = fit(run)
+    after = run.base.model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+    assert read_manifest(run.folder) == manifest
+    assert manifest.status == "complete"
+    assert manifest.data["train_pairs"] == sum(t.rejected is not None for t in DATA.train)
+    assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "README.md", "redraft.json"} <= {
+        file.name for file in run.folder.iterdir()
+    }
+    assert not checkpoints(run.folder)
+    assert json.loads((run.folder / "adapter_config.json").read_text())["base_model_name_or_path"] == run.base.source
+
+
+def test_training_lowers_the_objective_and_reports_both_texts(run: Run) -> None:
+    history = fit(replace(run, options=replace(OPTIONS, epochs=8))).history
+    steps = [line for line in history if "loss" in line]
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    assert {"nll", "preference_loss", "chosen_above_reference", "rejected_above_reference"} <= steps[0].keys()
+    assert steps[0]["chosen_above_reference"] == pytest.approx(0.0, abs=1e-3)  # LoRA begins at the reference
+
+
+def test_early_without_likelihood_is_dpo(run: Run, tmp_path: Path) -> None:
+    pairs = Dataset([t for t in DATA.train if t.rejected], DATA.heldout)
+    for name, options in {
+        "dpo": replace(OPTIONS, method="dpo", epochs=1),
+        "early": replace(OPTIONS, method="early", nll_weight=0.0, epochs=1),
+    }.items():
+        fit(replace(run, data=pairs, options=options, folder=tmp_path / name))
+    assert_same_weights(tmp_path / "dpo", tmp_path / "early", atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["sft", "early"])
+def test_accumulation_does_not_change_the_step(run: Run, tmp_path: Path, method: str) -> None:
+    data = Dataset(triples(8), DATA.heldout)
+    for batch, accumulation in ((8, 1), (1, 8), (2, 4)):
+        options = replace(OPTIONS, method=method, batch_size=batch, accumulation=accumulation, epochs=2)
+        fit(replace(run, data=data, options=options, folder=tmp_path / str(batch)))
+    assert_same_weights(tmp_path / "8", tmp_path / "1", atol=2e-5)
+    assert_same_weights(tmp_path / "8", tmp_path / "2", atol=2e-5)
+
+
+class PowerCutError(Exception):
+    """What a kill looks like from inside."""
+
+
+@pytest.mark.parametrize("step", [2, 4, 8])
+def test_a_killed_run_resumed_equals_an_uninterrupted_one(run: Run, tmp_path: Path, step: int) -> None:
+    whole = fit(replace(run, folder=tmp_path / "whole"))
+
+    def cut(what: str, done: int, _total: int) -> None:
+        if (what, done) == ("early", step):
+            raise PowerCutError
+
+    with pytest.raises(PowerCutError):
+        fit(replace(run, progress=cut))
+    assert read_manifest(run.folder).status == "running"
+    resumed = fit(run, resume=True)
+    assert_same_weights(tmp_path / "whole", run.folder)
+    assert resumed.metrics == whole.metrics
+    assert [line["step"] for line in resumed.history] == [line["step"] for line in whole.history]
+
+
+def test_interrupt_saves_after_the_step_at_hand(run: Run, tmp_path: Path) -> None:
+    whole = fit(replace(run, folder=tmp_path / "whole"))
+
+    def press(what: str, done: int, _total: int) -> None:
+        if (what, done) == ("early", 5):  # in the middle of the second epoch
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(replace(run, progress=press))
+    assert checkpoints(run.folder)[-1].name == "checkpoint-5"
+    resumed = fit(run, resume=True)
+    assert_same_weights(tmp_path / "whole", run.folder)
+    assert resumed.metrics == whole.metrics
+
+
+def test_a_checkpoint_cut_off_while_written_is_passed_over(run: Run) -> None:
+    half = run.folder / "checkpoints" / "checkpoint-3"
+    half.mkdir(parents=True)
+    (half / "trainer_state.json").write_text('{"step": ')
+    (run.folder / "checkpoints" / "checkpoint-6").mkdir()
+    assert checkpoints(run.folder) == []
+
+
+def test_resume_refuses_other_options(run: Run) -> None:
+    fit(run)
+    with pytest.raises(ConfigError, match="begun with other options"):
+        fit(replace(run, options=replace(OPTIONS, beta=0.2)), resume=True)
+
+
+def test_dpo_without_pairs_is_refused(run: Run) -> None:
+    unchanged = Dataset([replace(t, rejected=None) for t in DATA.train], DATA.heldout)
+    with pytest.raises(DataError, match="use sft"):
+        fit(replace(run, data=unchanged, options=replace(OPTIONS, method="dpo")))
+    assert not run.folder.exists()
+
+
+def test_unchanged_rows_alone_teach_sft(run: Run) -> None:
+    unchanged = Dataset(
+        [replace(t, rejected=None) for t in DATA.train], [replace(t, rejected=None) for t in DATA.heldout]
+    )
+    manifest = fit(replace(run, data=unchanged, options=replace(OPTIONS, method="sft", epochs=1)))
+    assert set(manifest.metrics) == {"nll", "epoch", "step"}
+
+
+def test_the_reference_is_computed_once(run: Run, tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def watch(what: str, _done: int, _total: int) -> None:
+        seen.append(what)
+
+    fit(replace(run, progress=watch))
+    assert "reference" in seen
+    seen.clear()
+    fit(replace(run, progress=watch, folder=tmp_path / "again", options=replace(OPTIONS, method="dpo")))
+    assert "reference" not in seen
+
+
+def test_sweep_keeps_the_table_and_the_best_and_continues(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "early.sweep"
+    trials = grid(replace(OPTIONS, epochs=1), {"learning_rate": (1e-5, 5e-3), "nll_weight": (0.5,)})
+    rows = sweep(replace(run, folder=folder), trials)
+    assert [row["score"] for row in rows] == sorted(row["score"] for row in rows)
+    best = read_manifest(folder / "best")
+    assert best.options == rows[0]["options"]
+    seen: list[str] = []
+    again = sweep(replace(run, folder=folder, progress=lambda what, *_: seen.append(what)), trials)
+    assert (again, seen) == (rows, [])
+    with (folder / "trials.jsonl").open("a") as table:
+        table.write('{"data": "cut off')
+    assert len(read_trials(folder / "trials.jsonl")) == 2
+
+
+def test_grid_refuses_what_is_no_option() -> None:
+    with pytest.raises(ConfigError, match="temperature"):
+        grid(OPTIONS, {"temperature": (1.0,)})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("method", "ppo"),
+        ("learning_rate", 0.0),
+        ("epochs", 0),
+        ("holdout", 1.0),
+        ("nll_weight", -1.0),
+        ("max_prompt", 1),
+    ],
+)
+def test_invalid_options_are_named(name: str, value: float | str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        replace(OPTIONS, **{name: value})
+
+
+def edited(i: int, model: str = "") -> Interaction:
+    message = Message("user", f"Write about topic number {i} and of nothing else, please.")
+    return Interaction(Completion(str(i), "email", (message,), f"draft {i}", model=model), Edit(str(i), f"text {i}"))
+
+
+def test_prepare_splits_once_for_every_method(tiny_base: Base) -> None:
+    rows = [edited(i) for i in range(20)]
+    one, other = (prepare(rows, tiny_base, replace(OPTIONS, method=m, holdout=0.25)) for m in ("sft", "dpo"))
+    assert one == other
+    assert not {t.id for t in one.train} & {t.id for t in one.heldout}
+    assert isinstance(one.train[0], Triple)
+
+
+def test_prepare_needs_two_contexts(tiny_base: Base) -> None:
+    with pytest.raises(DataError, match="log more contexts"):
+        prepare([edited(1)], tiny_base, OPTIONS)
+
+
+def test_a_log_of_another_model_is_noticed(tiny_base: Base) -> None:
+    rows = [edited(1, tiny_base.identity), edited(2, "llama:abc"), edited(3)]
+    assert foreign_policies(rows, tiny_base) == ["llama:abc", "unknown"]
