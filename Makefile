@@ -6,6 +6,7 @@ OUT ?= demo
 SEED ?= 1
 export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY := 1
+export NO_MKDOCS_2_WARNING := 1
 
 .PHONY: setup demo test test-all check lint docs clean
 

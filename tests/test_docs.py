@@ -1,4 +1,4 @@
-"""What the pages say is so: commands and options exist, keys have these defaults, examples run, the tree is the tree."""
+"""What the pages say is so: commands exist, settings have these defaults, examples run, the tree is the tree."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import typer
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from redraft.cli.app import app
+from redraft.cli.app import app, main
 from redraft.config import NOT_SETTINGS, Settings
 
 ROOT = Path(__file__).parents[1]
@@ -153,23 +153,44 @@ def test_commands_on_the_pages_exist(page: str, line: str) -> None:
     assert len([p for p in arguments if p.required]) <= len(positional) <= len(arguments)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
-def test_console_blocks_run(page: str, tmp_path: Path) -> None:
-    for heading, content in blocks(ROOT / page, "json"):
-        (tmp_path / heading.removeprefix('title="').removesuffix('"')).write_text(content, "utf-8")
+def write_files(page: Path, folder: Path) -> None:
+    for heading, content in blocks(page, "json"):
+        (folder / heading.removeprefix('title="').removesuffix('"')).write_text(content, "utf-8")
+
+
+def typed(page: Path) -> list[tuple[str, str]]:
+    """Commands of the console blocks, each with the output that the page shows, if any."""
+    parts = [part for _, content in blocks(page, "console") for part in content.removeprefix("$ ").split("\n$ ")]
+    assert len(parts) >= 3
+    return [(command, output) for command, _, output in (part.strip().partition("\n") for part in parts)]
+
+
+def test_console_blocks_of_the_readme_run(tmp_path: Path) -> None:
+    write_files(ROOT / "README.md", tmp_path)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("REDRAFT_")}
     environment |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "80"}
-    ran = 0
-    for _, content in blocks(ROOT / page, "console"):
-        for part in content.removeprefix("$ ").split("\n$ "):
-            command, _, printed = part.strip().partition("\n")
-            done = subprocess.run(
-                command, shell=True, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True
-            )
-            assert done.returncode == 0, f"{command}: {done.stderr}"
-            assert printed in done.stdout, command
-            ran += 1
-    assert ran >= 3
+    for command, output in typed(ROOT / "README.md"):
+        words = shlex.split(command)
+        done = subprocess.run(words, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        assert output in done.stdout, command
+
+
+def test_console_blocks_of_the_quickstart_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = ROOT / "docs" / "quickstart.md"
+    write_files(page, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    for variable in [variable for variable in os.environ if variable.startswith("REDRAFT_")]:
+        monkeypatch.delenv(variable)
+    for command, output in typed(page):
+        monkeypatch.setattr(sys, "argv", shlex.split(command))
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert not caught.value.code, command
+        assert output in capsys.readouterr().out, command
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name)

@@ -255,7 +255,7 @@ def _curve(manifest: Manifest) -> list[dict[str, float]]:
 def _about_dpo(manifest: Manifest, cost: float, base: float) -> str:
     moved, away = manifest.metrics["chosen_above_reference"], manifest.metrics["rejected_above_reference"]
     return (
-        f"DPO moved the held-out edited texts by {moved:+.1f} nats and the drafts by {away:+.1f} against the base model; "
+        f"DPO moved the held-out edited texts by {moved:+.1f} nats and the drafts by {away:+.1f} against the base; "
         f"its answers cost {cost:.2f} (base {base:.2f}). Eq. 4 asks only for the difference, so it may lower "
         "both: the likelihood term of early (eq. 7) is what keeps the edited text likely."
     )

@@ -101,6 +101,8 @@ def test_names_are_loaded_once_and_mean_one_folder(host: AdapterHost, folder: Pa
             host.load(name, folder)
     with pytest.raises(NotFoundError, match="base, email/sft@1, email/dpo@1"):
         host.policy("email/sft@2")
+    with pytest.raises(NotFoundError, match="'email/sft@2' is not loaded"):
+        host.respond("email/sft@2", CONTEXTS, DECODING)
 
 
 def test_progress_counts_contexts(base: Base) -> None:

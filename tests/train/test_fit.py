@@ -23,8 +23,6 @@ from redraft.types import Completion, Edit, Interaction, Message
 
 from .test_packing import triples
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
-
 OPTIONS = TrainOptions(learning_rate=5e-3, epochs=3, batch_size=4, rank=4, lora_alpha=8, patience=9)
 DATA = Dataset(triples(10), triples(5, seed=1))
 
@@ -175,7 +173,11 @@ def test_sweep_keeps_the_table_and_the_best_and_continues(run: Run, tmp_path: Pa
     best = read_manifest(folder / "best")
     assert best.options == rows[0]["options"]
     seen: list[str] = []
-    again = sweep(replace(run, folder=folder, progress=lambda what, *_: seen.append(what)), trials)
+
+    def watch(what: str, _done: int, _total: int) -> None:
+        seen.append(what)
+
+    again = sweep(replace(run, folder=folder, progress=watch), trials)
     assert (again, seen) == (rows, [])
     with (folder / "trials.jsonl").open("a") as table:
         table.write('{"data": "cut off')

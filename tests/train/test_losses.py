@@ -103,7 +103,7 @@ def test_loss_equals_trl(trained: tuple[Base, Any], tmp_path: Path, method: str)
         trainer = trl.DPOTrainer(model, args=config, train_dataset=rows, processing_class=base.tokenizer)  # pyright: ignore[reportArgumentType]
     move(model)  # only now: TRL takes the adapter it is given for the reference
     expected = ours(base, model)[method]
-    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    batch = next(iter(trainer.get_train_dataloader()))
     with torch.no_grad():
-        theirs = trainer.compute_loss(trainer.model, batch)
+        theirs = trainer.compute_loss(trainer.model, batch)  # pyright: ignore[reportArgumentType]
     assert float(theirs) == pytest.approx(float(expected), rel=1e-4)

@@ -78,7 +78,7 @@ def test_frozen_head_has_the_gradient_of_plain_logits(tiny_base: Base) -> None:
 
 
 def test_a_head_that_trains_is_not_taken_for_frozen(tiny_base: Base) -> None:
-    head = tiny_base.model.get_output_embeddings()
+    head = tiny_base.model.get_submodule("lm_head")
     head.requires_grad_(True)
     try:
         assert frozen_head(tiny_base.model) is None

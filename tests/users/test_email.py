@@ -54,7 +54,7 @@ def test_any_subset_of_items_is_idempotent_and_undoes_nothing(situation: tuple[C
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=30_000, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=10_000, suppress_health_check=[HealthCheck.too_slow])
 @given(situations(), st.sampled_from(SUBSETS))
 def test_any_subset_of_items_is_idempotent_at_length(situation: tuple[Context, str], items: tuple[Item, ...]):
     check_settled(situation, items)

@@ -16,6 +16,7 @@ from redraft import __version__
 from redraft.cli import log, policy
 from redraft.cli.demo import demo
 from redraft.cli.diagnose import diagnose
+from redraft.cli.evaluate import evaluate
 from redraft.cli.train import train_app
 from redraft.errors import RedraftError
 
@@ -33,6 +34,7 @@ app.command()(diagnose)
 app.add_typer(train_app, name="train")
 app.command()(policy.generate)
 app.command()(policy.policies)
+app.command()(evaluate)
 log.export_app.command("policy")(policy.export_policy)
 app.add_typer(log.export_app, name="export")
 app.command()(demo)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from redraft.log.formats import BadRow, Row
     from redraft.types import Interaction
 
-__all__ = ["export_app", "import_file", "log_app"]
+__all__ = ["Format", "columns_of", "export_app", "import_file", "log_app"]
 
 PROBLEMS_IN_JSON = 100
 
@@ -58,12 +58,13 @@ def import_file(
     if form is not Format.NATIVE and not task:
         raise ConfigError(f"--task is missing: rows of format {form} do not say which task they are of")
     with open_log(log, create=True) as edit_log:
-        options = Options(task, edit_log.max_text_chars, _columns(columns))
+        options = Options(task, edit_log.max_text_chars, columns_of(columns))
         result = _import(edit_log, file, READERS[form](file, options), strict=strict)
     emit(result, as_json, table({key: [result[key]] for key in ("new", "known", "bad")}))
 
 
-def _columns(text: str) -> dict[str, str]:
+def columns_of(text: str) -> dict[str, str]:
+    """Read ``field=column,…`` as ``--columns`` takes it."""
     pairs = [part.partition("=") for part in text.split(",") if part]
     if wrong := [field for field, _, column in pairs if not (field and column)]:
         raise ConfigError(f"--columns {text!r}: {wrong[0]!r} names no column: write context=…,response=…,edited=…")

@@ -12,6 +12,7 @@ import importlib.util
 import json
 import shutil
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,6 +96,8 @@ def quiet_libraries() -> None:
     """Switch off the libraries' telemetry, advice and progress bars; warnings stay."""
     from transformers.utils import logging
 
+    # PEFT asks transformers under a name that is on its way out; nothing a user could do about it.
+    warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
 

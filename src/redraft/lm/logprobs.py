@@ -70,7 +70,7 @@ def frozen_head(model: Any, dtype: torch.dtype | None = None) -> torch.Tensor | 
     """
     find = getattr(model, "get_output_embeddings", None)
     layer = find() if callable(find) else None
-    if not isinstance(layer, nn.Linear) or layer.bias is not None or layer.weight.requires_grad:
+    if not isinstance(layer, nn.Linear) or getattr(layer, "bias", None) is not None or layer.weight.requires_grad:
         return None
     probe = torch.tensor([[0, 1, 2]], device=layer.weight.device)
     with torch.no_grad():

@@ -71,8 +71,15 @@ class EditLog:
     create
         Whether a log that does not exist is made; if not, ``NotFoundError``.
 
-    Raises ``ConfigError`` when the URL or the place cannot be used. Safe to share between threads; iterators hold a
-    connection until they are exhausted or closed, and see the log as it was when they started.
+    Raises
+    ------
+    ConfigError
+        When the URL or the place cannot be used.
+
+    Notes
+    -----
+    Safe to share between threads; iterators hold a connection until they are exhausted or closed, and see the log as
+    it was when they started.
     """
 
     def __init__(

@@ -68,31 +68,26 @@ class AdapterHost:
         Raises ``ModelError`` when it cannot be loaded or belongs to another base model, ``ConflictError`` when the
         name stands for another folder already, and ``DataError`` without a manifest.
         """
-        loaded = self._adapters.get(name)
-        if name == BASE or (loaded is not None and loaded.folder != folder.resolve()):
+        folder = folder.resolve()
+        if name == BASE or (name in self._adapters and self._adapters[name].folder != folder):
             raise ConflictError(f"policy {name!r} is loaded already: names are immutable, load {folder} under another")
-        if loaded is None:
-            adapter = _Adapter(f"adapter{len(self._adapters)}", folder.resolve(), 0)
-            manifest = _fitting(self._base, folder)
+        if name not in self._adapters:
+            key, limits = f"adapter{len(self._adapters)}", _fitting(self._base, folder).limits
             with self._turn:
-                self._model = _attach(self._model, folder, adapter.key)
-            self._adapters[name] = _Adapter(
-                adapter.key, adapter.folder, manifest.limits.get("prompt", self._max_prompt)
-            )
-        return AdapterPolicy(name, self)
+                self._model = _attach(self._model, folder, key)
+            self._adapters[name] = _Adapter(key, folder, limits.get("prompt", self._max_prompt))
+        return self.policy(name)
 
     def policy(self, name: str = BASE) -> AdapterPolicy:
         """A policy loaded before, or ``base``; raises ``NotFoundError`` naming what is loaded."""
-        if name != BASE and name not in self._adapters:
-            raise NotFoundError(f"policy {name!r} is not loaded, but: {', '.join([BASE, *self._adapters])}")
+        self._adapter(name)
         return AdapterPolicy(name, self)
 
     def respond(self, name: str, contexts: Sequence[Sequence[Message]], decoding: Decoding) -> list[str]:
-        """What the policy ``name`` answers, trimmed."""
+        """What the policy ``name`` answers, trimmed; raises ``NotFoundError`` as ``policy`` does."""
         from redraft.lm.generate import generate
 
-        adapter = self._adapters.get(name)
-        tokenizer = self._base.tokenizer
+        tokenizer, adapter = self._base.tokenizer, self._adapter(name)
         limit = self._max_prompt if adapter is None else adapter.max_prompt
         prompts = [encode_prompt(tokenizer, messages, limit) for messages in contexts]
         with self._turn, self._active(adapter):
@@ -100,6 +95,11 @@ class AdapterHost:
                 self._model, tokenizer, prompts, decoding, batch_size=self._batch_size, on_batch=self._on_batch
             )
         return [trim(text) for text in texts]
+
+    def _adapter(self, name: str) -> _Adapter | None:
+        if name != BASE and name not in self._adapters:
+            raise NotFoundError(f"policy {name!r} is not loaded, but: {', '.join([BASE, *self._adapters])}")
+        return self._adapters.get(name)
 
     @contextmanager
     def _active(self, adapter: _Adapter | None) -> Generator[None]:

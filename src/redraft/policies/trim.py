@@ -15,7 +15,7 @@ def trim(text: str, length: int = REPEATED) -> str:
     length, so trimming again changes nothing. Time and memory are linear in the text, times ``length``.
 
     >>> trim("One. Two. Two. Two. Two.", length=9)
-    'One. Two. '
+    'One. Two'
     """
     seen: set[str] = set()
     for start in range(len(text) - length + 1):

@@ -1,0 +1,104 @@
+"""``redraft train``, ``evaluate`` and ``demo`` as a person meets them: the tiny model, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redraft.cli.app import main
+
+QUICK = ("--epochs", "1", "--batch-size", "4", "--rank", "2", "--max-prompt", "64", "--max-response", "24")
+Ran = tuple[int, str, str]
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+    """Run ``redraft`` in a folder with a log of twelve edits."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDRAFT_MODEL__CACHE", str(tmp_path / "cache"))
+
+    def run(*args: str) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["redraft", *args])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        written = capsys.readouterr()
+        return int(caught.value.code or 0), written.out, written.err
+
+    Path("edits.jsonl").write_text("".join(json.dumps(row(i)) + "\n" for i in range(12)))
+    assert run("import", "edits.jsonl", "--task", "email")[0] == 0
+    return run
+
+
+def row(i: int) -> dict[str, Any]:
+    words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"]
+    prompt = f"{words[i]} {words[-i]} notes number {i} about {words[(i * 5) % 12]}"
+    return {"prompt": prompt, "response": f"Dear Sir, {words[i]}", "edited": f"Hi, {words[i]} it is."}
+
+
+def test_train_all_evaluate_and_policies(shell: Callable[..., Ran], tiny_model_folder: Path) -> None:
+    model = ("--model", str(tiny_model_folder))
+    status, out, err = shell("train", "all", "email", *QUICK, *model, "--json")
+    assert status == 0
+    trained = json.loads(out)["policies"]
+    assert [p["policy"] for p in trained] == ["email/sft@1", "email/dpo@1", "email/early@1"]
+    assert "warning: this log was written by unknown" in err  # an import that names no model
+    status, out, _ = shell("policies", "--json")
+    assert status == 0
+    assert "email/early@1" in out
+    assert shell("train", "sft", "email", *QUICK, *model)[0] == 0
+    assert Path("policies/email/sft@2").is_dir()
+    holdout = ("--holdout", "edits.jsonl", "--max-new-tokens", "4", "--limit", "4")
+    status, out, _ = shell("evaluate", "email", *holdout, *model, "--json", "--out", "results/e.json")
+    assert status == 0
+    found = json.loads(out)
+    assert [p["policy"] for p in found["policies"]] == ["base", "email/dpo@1", "email/early@1", "email/sft@2"]
+    assert found == json.loads(Path("results/e.json").read_text())
+    base = found["policies"][0]
+    assert base["log_likelihood"]["low"] <= base["log_likelihood"]["mean"] < 0
+    assert base["prefers_edit_over_reference"] is None
+
+
+def test_sweep_makes_the_best_trial_a_policy(shell: Callable[..., Ran], tiny_model_folder: Path) -> None:
+    command = ("train", "sweep", "email", "sft", "--over", "learning_rate=1e-4,1e-2", *QUICK)
+    status, out, _ = shell(*command, "--model", str(tiny_model_folder), "--json")
+    assert status == 0
+    trials = json.loads(out)["trials"]
+    assert len(trials) == 2
+    manifest = json.loads(Path("policies/email/sft@1/redraft.json").read_text())
+    assert manifest["options"]["learning_rate"] == trials[0]["options"]["learning_rate"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("train", "sft", "letters"), "letters"),
+        (("train", "sft", "email", "--model", "no-such-model-here"), "no-such-model-here"),
+        (("train", "sft", "email", "--epochs", "0"), "epochs = 0: must be positive"),
+        (("train", "sweep", "email", "ppo"), "use one of sft, dpo, early"),
+        (("train", "sweep", "email", "sft", "--over", "learning_rate=fast"), "expected NAME=NUMBER"),
+        (("evaluate", "email", "--holdout", "missing.jsonl"), "missing.jsonl"),
+        (("demo", "--out", "edits.jsonl/demo"), "cannot be written"),
+        (("generate", "--policy", "email/sft@9", "--prompt", "x"), "email/sft@9"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_two(shell: Callable[..., Ran], arguments: tuple[str, ...], says: str) -> None:
+    status, out, err = shell(*arguments)
+    assert status == 2
+    assert out == ""
+    assert says in err
+    assert err.startswith("redraft: ")
+    assert err.count("\n") == 1
+
+
+def test_an_unwritable_policies_folder_is_named(shell: Callable[..., Ran], tiny_model_folder: Path) -> None:
+    status, _, err = shell(
+        "train", "sft", "email", *QUICK, "--model", str(tiny_model_folder), "--policies", "edits.jsonl/policies"
+    )
+    assert status == 2
+    assert "edits.jsonl/policies" in err
+    assert "cannot be written" in err
