@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from redraft.errors import ConfigError
 from redraft.log import EditLog
 
 OPTIONS = DemoOptions(seed=3, train=8, validation=3, online=6, max_new_tokens=12, epochs=1)
+
+
+def silent(_what: str, _done: int, _total: int) -> None:
+    """No progress."""
 
 
 class PowerCutError(Exception):
@@ -47,24 +52,22 @@ def test_an_interrupted_demo_goes_on(tiny_model_folder: Path, tmp_path: Path) ->
         if what == "dpo":
             raise PowerCutError
 
-    def run(out: Path, progress: object) -> dict[str, float]:
+    def run(out: Path, progress: Callable[[str, int, int], None]) -> dict[str, float]:
         model, cache = str(tiny_model_folder), tmp_path / "cache"
-        return run_demo(out, OPTIONS, model=model, cache=cache, progress=progress)["mean_cost"]  # pyright: ignore[reportArgumentType]
+        return run_demo(out, OPTIONS, model=model, cache=cache, progress=progress)["mean_cost"]
 
     with pytest.raises(PowerCutError):
         run(tmp_path / "cut", cut)
-    assert run(tmp_path / "cut", lambda *_: None) == run(tmp_path / "whole", lambda *_: None)
+    assert run(tmp_path / "cut", silent) == run(tmp_path / "whole", silent)
 
 
 def test_a_folder_holds_one_demo(tiny_model_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "demo.json").write_text('{"seed": 9}')
     with pytest.raises(ConfigError, match="other options"):
-        run_demo(
-            tmp_path, replace(OPTIONS, seed=4), model=str(tiny_model_folder), cache=tmp_path, progress=lambda *_: None
-        )
+        run_demo(tmp_path, replace(OPTIONS, seed=4), model=str(tiny_model_folder), cache=tmp_path, progress=silent)
 
 
 def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
-        run_demo(tmp_path / "file" / "demo", OPTIONS, model="none", cache=tmp_path, progress=lambda *_: None)
+        run_demo(tmp_path / "file" / "demo", OPTIONS, model="none", cache=tmp_path, progress=silent)

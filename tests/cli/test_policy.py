@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +212,11 @@ def test_a_failed_export_leaves_nothing(tiny_policies: Path, tmp_path: Path, mon
     monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", full)
     assert "No space left" in refused(ConfigError, "export-policy", "email/sft@1", "out", "--merged")
     assert left_behind() == ["policies"]
+
+
+def test_listing_and_remote_policies_load_no_torch() -> None:
+    program = (
+        "import redraft.policies, redraft.cli.policy, sys; print([m for m in ('torch', 'httpx') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

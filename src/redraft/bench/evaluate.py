@@ -71,15 +71,18 @@ def evaluate(
         progress("reference", done, len(triples))
 
     reference = reference_logprobs(base, triples, cache, on_batch=advance)
+    names = [BASE, *adapters]
+    believed: dict[str, dict[str, list[float]]] = {}
+    for number, name in enumerate(names, 1):  # before the host puts its adapters into the base model
+        believed[name] = _believed(base, adapters.get(name), triples, reference)
+        progress("scoring", number, len(names))
     host = AdapterHost(base, max_prompt=limits.prompt)
     found: list[Evaluation] = []
-    for number, name in enumerate([BASE, *adapters]):
-        progress("policies", number, len(adapters) + 1)
-        likelihood = _believed(base, adapters.get(name), triples, reference)
+    for number, name in enumerate(names, 1):
         policy = host.policy() if name == BASE else host.load(name, adapters[name])
         answers = policy.respond([i.completion.messages for i in heldout], Decoding(max_new_tokens))
-        found.append(_evaluation(name, likelihood, answers, heldout, cost))
-    progress("policies", len(adapters) + 1, len(adapters) + 1)
+        found.append(_evaluation(name, believed[name], answers, heldout, cost))
+        progress("answering", number, len(names))
     return found
 
 

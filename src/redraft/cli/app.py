@@ -22,6 +22,9 @@ from redraft.errors import RedraftError
 
 __all__ = ["app", "main"]
 
+EXTRAS = {"torch": "train", "transformers": "train", "peft": "train", "gguf": "train", "httpx": "serve"}
+"""Which extra brings a package that a base install lacks."""
+
 app = typer.Typer(
     name="redraft",
     help="Learn from how people edit what a model wrote.",
@@ -69,4 +72,10 @@ def main() -> None:
         app()
     except RedraftError as error:
         typer.echo(f"redraft: {error}", err=True)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        remedy = f"pip install 'redraft[{EXTRAS[error.name]}]'"
+        typer.echo(f"redraft: this needs {error.name}, which is not installed: {remedy}", err=True)
         sys.exit(2)

@@ -204,10 +204,12 @@ def _rows(file: Path) -> list[tuple[Message, ...]]:
 
     contexts: list[tuple[Message, ...]] = []
     for number, line in lines(file, 1_000_000):
-        if line is not None and not line.strip():
+        if line is None:
+            raise DataError(str(BadRow(file, number, "the line is too long: shorten its texts")))
+        if not line.strip():
             continue
         try:
-            row = Row.model_validate_json(line or b"")
+            row = Row.model_validate_json(line)
         except ValidationError as error:
             raise DataError(str(BadRow(file, number, describe(error)))) from error
         if bool(row.prompt) == bool(row.messages):

@@ -60,6 +60,7 @@ def load_base(name: str, cache: Path) -> Base:
     Raises ``ModelError`` when there is no such model or it cannot be loaded.
     """
     quiet_libraries()
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source, revision = _locate(name, cache)
@@ -76,6 +77,8 @@ def load_base(name: str, cache: Path) -> Base:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.eval()
+    if torch.cuda.is_available():
+        model.cuda()
     return Base(
         name, source, revision or str(getattr(model.config, "_commit_hash", None) or "unknown"), model, tokenizer
     )

@@ -39,6 +39,8 @@ def reference_logprobs(
     if values is None:
         values = _compute(base, triples, batch_size, on_batch)
         _write(file, values)
+    elif on_batch:
+        on_batch(len(triples))
     return {t.id: (float(row[0]), float(row[1])) for t, row in zip(triples, values, strict=True)}
 
 
