@@ -56,15 +56,20 @@ def bars() -> Generator[Callable[[str, int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=progress_console()) as display:
-        tasks: dict[str, Any] = {}
+    display = Progress(*columns, console=progress_console())
+    tasks: dict[str, Any] = {}
 
-        def advance(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = display.add_task(what)
-            display.update(tasks[what], completed=done, total=total)
+    def advance(what: str, done: int, total: int) -> None:
+        display.start()  # only now: an error before any work stays one line
+        if what not in tasks:
+            tasks[what] = display.add_task(what)
+        display.update(tasks[what], completed=done, total=total)
 
+    try:
         yield advance
+    finally:
+        if tasks:
+            display.stop()
 
 
 def table(rows: Mapping[str, Sequence[object]]) -> Callable[[Console], None]:

@@ -78,7 +78,7 @@ def load_base(name: str, cache: Path) -> Base:
         tokenizer.pad_token = tokenizer.eos_token
     model.eval()
     if torch.cuda.is_available():
-        model.cuda()
+        model.cuda()  # pyright: ignore[reportCallIssue]
     return Base(
         name, source, revision or str(getattr(model.config, "_commit_hash", None) or "unknown"), model, tokenizer
     )
