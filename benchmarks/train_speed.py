@@ -55,11 +55,12 @@ def lora() -> LoraConfig:
     return LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-def ours(base: Base, triples: Sequence[Triple], method: str) -> float:
+def ours(base: Base, rows: Sequence[Interaction], method: str) -> float:
     options = TrainOptions(method=method, epochs=EPOCHS, batch_size=BATCH, rank=RANK, beta=BETA)
     with tempfile.TemporaryDirectory() as folder:
-        model: Any = get_peft_model(base.model, lora())
         started = time.perf_counter()
+        triples = encode(rows, base.tokenizer, Limits())
+        model: Any = get_peft_model(base.model, lora())
         reference = {} if method == "sft" else reference_logprobs(base, triples, Path(folder))
         trainer = EditTrainer(model, options, triples, triples[:1], reference, pad=base.pad, folder=Path(folder))
         trainer.args.eval_strategy = trainer.args.save_strategy = "no"
@@ -68,7 +69,7 @@ def ours(base: Base, triples: Sequence[Triple], method: str) -> float:
         trainer.train()
         seconds = time.perf_counter() - started
         model.unload()
-    return seconds / (len(triples) * EPOCHS)
+    return seconds / (len(rows) * EPOCHS)
 
 
 def theirs(base: Base, rows: Sequence[Interaction], method: str) -> float:
@@ -165,7 +166,7 @@ def main() -> None:
     for method in chosen.methods:
         runs: dict[str, list[float]] = {"ours": [], "trl": []}
         kinds: dict[str, Callable[[], float]] = {
-            "ours": lambda m=method: ours(base, triples, m),
+            "ours": lambda m=method: ours(base, rows, m),
             "trl": lambda m=method: theirs(base, rows, m),
         }
         for _ in range(chosen.rounds):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Generator
@@ -14,6 +15,7 @@ from hypothesis import settings
 from redraft.lm.load import Base, load_base
 from redraft.train.runs import Manifest, write_manifest
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test may ask a hub, whoever starts it
 settings.register_profile("redraft", deadline=None)  # a busy machine is no failure
 settings.load_profile("redraft")
 

@@ -130,17 +130,18 @@ class _Demo:
         from redraft.policies.adapter import AdapterHost
 
         file, store = self.out / "matrix.jsonl", PolicyStore(self.out / "policies")
-        done = {row.policy for row in read_rows(file)} if file.exists() else set[str]()
-        host = AdapterHost(base, on_batch=self._counter("serve", len(self.online) * (len(ARMS) - len(done))))
+        done = {(row.policy, row.t) for row in read_rows(file)} if file.exists() else set[tuple[str, int]]()
+        host = AdapterHost(base, on_batch=self._counter("serve", len(self.online) * len(ARMS) - len(done)))
         decoding = Decoding(self.options.max_new_tokens)
         for arm in ARMS:
-            if arm not in done:
+            rounds = [t for t in range(1, len(self.online) + 1) if (arm, t) not in done]
+            if rounds:
                 reference = store.path(replace(store.next(TASK, arm), version=1))
                 policy = host.policy() if arm == "base" else host.load(arm, reference)
                 started = time.perf_counter()
-                responses = policy.respond([c.messages for c in self.online], decoding)
-                seconds = (time.perf_counter() - started) / len(self.online)
-                append_rows(file, [self._row(arm, t, r, seconds) for t, r in enumerate(responses, 1)])
+                responses = policy.respond([self.online[t - 1].messages for t in rounds], decoding)
+                seconds = (time.perf_counter() - started) / len(rounds)
+                append_rows(file, [self._row(arm, t, r, seconds) for t, r in zip(rounds, responses, strict=True)])
         return read_rows(file)
 
     def _row(self, arm: str, t: int, response: str, seconds: float) -> MatrixRow:
@@ -214,7 +215,9 @@ def _claim(out: Path, options: DemoOptions, model: str) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            file.write_text(json.dumps(mine) + "\n", "utf-8")
+            scratch = file.with_suffix(".new")
+            scratch.write_text(json.dumps(mine) + "\n", "utf-8")
+            scratch.replace(file)
     except OSError as error:
         raise ConfigError(f"--out {out}: cannot be written ({error.strerror}): choose another folder") from error
     if json.loads(file.read_text("utf-8")) != mine:
@@ -253,9 +256,16 @@ def _curve(manifest: Manifest) -> list[dict[str, float]]:
 
 
 def _about_dpo(manifest: Manifest, cost: float, base: float) -> str:
-    moved, away = manifest.metrics["chosen_above_reference"], manifest.metrics["rejected_above_reference"]
-    return (
-        f"DPO moved the held-out edited texts by {moved:+.1f} nats and the drafts by {away:+.1f} against the base; "
-        f"its answers cost {cost:.2f} (base {base:.2f}). Eq. 4 asks only for the difference, so it may lower "
-        "both: the likelihood term of early (eq. 7) is what keeps the edited text likely."
+    """What DPO did, from its numbers; the explanation only where they show it."""
+    chosen = [line["chosen_above_reference"] for line in manifest.history if "chosen_above_reference" in line]
+    end, drafts = manifest.metrics["chosen_above_reference"], manifest.metrics["rejected_above_reference"]
+    said = (
+        f"DPO costs {cost:.2f} (base {base:.2f}). In training the edited texts rose to {max(chosen):+.0f} nats against "
+        f"the base model; held out they end at {end:+.0f}, the drafts at {drafts:+.0f}."
+    )
+    if end > max(chosen) / 2:
+        return said
+    return said + (
+        " Eq. 4 asks for the difference alone, and pushing a draft down is the cheaper way to it: the probability goes "
+        "to texts that nobody wrote. The likelihood term of early (eq. 7) keeps the edited text likely."
     )

@@ -46,7 +46,7 @@ def test_train_all_evaluate_and_policies(shell: Callable[..., Ran], tiny_model_f
     assert status == 0
     trained = json.loads(out)["policies"]
     assert [p["policy"] for p in trained] == ["email/sft@1", "email/dpo@1", "email/early@1"]
-    assert "warning: this log was written by unknown" in err  # an import that names no model
+    assert "warning: this log was written by an unknown model" in err  # an import that names no model
     status, out, _ = shell("policies", "--json")
     assert status == 0
     assert "email/early@1" in out
@@ -71,6 +71,19 @@ def test_sweep_makes_the_best_trial_a_policy(shell: Callable[..., Ran], tiny_mod
     assert len(trials) == 2
     manifest = json.loads(Path("policies/email/sft@1/redraft.json").read_text())
     assert manifest["options"]["learning_rate"] == trials[0]["options"]["learning_rate"]
+    assert manifest["policy"] == "email/sft@1"
+    again = shell(*command, "--model", str(tiny_model_folder), "--json")[1]
+    assert json.loads(again)["policy"] == "email/sft@1"
+    assert not Path("policies/email/sft@2").exists()
+
+
+def test_resume_of_all_leaves_what_is_complete(shell: Callable[..., Ran], tiny_model_folder: Path) -> None:
+    command = ("train", "all", "email", *QUICK, "--model", str(tiny_model_folder))
+    assert shell(*command)[0] == 0
+    status, _, err = shell(*command, "--resume")
+    assert status == 0
+    assert "email/sft@1 is complete: nothing to resume" in err
+    assert not Path("policies/email/sft@2").exists()
 
 
 @pytest.mark.parametrize(
@@ -81,7 +94,7 @@ def test_sweep_makes_the_best_trial_a_policy(shell: Callable[..., Ran], tiny_mod
         (("train", "sft", "email", "--epochs", "0"), "epochs = 0: must be positive"),
         (("train", "sweep", "email", "ppo"), "use one of sft, dpo, early"),
         (("train", "sweep", "email", "sft", "--over", "learning_rate=fast"), "expected NAME=NUMBER"),
-        (("evaluate", "email", "--holdout", "missing.jsonl"), "missing.jsonl"),
+        (("evaluate", "letters", "--holdout", "missing.jsonl"), "has no policies"),
         (("demo", "--out", "edits.jsonl/demo"), "cannot be written"),
         (("generate", "--policy", "email/sft@9", "--prompt", "x"), "email/sft@9"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from dataclasses import replace
@@ -18,7 +19,7 @@ from redraft.train.fit import Dataset, Run, fit, foreign_policies, prepare
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Triple
 from redraft.train.runs import checkpoints, read_manifest
-from redraft.train.sweep import grid, read_trials, sweep
+from redraft.train.sweep import grid, sweep
 from redraft.types import Completion, Edit, Interaction, Message
 
 from .test_packing import triples
@@ -65,6 +66,7 @@ def test_training_lowers_the_objective_and_reports_both_texts(run: Run) -> None:
     assert steps[-1]["loss"] < steps[0]["loss"]
     assert {"nll", "preference_loss", "chosen_above_reference", "rejected_above_reference"} <= steps[0].keys()
     assert steps[0]["chosen_above_reference"] == pytest.approx(0.0, abs=1e-3)  # LoRA begins at the reference
+    assert steps[0]["loss"] == pytest.approx(math.log(2) + OPTIONS.nll_weight * steps[0]["nll"], rel=1e-4)
 
 
 def test_early_without_likelihood_is_dpo(run: Run, tmp_path: Path) -> None:
@@ -80,9 +82,14 @@ def test_early_without_likelihood_is_dpo(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["sft", "early"])
 def test_accumulation_does_not_change_the_step(run: Run, tmp_path: Path, method: str) -> None:
     data = Dataset(triples(8), DATA.heldout)
+    steps: dict[int, list[float]] = {}
     for batch, accumulation in ((8, 1), (1, 8), (2, 4)):
         options = replace(OPTIONS, method=method, batch_size=batch, accumulation=accumulation, epochs=2)
-        fit(replace(run, data=data, options=options, folder=tmp_path / str(batch)))
+        history = fit(replace(run, data=data, options=options, folder=tmp_path / str(batch))).history
+        # Adam does not mind a gradient's scale: losses and norms must agree too.
+        steps[batch] = [line[name] for line in history if "loss" in line for name in ("loss", "grad_norm")]
+    assert steps[1] == pytest.approx(steps[8], rel=1e-3)
+    assert steps[2] == pytest.approx(steps[8], rel=1e-3)
     assert_same_weights(tmp_path / "8", tmp_path / "1", atol=2e-5)
     assert_same_weights(tmp_path / "8", tmp_path / "2", atol=2e-5)
 
@@ -120,6 +127,25 @@ def test_interrupt_saves_after_the_step_at_hand(run: Run, tmp_path: Path) -> Non
     assert checkpoints(run.folder)[-1].name == "checkpoint-5"
     resumed = fit(run, resume=True)
     assert_same_weights(tmp_path / "whole", run.folder)
+    assert resumed.metrics == whole.metrics
+    assert [line["step"] for line in resumed.history] == [line["step"] for line in whole.history]
+
+
+def test_early_stopping_counts_on_after_a_resume(run: Run, tmp_path: Path) -> None:
+    # A rate so high that the held-out score rises from the second epoch on: the third must be the last.
+    run = replace(run, options=replace(OPTIONS, learning_rate=0.3, epochs=9, patience=2, warmup=0.0))
+    whole = fit(replace(run, folder=tmp_path / "whole"))
+    last = round(whole.history[-1]["epoch"])
+    assert 3 <= last < 9
+
+    def cut(what: str, done: int, _total: int) -> None:
+        if (what, done) == ("early", 3 * (last - 1) + 1):
+            raise PowerCutError
+
+    with pytest.raises(PowerCutError):
+        fit(replace(run, progress=cut))
+    resumed = fit(run, resume=True)
+    assert [line["step"] for line in resumed.history] == [line["step"] for line in whole.history]
     assert resumed.metrics == whole.metrics
 
 
@@ -168,25 +194,45 @@ def test_the_reference_is_computed_once(run: Run, tmp_path: Path) -> None:
 def test_sweep_keeps_the_table_and_the_best_and_continues(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "early.sweep"
     trials = grid(replace(OPTIONS, epochs=1), {"learning_rate": (1e-5, 5e-3), "nll_weight": (0.5,)})
-    rows = sweep(replace(run, folder=folder), trials)
-    assert [row["score"] for row in rows] == sorted(row["score"] for row in rows)
-    best = read_manifest(folder / "best")
-    assert best.options == rows[0]["options"]
+    found = sweep(replace(run, folder=folder), trials)
+    assert [trial.score for trial in found] == sorted(trial.manifest.metrics["nll"] for trial in found)
+    assert weights(found[0].folder)
     seen: list[str] = []
 
     def watch(what: str, _done: int, _total: int) -> None:
         seen.append(what)
 
     again = sweep(replace(run, folder=folder, progress=watch), trials)
-    assert (again, seen) == (rows, [])
-    with (folder / "trials.jsonl").open("a") as table:
-        table.write('{"data": "cut off')
-    assert len(read_trials(folder / "trials.jsonl")) == 2
+    assert again == found
+    assert set(seen) == {"trials"}
+    assert len((folder / "trials.jsonl").read_text().splitlines()) == 2
 
 
-def test_grid_refuses_what_is_no_option() -> None:
-    with pytest.raises(ConfigError, match="temperature"):
-        grid(OPTIONS, {"temperature": (1.0,)})
+@pytest.mark.parametrize("name", ["temperature", "max_prompt", "seed"])
+def test_grid_refuses_what_trials_cannot_differ_in(name: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        grid(OPTIONS, {name: (1.0,)})
+
+
+def test_dpo_without_held_out_pairs_is_refused(run: Run) -> None:
+    data = Dataset(DATA.train, [replace(t, rejected=None) for t in DATA.heldout])
+    with pytest.raises(DataError, match="raise --holdout"):
+        fit(replace(run, data=data, options=replace(OPTIONS, method="dpo")))
+
+
+def test_dpo_learns_from_pairs_alone(run: Run) -> None:
+    assert all(t.rejected for t in replace(run, options=replace(OPTIONS, method="dpo")).learned)
+    assert replace(run, options=replace(OPTIONS, method="sft")).learned == DATA.train
+
+
+def test_a_run_that_diverges_says_so(run: Run) -> None:
+    manifest = fit(replace(run, options=replace(OPTIONS, learning_rate=1e30, warmup=0.0)))
+    assert (manifest.status, manifest.metrics) == ("diverged", {})
+
+
+def test_a_cut_text_is_counted(tiny_base: Base) -> None:
+    data = prepare([edited(i) for i in range(8)], tiny_base, replace(OPTIONS, max_response=4, holdout=0.3))
+    assert data.counts["cut"] == 8
 
 
 @pytest.mark.parametrize(
@@ -225,4 +271,6 @@ def test_prepare_needs_two_contexts(tiny_base: Base) -> None:
 
 def test_a_log_of_another_model_is_noticed(tiny_base: Base) -> None:
     rows = [edited(1, tiny_base.identity), edited(2, "llama:abc"), edited(3)]
-    assert foreign_policies(rows, tiny_base) == ["llama:abc", "unknown"]
+    assert foreign_policies(rows, tiny_base) == ["an unknown model", "llama:abc"]
+    second = replace(rows[0].completion, policy="email/sft@1")
+    assert foreign_policies([Interaction(second)], tiny_base) == ["email/sft@1"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redraft.bench.stats import Interval, mean_interval
-from redraft.policies.adapter import AdapterHost
+from redraft.policies.adapter import AdapterHost, fitting
 from redraft.policies.base import BASE
 from redraft.types import Decoding, Interaction
 
@@ -62,6 +62,8 @@ def evaluate(
     from redraft.train.packing import encode
     from redraft.train.reference import reference_logprobs
 
+    for folder in adapters.values():
+        fitting(base, folder)
     triples = encode(heldout, base.tokenizer, limits)
     done = 0
 
@@ -90,6 +92,7 @@ def _believed(
     base: Base, adapter: Path | None, triples: Sequence[Triple], reference: Reference
 ) -> dict[str, list[float]]:
     """Score the triples with a policy; the base model is as it was afterwards."""
+    from redraft.lm.load import fastest_dtype
     from redraft.lm.logprobs import frozen_head
     from redraft.train.scoring import score
 
@@ -98,7 +101,9 @@ def _believed(
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(base.model, str(adapter))
-    scores = score(model, triples, reference, pad=base.pad, head=frozen_head(model.requires_grad_(False)))
+    scores = score(
+        model, triples, reference, pad=base.pad, head=frozen_head(model.requires_grad_(False), fastest_dtype())
+    )
     if adapter is not None:
         model.unload()
     up, down = scores.above_reference

@@ -68,6 +68,7 @@ def main() -> None:
     """Run the command line; an error a caller can mend is one line and exit status 2."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' bars; ours are enough
     try:
         app()
     except RedraftError as error:

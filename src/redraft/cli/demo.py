@@ -33,7 +33,9 @@ def demo(
 
     settings = load_settings()
     options = DemoOptions(seed=seed, train=train, validation=max(2, train // 4), online=online)
-    command = f"redraft demo --out {out} --seed {seed}"
+    command = f"redraft demo --out {out} --seed {seed} --train {train} --online {online}"
+    if model is not None:
+        command += f" --model {model}"
     with bars() as progress:
         summary = run_demo(
             out, options, model=model or settings.model.name, cache=settings.cache, progress=progress, command=command

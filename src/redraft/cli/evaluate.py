@@ -12,7 +12,7 @@ import typer
 
 from redraft.cli.log import Format, columns_of
 from redraft.cli.output import AsJson, emit, note
-from redraft.errors import ConfigError, DataError
+from redraft.errors import ConfigError, DataError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +36,7 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use at most so many edits, the first of the file.")] = None,
     max_prompt: Annotated[int, typer.Option(min=2, help="Prompt tokens kept; a longer prompt loses its middle.")] = 512,
+    max_response: Annotated[int, typer.Option(min=2, help="Tokens of a logged text that are scored.")] = 512,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
     cost: Annotated[str | None, typer.Option(help="Name of the cost Δ; the task's one when not given.")] = None,
     policies: Annotated[Path | None, typer.Option(help="Folder of policies, instead of policies.root.")] = None,
@@ -56,6 +57,8 @@ def evaluate(
     settings = load_settings()
     store = PolicyStore(policies or settings.policies.root)
     references = [store.resolve(name) for name in policy or sorted({f"{r.task}/{r.name}" for r in store.list(task)})]
+    if not references:
+        raise NotFoundError(f"task {task!r} has no policies in {store.root}: train some, or name one with --policy")
     heldout = list(
         islice(_edited(holdout, form, Options(task, settings.log.max_text_chars, columns_of(columns))), limit)
     )
@@ -69,7 +72,7 @@ def evaluate(
             {str(reference): store.path(reference) for reference in references},
             heldout,
             delta,
-            limits=Limits(max_prompt, 512),
+            limits=Limits(max_prompt, max_response),
             cache=settings.cache,
             max_new_tokens=max_new_tokens,
             progress=progress,

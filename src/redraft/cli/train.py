@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
+from shutil import copytree
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from redraft.lm.load import Base
     from redraft.train.fit import Dataset
     from redraft.train.runs import Manifest
+    from redraft.train.sweep import Trial
+    from redraft.types import PolicyRef
 
 __all__ = ["train_app"]
 
@@ -119,16 +122,49 @@ def train_sweep(
     trials = grid(options, _values(over) or GRIDS[method])
     ground = _ground(task, options, Source(limit, model, policies, log))
     reference = PolicyStore(ground.root).next(task, method)
-    folder = ground.root / task / f"{method}.sweep"
     with bars() as progress:
+        folder = ground.root / task / f"{method}.sweep"
         run = Run(ground.base, ground.data, options, folder, str(reference), ground.cache, progress)
-        rows = sweep(run, trials)
-    if (folder / "best").exists():
-        (folder / "best").rename(PolicyStore(ground.root).path(reference))
-        note(f"best trial is now {reference}; the table is {folder / 'trials.jsonl'}")
-    shown = {name: [row["options"][name] for row in rows] for name in ("learning_rate", "beta", "nll_weight")}
-    columns = {"rank": range(1, len(rows) + 1), **shown, "held-out score": [f"{row['score']:.4f}" for row in rows]}
-    emit({"task": task, "policy": str(reference), "trials": rows}, as_json, table(columns))
+        found = sweep(run, trials)
+    policy = _publish(ground, reference, found[0])
+    note(f"the best trial is {policy}; every trial stands in {folder / 'trials.jsonl'}")
+    manifests = [trial.manifest for trial in found]
+    tried = {n: [m.options[n] for m in manifests] for n in ("learning_rate", "beta", "nll_weight")}
+    columns = {**tried, "held-out score": [f"{trial.score:.4f}" for trial in found]}
+    emit({"task": task, "policy": policy, "trials": [asdict(m) for m in manifests]}, as_json, table(columns))
+
+
+def _publish(ground: _Ground, reference: PolicyRef, best: Trial) -> str:
+    """Make a trial a policy, unless it is one already."""
+    from redraft.policies.store import PolicyStore
+    from redraft.train.runs import COMPLETE, write_card, write_manifest
+
+    if best.manifest.status != COMPLETE:
+        raise DataError("every trial diverged: try lower learning rates with --over learning_rate=…")
+    if (known := _trained(ground, reference, best.manifest)) is not None:
+        return known.policy
+    store = PolicyStore(ground.root)
+    partial = store.partial_path(reference)
+    copytree(best.folder, partial)
+    manifest = replace(best.manifest, policy=str(reference))
+    write_card(partial, manifest)
+    write_manifest(partial, manifest)
+    partial.rename(store.path(reference))
+    return str(reference)
+
+
+def _trained(ground: _Ground, reference: PolicyRef, like: Manifest) -> Manifest | None:
+    """A complete policy of this name that was trained on the same data and base with the same options."""
+    from redraft.policies.store import PolicyStore
+    from redraft.train.runs import read_manifest
+
+    store = PolicyStore(ground.root)
+    for known in store.list(reference.task):
+        if known.name == reference.name:
+            manifest = read_manifest(store.path(known))
+            if (manifest.options, manifest.data, manifest.base) == (like.options, like.data, like.base):
+                return manifest
+    return None
 
 
 def _ground(task: str, options: TrainOptions, source: Source) -> _Ground:
@@ -156,19 +192,40 @@ def _ground(task: str, options: TrainOptions, source: Source) -> _Ground:
 def _train(ground: _Ground, task: str, options: TrainOptions, resume: bool) -> Manifest:
     from redraft.policies.store import PolicyStore
     from redraft.train.fit import Run, fit
+    from redraft.train.runs import DIVERGED, new_manifest
 
-    store = PolicyStore(ground.root)
-    reference = (resume and store.partial(task, options.method)) or store.next(task, options.method)
+    store, method = PolicyStore(ground.root), options.method
+    interrupted = store.partial(task, method) if resume else None
+    reference = interrupted or store.next(task, method)
+    begun = new_manifest(str(reference), ground.base, ground.data.counts, options)
+    if resume and interrupted is None and (known := _trained(ground, reference, begun)) is not None:
+        note(f"{known.policy} is complete: nothing to resume")
+        return known
     partial = store.partial_path(reference)
     try:
         with bars() as progress:
-            run = Run(ground.base, ground.data, options, partial, str(reference), ground.cache, progress)
+            run = Run(ground.base, ground.data, options, partial, str(reference), ground.cache, progress, _watch)
             manifest = fit(run, resume=resume)
     except KeyboardInterrupt:
         note(f"stopped; the run is kept in {partial}: repeat the command with --resume to go on")
         raise
+    if manifest.status == DIVERGED:
+        raise DataError(f"{reference} diverged, no held-out score is a number (see {partial}): lower --learning-rate")
     partial.rename(store.path(reference))
     return manifest
+
+
+def _watch(line: Mapping[str, float]) -> None:
+    """Say after each epoch how far the two texts have moved: DPO's failing must be seen while it happens."""
+    if "eval_nll" not in line:
+        return
+    moved = [
+        f"{name} {line[f'eval_{name}_above_reference']:+.1f}"
+        for name in ("chosen", "rejected")
+        if f"eval_{name}_above_reference" in line
+    ]
+    parts = [f"epoch {line['epoch']:.2g}", f"nll {line['eval_nll']:.3f}", *moved]
+    note(f"held out: {', '.join(parts)}" + (" nats against the base" if moved else ""))
 
 
 def _values(over: Sequence[str] | None) -> Mapping[str, Sequence[float]]:

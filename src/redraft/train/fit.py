@@ -6,10 +6,11 @@ step at hand with a checkpoint; ``resume=True`` continues from it and ends where
 
 from __future__ import annotations
 
+import math
 import shutil
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from redraft.train.packing import Limits, Triple, encode, fingerprint
 from redraft.train.reference import Reference, reference_logprobs
 from redraft.train.runs import (
     CHECKPOINTS,
+    COMPLETE,
+    DIVERGED,
     MANIFEST,
     Manifest,
     checkpoints,
@@ -37,10 +40,20 @@ from redraft.train.runs import (
 from redraft.train.trainer import EditTrainer
 from redraft.types import Interaction
 
-__all__ = ["Dataset", "Progress", "Run", "fit", "foreign_policies", "prepare"]
+__all__ = ["Dataset", "Progress", "Run", "Watch", "fit", "foreign_policies", "prepare"]
+
+BASE = "base"  # the policy that is the base model as it came, as redraft.policies calls it too
 
 Progress = Callable[[str, int, int], None]
 """``progress(what, done, total)``, called as work advances."""
+
+
+Watch = Callable[[Mapping[str, float]], None]
+"""``watch(line)``, called with every line of the training log: losses, log-probabilities, held-out scores."""
+
+
+def _unwatched(_line: Mapping[str, float]) -> None:
+    return None
 
 
 def _silent(_what: str, _done: int, _total: int) -> None:
@@ -65,6 +78,7 @@ class Dataset:
             "train_unchanged": len(self.train) - pairs,
             "heldout": len(self.heldout),
             "heldout_pairs": sum(t.rejected is not None for t in self.heldout),
+            "cut": sum(t.cut for t in [*self.train, *self.heldout]),
         }
 
 
@@ -80,8 +94,9 @@ def prepare(interactions: Sequence[Interaction], base: Base, options: TrainOptio
 
 def foreign_policies(interactions: Sequence[Interaction], base: Base) -> list[str]:
     """Who wrote this log, where it was not ``base``: DPO's reference must be the policy that wrote y (spec §2)."""
-    writers = {i.completion.model or "unknown" for i in interactions}
-    return sorted(writers - {base.identity, base.name})
+    models = {i.completion.model or "an unknown model" for i in interactions} - {base.identity, base.name}
+    trained = {i.completion.policy for i in interactions} - {"", BASE}
+    return sorted(models | trained)
 
 
 @dataclass(frozen=True)
@@ -95,6 +110,14 @@ class Run:
     policy: str
     cache: Path
     progress: Progress = _silent
+    watch: Watch = _unwatched
+
+    @property
+    def learned(self) -> list[Triple]:
+        """What the loss is taken over: without a likelihood term rows with y' = y would be steps without a loss."""
+        if self.options.likelihood_weight:
+            return self.data.train
+        return [triple for triple in self.data.train if triple.rejected is not None]
 
 
 def fit(run: Run, *, resume: bool = False) -> Manifest:
@@ -104,8 +127,7 @@ def fit(run: Run, *, resume: bool = False) -> Manifest:
     other options or data, and ``KeyboardInterrupt`` after an interruption has been saved.
     """
     options = run.options
-    if options.preference_weight and not run.data.counts["train_pairs"]:
-        raise DataError(f"method {options.method!r} needs edits that change something and there are none: use sft")
+    _need_pairs(run)
     manifest = _begin(new_manifest(run.policy, run.base, run.data.counts, options), run.folder, resume)
     reference = _reference(run)
     model = _adapter(run.base, options)
@@ -122,6 +144,14 @@ def fit(run: Run, *, resume: bool = False) -> Manifest:
     return done
 
 
+def _need_pairs(run: Run) -> None:
+    counts = run.data.counts
+    if run.options.preference_weight and not counts["train_pairs"]:
+        raise DataError(f"method {run.options.method!r} needs edits that change something and there are none: use sft")
+    if run.options.criterion == "preference_loss" and not counts["heldout_pairs"]:
+        raise DataError("no held-out edit changes anything, so that dpo has no score: raise --holdout, or use early")
+
+
 def _adapter(base: Base, options: TrainOptions) -> Any:
     from peft import LoraConfig, get_peft_model
 
@@ -132,13 +162,13 @@ def _adapter(base: Base, options: TrainOptions) -> Any:
 
 
 def _train(run: Run, model: Any, reference: Reference, manifest: Manifest) -> Manifest:
-    data, options = run.data, run.options
+    options = run.options
     trainer = EditTrainer(
-        model, options, data.train, data.heldout, reference, pad=run.base.pad, folder=run.folder / CHECKPOINTS
+        model, options, run.learned, run.data.heldout, reference, pad=run.base.pad, folder=run.folder / CHECKPOINTS
     )
     trainer.remove_callback(PrinterCallback)
     interrupt = _Interrupt()
-    for callback in (_Report(options.method, run.progress), EarlyStoppingCallback(options.patience), interrupt):
+    for callback in (_Report(run), EarlyStoppingCallback(options.patience), interrupt):
         trainer.add_callback(callback)
     saved = checkpoints(run.folder)
     started = time.perf_counter()
@@ -151,8 +181,10 @@ def _train(run: Run, model: Any, reference: Reference, manifest: Manifest) -> Ma
         write_manifest(run.folder, done)
         raise KeyboardInterrupt
     evaluations = [line for line in history if f"eval_{options.criterion}" in line]
+    if not evaluations:  # every held-out score was infinite or not a number
+        return replace(done, status=DIVERGED)
     best = min(evaluations, key=lambda line: line[f"eval_{options.criterion}"])
-    return replace(done, status="complete", metrics={k.removeprefix("eval_"): v for k, v in best.items()})
+    return replace(done, status=COMPLETE, metrics={k.removeprefix("eval_"): v for k, v in best.items()})
 
 
 def _begin(manifest: Manifest, folder: Path, resume: bool) -> Manifest:
@@ -186,15 +218,18 @@ def _reference(run: Run) -> Reference:
 
 
 def _numbers(line: dict[str, Any]) -> dict[str, float]:
-    return {k: round(float(v), 6) for k, v in line.items() if isinstance(v, int | float)}
+    return {k: round(float(v), 6) for k, v in line.items() if isinstance(v, int | float) and math.isfinite(v)}
 
 
 class _Report(TrainerCallback):
-    def __init__(self, method: str, progress: Progress) -> None:
-        self.method, self.progress = method, progress
+    def __init__(self, run: Run) -> None:
+        self.run = run
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.progress(self.method, state.global_step, state.max_steps)
+        self.run.progress(self.run.options.method, state.global_step, state.max_steps)
+
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.run.watch(_numbers(state.log_history[-1]))
 
 
 class _Interrupt(TrainerCallback):
@@ -220,4 +255,9 @@ class _Interrupt(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.requested:
-            control.should_save = control.should_training_stop = True
+            control.should_training_stop = True
+            control.should_save = bool(state.epoch % 1)  # at an epoch's end its evaluation comes first
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.requested and state.epoch % 1:  # the trainer takes any stop for the end of an epoch
+            control.should_evaluate = control.should_save = False

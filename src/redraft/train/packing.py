@@ -42,12 +42,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Triple:
-    """Token ids of one edit. ``rejected`` is ``None`` where y' = y: a target, and no preference."""
+    """Token ids of one edit. ``rejected`` is ``None`` where y' = y: a target, and no preference.
+
+    ``cut`` says that a text was longer than its limit; a cut response has no end-of-turn.
+    """
 
     id: str
     prompt: list[int]
     chosen: list[int]
     rejected: list[int] | None
+    cut: bool = False
 
     @property
     def length(self) -> int:
@@ -56,15 +60,18 @@ class Triple:
 
 
 def encode(interactions: Sequence[Interaction], tokenizer: PreTrainedTokenizerBase, limits: Limits) -> list[Triple]:
-    """Tokenise every interaction that has an edit. A response past its limit is cut and then has no end-of-turn."""
+    """Tokenise every interaction that has an edit, each text up to its limit."""
     triples: list[Triple] = []
     for interaction in interactions:
         if interaction.edited is None:
             continue
         prompt = encode_prompt(tokenizer, interaction.completion.messages, limits.prompt)
-        chosen = encode_response(tokenizer, interaction.edited)[: limits.response]
-        rejected = encode_response(tokenizer, interaction.completion.response)[: limits.response]
-        triples.append(Triple(interaction.completion.id, prompt, chosen, None if rejected == chosen else rejected))
+        chosen = encode_response(tokenizer, interaction.edited)
+        rejected = encode_response(tokenizer, interaction.completion.response)
+        cut = max(len(chosen), len(rejected)) > limits.response or len(prompt) == limits.prompt
+        chosen, rejected = chosen[: limits.response], rejected[: limits.response]
+        pair = None if rejected == chosen else rejected
+        triples.append(Triple(interaction.completion.id, prompt, chosen, pair, cut))
     return triples
 
 

@@ -7,6 +7,7 @@ trial of a sweep reads the same numbers, so that DPO costs one forward pass per 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from redraft.errors import ConfigError
 from redraft.lm.load import Base, fastest_dtype
 from redraft.lm.logprobs import frozen_head, packed_logprobs
 from redraft.train.packing import LengthBuckets, Triple, collate, fingerprint
@@ -34,11 +36,14 @@ def reference_logprobs(
     on_batch: Callable[[int], None] | None = None,
 ) -> Reference:
     """Read the cache, or run the base model over ``triples`` once and fill it; ``on_batch`` gets each batch's size."""
-    file = cache / "reference" / f"{base.revision}-{fastest_dtype()}-{fingerprint(triples)}.npz".replace("torch.", "")
-    values = _read(file, len(triples))
+    key = hashlib.sha256(f"{base.identity} {fastest_dtype()} {fingerprint(triples)}".encode()).hexdigest()[:24]
+    file = cache / "reference" / f"{key}.npz"
+    known = base.revision != "unknown"  # else the weights may be others under the same name
+    values = _read(file, len(triples)) if known else None
     if values is None:
         values = _compute(base, triples, batch_size, on_batch)
-        _write(file, values)
+        if known:
+            _write(file, values)
     elif on_batch:
         on_batch(len(triples))
     return {t.id: (float(row[0]), float(row[1])) for t, row in zip(triples, values, strict=True)}
@@ -71,7 +76,10 @@ def _read(file: Path, rows: int) -> NDArray[np.float64] | None:
 
 
 def _write(file: Path, values: NDArray[np.float64]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
     scratch = file.with_suffix(f".{os.getpid()}.npz")
-    np.savez(scratch, logprobs=values)
-    scratch.replace(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(scratch, logprobs=values)
+        scratch.replace(file)
+    except OSError as error:
+        raise ConfigError(f"cache {file.parent} cannot be written ({error.strerror}): set [model] cache") from error

@@ -22,7 +22,10 @@ from redraft.train.options import TrainOptions
 
 __all__ = [
     "CHECKPOINTS",
+    "COMPLETE",
+    "DIVERGED",
     "MANIFEST",
+    "RUNNING",
     "Manifest",
     "checkpoints",
     "new_manifest",
@@ -34,12 +37,17 @@ __all__ = [
 
 MANIFEST = "redraft.json"
 CHECKPOINTS = "checkpoints"
+RUNNING, COMPLETE, DIVERGED = "running", "complete", "diverged"
 _LIBRARIES = ("redraft", "torch", "transformers", "peft", "accelerate")
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What made a policy. ``history`` holds the training log, ``metrics`` the held-out scores of the chosen epoch."""
+    """What made a policy.
+
+    ``status`` is running, complete, or diverged (no held-out score was a number). ``history`` holds the training log,
+    ``metrics`` the held-out scores of the chosen epoch.
+    """
 
     policy: str
     status: str
@@ -58,7 +66,7 @@ def new_manifest(policy: str, base: Base, data: Mapping[str, Any], options: Trai
     """The manifest of a run that begins."""
     return Manifest(
         policy=policy,
-        status="running",
+        status=RUNNING,
         base={"name": base.name, "source": base.source, "revision": base.revision},
         data=dict(data),
         limits={"prompt": options.max_prompt, "response": options.max_response},

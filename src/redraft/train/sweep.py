@@ -1,25 +1,26 @@
 """Choose hyperparameters as the paper does: learning rate, epochs, β and λ by held-out likelihood.
 
 Epochs need no trials of their own: the learning rate is constant after its warm-up, so that every run shows all
-shorter ones, and the best epoch is kept. The table of trials is a JSONL file that grows as they finish; a sweep that
-was interrupted skips those it has, and continues the one it was in.
+shorter ones, and the best epoch is kept. Every trial keeps its folder and a row in a JSONL table; a sweep that was
+interrupted skips those it has, and continues the one it was in.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from redraft.errors import ConfigError
 from redraft.train.fit import Run, fit
 from redraft.train.options import TrainOptions
+from redraft.train.runs import MANIFEST, RUNNING, Manifest, read_manifest
 
-__all__ = ["GRIDS", "grid", "read_trials", "sweep"]
+__all__ = ["GRIDS", "Trial", "grid", "sweep"]
 
 GRIDS: dict[str, dict[str, Sequence[float]]] = {
     "sft": {"learning_rate": (1e-4, 2e-4, 5e-4, 1e-3)},
@@ -28,56 +29,60 @@ GRIDS: dict[str, dict[str, Sequence[float]]] = {
 }
 """Default values to try: at most eight trials a method."""
 
+SHARED = {"method", "holdout", "seed", "max_prompt", "max_response"}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished run of a sweep and the folder its adapter is in."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def score(self) -> float:
+        """The method's held-out criterion, lower is better; infinite for a run that diverged."""
+        criterion = TrainOptions(**self.manifest.options).criterion
+        return self.manifest.metrics.get(criterion, math.inf)
+
 
 def grid(options: TrainOptions, values: Mapping[str, Sequence[float]]) -> list[TrainOptions]:
-    """Every combination of ``values`` on top of ``options``; raises ``ConfigError`` on an unknown option."""
-    unknown = set(values) - set(TrainOptions.help())
+    """Every combination of ``values`` on top of ``options``; raises ``ConfigError`` on what trials cannot differ in.
+
+    Trials share one split and one encoding, so that their scores can be compared.
+    """
+    unknown = set(values) - (set(TrainOptions.help()) - SHARED)
     if unknown:
-        raise ConfigError(f"sweep over {', '.join(sorted(unknown))}: not an option of training")
+        raise ConfigError(f"sweep over {', '.join(sorted(unknown))}: not an option that trials can differ in")
     typed = {name: [type(getattr(options, name))(v) for v in tried] for name, tried in values.items()}
     return [replace(options, **dict(zip(typed, point, strict=True))) for point in product(*typed.values())]
 
 
-def sweep(run: Run, trials: Sequence[TrainOptions]) -> list[dict[str, Any]]:
-    """Run the trials that ``trials.jsonl`` in ``run.folder`` lacks, and keep the best one's adapter in ``best``.
+def sweep(run: Run, trials: Sequence[TrainOptions]) -> list[Trial]:
+    """Run what is not finished of ``trials``, each in a folder of its own under ``run.folder``; best first.
 
-    ``run.options`` are replaced by each trial's. Returns every row of these trials, best first: ``options``,
-    ``metrics``, ``score`` (the method's held-out criterion, lower is better), ``seconds``.
+    ``run.options`` are replaced by each trial's. ``trials.jsonl`` gains a row for each trial that ends.
     """
-    folder, identity = run.folder, run.data.counts["fingerprint"]
-    folder.mkdir(parents=True, exist_ok=True)
-    table = folder / "trials.jsonl"
+    found: list[Trial] = []
     for number, options in enumerate(trials, 1):
-        done = _of(read_trials(table), trials, identity)
-        if any(row["options"] == options.as_dict() for row in done):
-            continue
-        run.progress(f"trial {number}", number - 1, len(trials))
-        manifest = fit(replace(run, options=options, folder=folder / "trial"), resume=_begun(folder, options))
-        score = manifest.metrics[options.criterion]
-        if score < min((row["score"] for row in done), default=float("inf")):
-            shutil.rmtree(folder / "best", ignore_errors=True)
-            (folder / "trial").rename(folder / "best")
-        row = {"data": identity, "options": options.as_dict(), "metrics": manifest.metrics, "score": score}
-        with table.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row | {"seconds": manifest.seconds}) + "\n")
-    shutil.rmtree(folder / "trial", ignore_errors=True)
-    return sorted(_of(read_trials(table), trials, identity), key=lambda row: row["score"])
+        run.progress("trials", number - 1, len(trials))
+        folder = run.folder / _key(run, options)
+        manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
+        if manifest is None or manifest.status == RUNNING:
+            manifest = fit(replace(run, options=options, folder=folder), resume=True)
+            _append(run.folder / "trials.jsonl", manifest)
+        found.append(Trial(folder, manifest))
+    run.progress("trials", len(trials), len(trials))
+    return sorted(found, key=lambda trial: trial.score)
 
 
-def read_trials(table: Path) -> list[dict[str, Any]]:
-    """The rows of a table of trials; a last line cut off by a crash is left out."""
-    if not table.exists():
-        return []
-    lines = table.read_text("utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+def _key(run: Run, options: TrainOptions) -> str:
+    """Same model, same data, same options: same trial."""
+    identity = [run.base.identity, run.data.counts["fingerprint"], options.as_dict()]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
 
 
-def _of(rows: list[dict[str, Any]], trials: Sequence[TrainOptions], identity: str) -> list[dict[str, Any]]:
-    wanted = [options.as_dict() for options in trials]
-    return [row for row in rows if row["data"] == identity and row["options"] in wanted]
-
-
-def _begun(folder: Path, options: TrainOptions) -> bool:
-    """Whether the trial that was interrupted is this one."""
-    file = folder / "trial" / "redraft.json"
-    return file.exists() and json.loads(file.read_text("utf-8"))["options"] == options.as_dict()
+def _append(table: Path, manifest: Manifest) -> None:
+    row = {"base": manifest.base, "data": manifest.data, "options": manifest.options, "metrics": manifest.metrics}
+    with table.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row | {"status": manifest.status, "seconds": manifest.seconds}) + "\n")

@@ -1,9 +1,9 @@
 """One trainer for every signal of an edit: transformers' Trainer with our batches, our loss and our held-out scores.
 
 The objective is w_p · L_DPO + w_l · NLL(y') (eq. 7), with weights (0, 1) for sft, (1, 0) for dpo and (1, λ) for early:
-one flow, no subclasses. Rows with y' = y teach the likelihood and no preference. Accelerate, FSDP, checkpoints and
-callbacks are the Trainer's own. Guaranteed: gradient accumulation does not change the gradient (denominators are
-those of the whole step), and a run resumed from a checkpoint equals an uninterrupted one.
+one flow, no subclasses. Rows with y' = y teach the likelihood and no preference. Accelerate, checkpoints and callbacks
+are the Trainer's own (tried in one process so far). Guaranteed: gradient accumulation does not change the gradient
+(denominators are those of the whole step), and a run resumed from a checkpoint equals an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -194,6 +194,8 @@ def _arguments(options: TrainOptions, folder: Path, rows: int) -> TrainingArgume
         metric_for_best_model=f"eval_{options.criterion}",
         greater_is_better=False,
         logging_steps=1,
+        logging_nan_inf_filter=False,
+        restore_callback_states_from_checkpoint=True,  # early stopping counts on where it was
         seed=options.seed,
         data_seed=options.seed,
         report_to="none",
