@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -46,11 +47,18 @@ def test_train_all_evaluate_and_policies(shell: Callable[..., Ran], tiny_model_f
     assert status == 0
     trained = json.loads(out)["policies"]
     assert [p["policy"] for p in trained] == ["email/sft@1", "email/dpo@1", "email/early@1"]
-    assert "warning: this log was written by an unknown model" in err  # an import that names no model
+    assert "warning: rows of this log do not say which model wrote them" in err
+    assert 'import rows with "model"' in err
     status, out, _ = shell("policies", "--json")
     assert status == 0
     assert "email/early@1" in out
-    assert shell("train", "sft", "email", *QUICK, *model)[0] == 0
+    status, out, err = shell("train", "sft", "email", *QUICK, *model)
+    assert status == 0
+    assert "warning" not in err  # sft has no reference to be wrong
+    words = out.split()
+    assert all(word in words for word in ("policy", "nll", "chosen", "rejected", "seconds"))
+    assert "…" not in out
+    assert max(map(len, out.splitlines())) <= 80
     assert Path("policies/email/sft@2").is_dir()
     holdout = ("--holdout", "edits.jsonl", "--max-new-tokens", "4", "--limit", "4")
     status, out, _ = shell("evaluate", "email", *holdout, *model, "--json", "--out", "results/e.json")
@@ -108,10 +116,32 @@ def test_bad_input_is_one_line_and_status_two(shell: Callable[..., Ran], argumen
     assert err.count("\n") == 1
 
 
-def test_an_unwritable_policies_folder_is_named(shell: Callable[..., Ran], tiny_model_folder: Path) -> None:
-    status, _, err = shell(
-        "train", "sft", "email", *QUICK, "--model", str(tiny_model_folder), "--policies", "edits.jsonl/policies"
+@pytest.mark.parametrize("method", ["sft", "all"])
+@pytest.mark.parametrize("folder", ["edits.jsonl/policies", "/proc/policies"])
+def test_an_unwritable_policies_folder_is_one_line(shell: Callable[..., Ran], method: str, folder: str) -> None:
+    status, out, err = shell("train", method, "email", *QUICK, "--policies", folder)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"redraft: {folder}: policies cannot be written there (")
+    assert "use --policies" in err
+
+
+def test_models_that_did_not_write_the_log_are_named(shell: Callable[..., Ran], tiny_model_folder: Path) -> None:
+    named = [row(i) | {"model": "llama:abc"} for i in range(12)]
+    Path("named.jsonl").write_text("".join(json.dumps(line) + "\n" for line in named))
+    assert shell("import", "named.jsonl", "--task", "named")[0] == 0
+    status, _, err = shell("train", "early", "named", *QUICK, "--model", str(tiny_model_folder))
+    assert status == 0
+    assert "warning: this log was written by llama:abc, not by " in err
+    assert "do not say" not in err
+
+
+def test_a_wrong_task_is_told_before_torch_is_loaded(shell: Callable[..., Ran]) -> None:
+    code = (
+        "import sys; from redraft.cli.app import main\n"
+        "sys.argv = ['redraft', 'train', 'sft', 'nosuch']\n"
+        "try: main()\nexcept SystemExit as exit: status = exit.code\n"
+        "sys.exit(3 if 'torch' in sys.modules else status)"
     )
-    assert status == 2
-    assert "edits.jsonl/policies" in err
-    assert "cannot be written" in err
+    ran = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (2, "", 1)
+    assert "'nosuch': the log has no such task, but: email" in ran.stderr

@@ -104,9 +104,68 @@ def test_strict_writes_nothing(redraft: Shell, bad: bytes) -> None:
     line = 2 + bad.count(b"\n")
     assert f"rows.jsonl:{line}: {BAD_ROWS[bad]}" in ran.err
     assert "nothing imported" in ran.err
-    assert redraft("log", "stats", "--json").json == {"tasks": {}}
+    assert [file.name for file in redraft.folder.iterdir()] == ["rows.jsonl"]
     lenient = redraft("import", rows, "--task", "t", "--json")
     assert (lenient.status, lenient.json["bad"], lenient.json["new"]) == (0, 1, line)
+    before = redraft("log", "stats", "--json").json
+    assert redraft("import", redraft.file(good(9) + bad), "--task", "t", "--strict").status == 2
+    assert redraft("log", "stats", "--json").json == before
+
+
+def test_strict_makes_a_whole_log(redraft: Shell) -> None:
+    rows = redraft.file(good(1200))
+    assert redraft("import", rows, "--task", "t", "--json", "--strict").json["new"] == 1200
+    assert sorted(file.name for file in redraft.folder.iterdir()) == ["redraft.db", "rows.jsonl"]
+    assert redraft("import", rows, "--task", "t", "--json", "--strict").json["known"] == 1200
+    assert redraft("log", "verify").status == 0
+
+
+def test_strict_replaces_no_log_that_another_made_meanwhile(redraft: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = EditLog.add_many
+
+    def meanwhile(*args: Any, **options: Any) -> Any:
+        Path("redraft.db").write_text("another's")
+        return opened(*args, **options)
+
+    monkeypatch.setattr(EditLog, "add_many", meanwhile)
+    one_line(redraft("import", redraft.file(good(2)), "--task", "t", "--strict"), "cannot be made", "repeat the import")
+    assert Path("redraft.db").read_text() == "another's"
+    assert sorted(file.name for file in redraft.folder.iterdir()) == ["redraft.db", "rows.jsonl"]
+
+
+@pytest.mark.parametrize("bad", [b"missing.jsonl", b"", b'{"prompt": 1}\n'])
+def test_a_file_without_a_good_row_makes_no_log(redraft: Shell, bad: bytes) -> None:
+    rows = "missing.jsonl" if bad == b"missing.jsonl" else redraft.file(bad)
+    assert redraft("import", rows, "--task", "t").status == (2 if rows == "missing.jsonl" else 0)
+    assert [file.name for file in redraft.folder.iterdir()] == [rows] * (rows != "missing.jsonl")
+
+
+def test_an_import_goes_on_after_a_cell_that_is_far_too_long(redraft: Shell) -> None:
+    redraft.file(b"[log]\nmax_text_chars = 1000\n", "redraft.toml")
+    table = b"".join(b"x %d,a b,a c\n" % i for i in range(1500))
+    rows = redraft.file(b"context,response,edited\n" + table + b"x,%s,y\nlast,a,b\n" % (b"y" * 5_000_000), "t.csv")
+    ran = redraft("import", rows, "--format", "csv", "--task", "t", "--json")
+    assert (ran.status, ran.json["new"], ran.json["bad"]) == (0, 1501, 1)
+    assert ran.err == "t.csv:1502: line 1502 is far too long: shorten it, or raise [log] max_text_chars\n"
+
+
+@pytest.mark.parametrize("form", ["native", "csv", "trl"])
+def test_a_task_that_is_no_name_is_an_option_to_correct(redraft: Shell, form: str) -> None:
+    rows = redraft.file(good(3))
+    one_line(redraft("import", rows, "--task", "a b", "--format", form), "task 'a b'", "--task", "e.g. email")
+    assert [file.name for file in redraft.folder.iterdir()] == ["rows.jsonl"]
+
+
+def test_rows_without_a_task(redraft: Shell) -> None:
+    rows = redraft.file(good(3))
+    one_line(redraft("import", rows), "rows.jsonl: no row names its task (3 rows): give --task")
+    assert [file.name for file in redraft.folder.iterdir()] == ["rows.jsonl"]
+    named = b'{"task": "t", "prompt": "x", "response": "y"}\n'
+    for content, lines in ((good(2) + named, [1, 2]), (named + good(1), [2]), (good(1) + b"{}\n" + named, [1, 2])):
+        ran = redraft("import", redraft.file(content), "--json", "--log", f"sqlite:///{len(content)}.db")
+        assert (ran.status, ran.json["new"], ran.json["bad"]) == (0, 1, len(lines))
+        assert [problem["line"] for problem in ran.json["problems"]] == lines
+        assert "task is missing: name it in the row, or give --task" in ran.err
 
 
 def one_line(ran: Ran, *parts: str) -> None:
@@ -127,6 +186,7 @@ def test_unusable_input_is_one_line_and_status_2(redraft: Shell) -> None:
     one_line(redraft("import", rows, "--task", "t", "--log", "sqlite:////proc/log.db"), "unable to open database file")
     one_line(redraft("import", rows, "--task", "t", "--log", f"sqlite:///{rows}/log.db"), "unable to open", "--log")
     one_line(redraft("import", rows, "--task", "t", "--log", "log.db"), "sqlite:///FILE")
+    one_line(redraft("import", rows, "--task", "t", "--log", "log.db", "--strict"), "sqlite:///FILE")
 
 
 def test_unknown_settings_are_refused(redraft: Shell) -> None:
@@ -211,6 +271,7 @@ def test_a_failed_export_leaves_what_was_there(redraft: Shell, monkeypatch: pyte
     redraft("import", redraft.file(good(5)), "--task", "t")
     (redraft.folder / "out.jsonl").write_text("before")
     one_line(redraft("export", "sft", "out.txt"), "out.txt: name it .jsonl or .parquet")
+    one_line(redraft("export", "native", "out.parquet"), "out.parquet: the log itself", "name it .jsonl")
     one_line(redraft("export", "sft", "missing/out.jsonl"), "missing/out.jsonl: cannot be written (No such file")
     one_line(redraft("export", "sft", "rows.jsonl/out.jsonl"), "cannot be written (Not a directory)")
     one_line(redraft("export", "sft", "out.jsonl", "--task", "u"), "no such task, but: t")

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from redraft.errors import ConfigError, DataError
 from redraft.log.canonical import canonical
 from redraft.log.formats import READERS, BadRow, Options, Row, native
-from redraft.log.formats.rows import lines
+from redraft.log.formats.rows import TooLong, lines
 from redraft.types import Completion, Decision, Edit, Interaction, Message
 
 OPTIONS = Options("task")
@@ -58,7 +58,7 @@ NATIVE = Sample(
     lambda x, y, edited: as_json(prompt=x, response=y, edited=edited),
     (
         *BAD_JSON,
-        (as_json(prompt="x"), "response is missing"),
+        (as_json(prompt="x"), "response is missing: give it"),
         (as_json(response="y"), "give either messages or prompt"),
         (as_json(prompt="x", messages=[say("user", "x")], response="y"), "give either messages or prompt"),
         (as_json(messages=[], response="y"), "messages is empty"),
@@ -85,7 +85,10 @@ CSV = Sample(
         (b"a,b,c,d", "4 cells under 3 columns"),
         (b'"a"b,c,d', "not valid CSV"),
         (b"a,\xff,c", "response is not valid Unicode"),
-        (b"a,%s,c" % LONG.encode(), "not valid CSV (field larger than field limit"),
+        (
+            b"a,%s,c" % LONG.encode(),
+            "a cell has more than 4,000,000 characters, and a text may have 1,000,000: shorten it, or raise",
+        ),
         (b"a,%s,c" % LONG[:2_000_000].encode(), "response has 2,000,000 characters"),
     ),
     head=b"context,response,edited\r\n",
@@ -200,7 +203,10 @@ def test_a_file_that_is_not_there(tmp_path: Path, name: str) -> None:
 def test_lines_that_are_far_too_long_are_skipped_whole(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"a\n" + b"x" * 1000 + b"\nb\n" + b"y" * 64 + b"\n" + b"z" * 63 + b"\nc")
-    assert list(lines(file, 2)) == [(1, b"a\n"), (2, None), (3, b"b\n"), (4, None), (5, b"z" * 63 + b"\n"), (6, b"c")]
+    short = [(1, b"a\n"), (3, b"b\n"), (5, b"z" * 63 + b"\n"), (6, b"c")]
+    assert list(lines(file, 2)) == sorted([*short, (2, TooLong(False)), (4, TooLong(False))], key=lambda line: line[0])
+    file.write_bytes(b'"' + b"x" * 62 + b'"' + b"x" * 64 + b'"\n"')
+    assert list(lines(file, 2)) == [(1, TooLong(True)), (2, b'"')]
     (row,) = read("native", write(tmp_path, NATIVE, [b" " * 100]), Options("task", max_text_chars=2))
     assert isinstance(row, BadRow)
     assert "the line is longer than" in row.reason
@@ -281,7 +287,43 @@ class TestCsv:
     def test_an_unclosed_quote_is_one_bad_row(self, tmp_path: Path) -> None:
         file = tmp_path / "table.csv"
         file.write_text('context,response,edited\na,b,c\n"a,b,c\na,b,c\n')
-        assert [(type(row), row.line) for row in read("csv", file)] == [(Row, 2), (BadRow, 3)]
+        found = read("csv", file)
+        assert [(type(row), row.line) for row in found] == [(Row, 2), (BadRow, 3)]
+        assert "lines 3 to 4 were read as one row: not valid CSV" in str(found[1])
+        assert "close every quote" in str(found[1])
+
+    def test_lines_that_a_stray_quote_joined_are_named(self, tmp_path: Path) -> None:
+        file = tmp_path / "table.csv"
+        file.write_text('context,response,edited\n"a,b,c\na,b,c\n",b\nd,e,f\n')
+        found = read("csv", file)
+        assert [(type(row), row.line) for row in found] == [(BadRow, 2), (Row, 5)]
+        assert "lines 2 to 4 were read as one row: 2 cells under 3 columns" in str(found[0])
+
+    @pytest.mark.parametrize(
+        ("long", "lines"),
+        [
+            ("{x},b,c", 1),
+            ('"{x}",b,c', 1),
+            ('"{x} ""q"" ","b\nb",c', 2),
+            ('"{x}\na","b","c"', 2),
+            ('"a\n{x}\na","b","c"', 3),
+            ('"a","b","c\n{x}"', 2),
+        ],
+    )
+    def test_a_line_too_long_to_hold_costs_its_own_row_alone(self, tmp_path: Path, long: str, lines: int) -> None:
+        file = tmp_path / "table.csv"
+        row = long.format(x="x" * 1000)
+        file.write_text(f"context,response,edited\na,b,c\n{row}\nd,e,f\n{row}\n")
+        found = read("csv", file, Options("task", max_text_chars=30))
+        kinds = [(Row, 2), (BadRow, 3), (Row, 3 + lines), (BadRow, 4 + lines)]
+        assert [(type(row), row.line) for row in found] == kinds
+        assert "is far too long: shorten it, or raise [log] max_text_chars" in str(found[1])
+
+    def test_a_header_too_long_to_hold_is_no_header(self, tmp_path: Path) -> None:
+        file = tmp_path / "table.csv"
+        file.write_text("x" * 400 + "\na,b,c\n")
+        with pytest.raises(DataError, match=r"table.csv:1: no column context, response, edited; found: none"):
+            read("csv", file, Options("task", max_text_chars=10))
 
 
 ASKED = say("user", "x")

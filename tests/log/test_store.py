@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random
 import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -23,6 +21,7 @@ from redraft.config import Settings
 from redraft.costs import COSTS, Cost
 from redraft.errors import ConfigError, ConflictError, DataError, NotFoundError, RedraftError
 from redraft.log import Added, Counts, EditLog
+from redraft.log.writer import batches
 from redraft.types import Completion, Decision, Edit, Interaction, Message
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -232,6 +231,26 @@ def test_what_cannot_be_stored_faithfully_is_refused(url: str, bad: Interaction,
         with pytest.raises(DataError, match=message):
             log.add_many([Interaction(completion("good")), bad])
         assert log.counts().completions == 0
+
+
+def test_batches_are_bounded_in_all_their_texts() -> None:
+    long = "x" * 900_000
+    for rows in (
+        [Interaction(completion(f"{i}", long)) for i in range(10)],
+        [Interaction(completion(f"{i}"), Edit(f"{i}", long)) for i in range(10)],
+    ):
+        assert [len(batch.rows) for batch in batches(rows, 1_000_000, None)] == [5, 5]
+
+
+def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    for url in ("postgresql://ann:secret@host/base", "postgresql+psycopg://ann:secret@host/base"):
+        with pytest.raises(
+            ConfigError, match=r"log postgresql\+psycopg:.*needs the package psycopg.*pip install 'psycopg\[binary\]'"
+        ) as caught:
+            EditLog(url)
+        assert "secret" not in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 class TestAddMany:
@@ -481,57 +500,75 @@ def test_several_processes_may_open_a_new_log_at_once(tmp_path: Path) -> None:
         assert log.counts().completions == 80
 
 
-WRITER = """
-import itertools, sys
+KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+from sqlalchemy import Engine, event
 from redraft.costs import COSTS
 from redraft.log import EditLog
-from redraft.types import Completion, Decision, Edit, Interaction, Message
+from redraft.types import Completion, Decision, Edit, Interaction
 
-def event(name):
-    completion = Completion(name, "t", (Message("user", "x"),), "a b c")
-    return completion, Decision(name, ("p",), "p", 1, "fixed")
+def made(name):
+    return Completion(name, "t", (), "a b c", user_id=name), Decision(name, ("p",), "p", 1, "fixed")
 
-with EditLog(sys.argv[1], cost_of=lambda task: COSTS["whitespace"]) as log:
-    print("open", flush=True)
-    for i in itertools.count():
-        name = f"{sys.argv[2]}/{i}"
-        log.record(*event(name))
-        print("completion", name, flush=True)
-        log.edit(Edit(name, f"a b {i}"))
-        print("edit", name, flush=True)
-        log.add_many(
-            Interaction(c, Edit(c.id, "a"), d) for c, d in (event(f"{name}/{k}") for k in range(10))
-        )
-        print("batch", name, flush=True)
+def batch(prefix):
+    return [Interaction(c, Edit(c.id, "a b"), d) for c, d in (made(f"{prefix}{i}") for i in range(2))]
+
+HISTORY = (
+    lambda log: log.record(*made("x")),
+    lambda log: log.edit(Edit("x", "a")),
+    lambda log: log.edit(Edit("x", "a b", 1)),
+    lambda log: log.add_many(batch("many")),
+    lambda log: log.add_many([*batch("strict"), Interaction(made("x")[0], Edit("x", None, 2))], strict=True),
+    lambda log: log.erase("x"),
+)
+
+def child(folder, last):
+    events = 0
+    def count(*_):
+        nonlocal events
+        events += 1
+        if events == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+    for name in ("after_cursor_execute", "commit", "checkin"):
+        event.listen(Engine, name, count)
+    with EditLog(f"sqlite:///{folder}/log.db", cost_of=lambda task: COSTS["whitespace"]) as log:
+        for step in HISTORY:
+            step(log)
+            with (folder / "acknowledged").open("ab", buffering=0) as said:
+                said.write(b".")
+
+root = Path(sys.argv[1])
+EditLog(f"sqlite:///{root}/log.db").close()
+for last in range(1, 1000):
+    folder = root / f"{last:03}"
+    folder.mkdir()
+    shutil.copy(root / "log.db", folder)
+    if (pid := os.fork()) == 0:
+        child(folder, last)
+        os._exit(0)
+    if os.waitpid(pid, 0)[1] != signal.SIGKILL:
+        break  # the history was over before its turn to be killed
 """
 
 
-def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
-    url, rng = f"sqlite:///{tmp_path / 'log.db'}", random.Random(1)
-    acknowledged: set[tuple[str, str]] = set()
-    for kill in range(10):
-        acknowledged.update(killed_writer(url, str(kill), rng))
-        with EditLog(url) as log:
-            assert log.verify() == []
-            stored = {found.completion.id: found for found in log.interactions()}
-        assert all(found.decision is not None for found in stored.values())
-        batches = Counter(name.rpartition("/")[0] for name in stored if name.count("/") == 2)
-        assert set(batches.values()) <= {10}
-        for kind, name in acknowledged:
-            assert name in stored
-            assert kind == "completion" or stored[name].edit is not None
-            assert kind != "batch" or batches[name] == 10
-    assert len(acknowledged) > 50
+def contents(folder: Path) -> tuple[list[Interaction], Counts]:
+    """What a log holds, once it has been found sound."""
+    with EditLog(f"sqlite:///{folder / 'log.db'}", cost_of=lambda task: COSTS["whitespace"]) as log:
+        assert log.verify() == []
+        return list(log.interactions()), log.counts()
 
 
-def killed_writer(url: str, prefix: str, rng: random.Random) -> list[tuple[str, str]]:
-    """Start a process that writes, kill it at a random moment, and return what it said was done."""
-    with subprocess.Popen([sys.executable, "-c", WRITER, url, prefix], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        said = [process.stdout.readline() for _ in range(rng.randint(1, 40))]
-        for _ in range(rng.randint(0, 50_000)):  # so that every part of a write gets its share of the kills
-            pass
-        process.kill()
-        said += process.stdout.readlines()
-    words = [line.split() for line in said if line.endswith("\n")]
-    return [(kind, name) for kind, name in (word for word in words if len(word) == 2)]
+def test_a_log_killed_between_any_two_writes_holds_what_was_acknowledged(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=True)
+    folders = sorted(tmp_path.glob("*/"))
+    said = [len(file.read_bytes()) if (file := folder / "acknowledged").exists() else 0 for folder in folders]
+    found = [contents(folder) for folder in folders]
+    assert said == sorted(said)
+    assert said[-1] == 6  # the last one was not killed
+    # A step shows whole or not at all: where it ends is what a process killed just before the next one leaves.
+    after = {steps: found[max(i for i, s in enumerate(said[:-1]) if s == steps - 1)] for steps in range(1, 7)}
+    after[0] = found[0]
+    assert [len(after[steps][0]) for steps in range(7)] == [0, 1, 1, 1, 3, 5, 4]
+    for acknowledged, content in zip(said, found, strict=True):
+        assert content in (after[acknowledged], after[min(acknowledged + 1, 6)])

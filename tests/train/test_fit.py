@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from redraft.errors import ConfigError, DataError
 from redraft.lm.load import Base
-from redraft.train.fit import Dataset, Run, fit, foreign_policies, prepare
+from redraft.train.fit import Dataset, Progress, Run, fit, foreign_policies, prepare
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Triple
 from redraft.train.runs import checkpoints, read_manifest
@@ -72,10 +72,17 @@ def test_training_lowers_the_objective_and_reports_both_texts(run: Run) -> None:
 def test_early_without_likelihood_is_dpo(run: Run, tmp_path: Path) -> None:
     pairs = Dataset([t for t in DATA.train if t.rejected], DATA.heldout)
     for name, options in {
-        "dpo": replace(OPTIONS, method="dpo", epochs=1),
-        "early": replace(OPTIONS, method="early", nll_weight=0.0, epochs=1),
+        "dpo": replace(OPTIONS, method="dpo", epochs=1, batch_size=1),
+        "early": replace(OPTIONS, method="early", nll_weight=0.0, epochs=1, batch_size=1),
     }.items():
-        fit(replace(run, data=pairs, options=options, folder=tmp_path / name))
+        history = fit(replace(run, data=pairs, options=options, folder=tmp_path / name)).history
+        steps = [line for line in history if "loss" in line]
+        assert len(steps) == len(pairs.train)
+        assert steps[0]["loss"] == pytest.approx(math.log(2), abs=1e-3)  # LoRA begins at the reference
+        for step in steps:  # eq. 4 by hand, from what was logged of its one pair
+            margin = step["chosen_above_reference"] - step["rejected_above_reference"]
+            assert step["loss"] == pytest.approx(math.log1p(math.exp(-OPTIONS.beta * margin)), abs=1e-4)
+        assert max(abs(step["loss"] - math.log(2)) for step in steps) > 1e-3  # so that the line above can fail
     assert_same_weights(tmp_path / "dpo", tmp_path / "early", atol=1e-6)
 
 
@@ -98,6 +105,16 @@ class PowerCutError(Exception):
     """What a kill looks like from inside."""
 
 
+def noting(steps: list[int]) -> Progress:
+    """Note which steps of training a run takes."""
+
+    def progress(what: str, done: int, _total: int) -> None:
+        if what == "early":
+            steps.append(done)
+
+    return progress
+
+
 @pytest.mark.parametrize("step", [2, 4, 8])
 def test_a_killed_run_resumed_equals_an_uninterrupted_one(run: Run, tmp_path: Path, step: int) -> None:
     whole = fit(replace(run, folder=tmp_path / "whole"))
@@ -109,7 +126,9 @@ def test_a_killed_run_resumed_equals_an_uninterrupted_one(run: Run, tmp_path: Pa
     with pytest.raises(PowerCutError):
         fit(replace(run, progress=cut))
     assert read_manifest(run.folder).status == "running"
-    resumed = fit(run, resume=True)
+    steps: list[int] = []
+    resumed = fit(replace(run, progress=noting(steps)), resume=True)
+    assert steps == list(range(1 + step // 3 * 3, 10))  # three steps an epoch, a checkpoint after each
     assert_same_weights(tmp_path / "whole", run.folder)
     assert resumed.metrics == whole.metrics
     assert [line["step"] for line in resumed.history] == [line["step"] for line in whole.history]
@@ -125,7 +144,9 @@ def test_interrupt_saves_after_the_step_at_hand(run: Run, tmp_path: Path) -> Non
     with pytest.raises(KeyboardInterrupt):
         fit(replace(run, progress=press))
     assert checkpoints(run.folder)[-1].name == "checkpoint-5"
-    resumed = fit(run, resume=True)
+    steps: list[int] = []
+    resumed = fit(replace(run, progress=noting(steps)), resume=True)
+    assert steps == [6, 7, 8, 9]
     assert_same_weights(tmp_path / "whole", run.folder)
     assert resumed.metrics == whole.metrics
     assert [line["step"] for line in resumed.history] == [line["step"] for line in whole.history]

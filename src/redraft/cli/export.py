@@ -83,6 +83,8 @@ def export_native(out: Out, *, task: Task = None, as_json: AsJson = False, log: 
     """All that has its texts, with the edits that hold, in JSONL that `redraft import` reads back exactly."""
     from redraft.log.formats import native
 
+    if out.suffix != ".jsonl":
+        raise ConfigError(f"{out}: the log itself is written as JSONL: name it .jsonl")
     _show(
         _export("native", out, FileFormat.JSONL, task, log, rows_of=lambda _, given: map(native.write, given)), as_json
     )

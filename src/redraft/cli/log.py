@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,13 +56,23 @@ def import_file(
     log: LogUrl = None,
 ) -> None:
     """Read completions and their edits into the log; what it knows already is left as it is."""
+    from redraft.config import load_settings
+    from redraft.log import Added
+    from redraft.log.canonical import check_task
     from redraft.log.formats import READERS, Options
 
-    if form is not Format.NATIVE and not task:
+    if task:
+        check_task(task)
+    elif form is not Format.NATIVE:
         raise ConfigError(f"--task is missing: rows of format {form} do not say which task they are of")
-    with open_log(log, create=True) as edit_log:
-        options = Options(task, edit_log.max_text_chars, columns_of(columns))
-        result = _import(edit_log, file, READERS[form](file, options), strict=strict)
+    options = Options(task, load_settings().log.max_text_chars, columns_of(columns))
+    reading, added = _Reading(file, strict=strict), Added()
+    rows = reading.good(READERS[form](file, options))
+    first = next(rows, None)
+    if first is not None:  # only now: a file without a row to log makes no log
+        with _filling(log, strict=strict) as edit_log:
+            added = edit_log.add_many(chain([first], rows), strict=strict, refused=reading.refused)
+    result = {"new": added.new, "known": added.known, "bad": reading.bad, "problems": reading.problems}
     emit(result, as_json, table({key: [result[key]] for key in ("new", "known", "bad")}))
 
 
@@ -71,38 +84,87 @@ def columns_of(text: str) -> dict[str, str]:
     return {field.strip(): column.strip() for field, _, column in pairs}
 
 
-def _import(edit_log: EditLog, file: Path, rows: Iterable[Row | BadRow], *, strict: bool) -> dict[str, Any]:
-    from redraft.log.formats import BadRow
+@contextmanager
+def _filling(url: str | None, *, strict: bool) -> Generator[EditLog]:
+    """Open the log to import into. A new one that is to hold every row or none appears when it is complete."""
+    from redraft.config import load_settings
+    from redraft.log.database import absent_file
 
-    bad = 0
-    problems: list[dict[str, Any]] = []
-    lines = array("Q")
+    absent = absent_file(url or load_settings().log.url) if strict else None
+    if absent is None:
+        with open_log(url, create=True) as edit_log:
+            yield edit_log
+        return
+    scratch = absent.with_name(f".{absent.name}.{os.getpid()}.partial")
+    try:
+        with open_log(f"sqlite:///{scratch}", create=True) as edit_log:
+            yield edit_log
+        absent.hardlink_to(scratch)  # unlike a rename it replaces no log that another process made meanwhile
+    except OSError as error:
+        raise ConfigError(f"log {absent}: cannot be made ({error.strerror}): repeat the import") from error
+    finally:
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(OSError):
+                scratch.with_name(scratch.name + suffix).unlink()
 
-    def refuse(row: BadRow) -> None:
-        nonlocal bad
-        bad += 1
-        note(str(row))
-        if len(problems) < PROBLEMS_IN_JSON:
-            problems.append({"file": str(row.file), "line": row.line, "reason": row.reason})
 
-    def good() -> Iterator[Interaction]:
-        for row in progress(rows, f"reading {file.name}"):
+class _Reading:
+    """Tells of bad rows as they come, and keeps what the result says about them."""
+
+    def __init__(self, file: Path, *, strict: bool) -> None:
+        self.bad = 0
+        self.problems: list[dict[str, Any]] = []
+        self._file, self._strict = file, strict
+        self._lines = array("Q")
+        self._taskless: array[int] | None = array("Q")  # lines that lack a task alone, while there was no other row
+
+    def good(self, rows: Iterable[Row | BadRow]) -> Iterator[Interaction]:
+        """Pass the good rows on; raises ``DataError`` for a file that has to be refused whole."""
+        from redraft.log.formats import BadRow
+
+        for row in progress(rows, f"reading {self._file.name}"):
             if isinstance(row, BadRow):
-                refuse(row)
+                self._judge(row)
             else:
-                lines.append(row.line)
+                self._tell_taskless()
+                self._lines.append(row.line)
                 yield row.interaction
-        if strict and bad:
-            raise DataError(f"{file}: {bad} bad rows, nothing imported: correct them, or leave out --strict")
+        if self._taskless:
+            raise DataError(f"{self._file}: no row names its task ({len(self._taskless):,} rows): give --task")
+        if self._strict and self.bad:
+            raise DataError(f"{self._file}: {self.bad} bad rows, nothing imported: correct them, or leave out --strict")
 
-    def refused(index: int, error: RedraftError) -> None:
-        row = BadRow(file, lines[index], str(error))
-        if strict:
+    def refused(self, index: int, error: RedraftError) -> None:
+        """Take a good row back that contradicts another one."""
+        from redraft.log.formats import BadRow
+
+        row = BadRow(self._file, self._lines[index], str(error))
+        if self._strict:
             raise DataError(f"{row}; nothing imported")
-        refuse(row)
+        self._tell(row)
 
-    added = edit_log.add_many(good(), strict=strict, refused=refused)
-    return {"new": added.new, "known": added.known, "bad": bad, "problems": problems}
+    def _judge(self, row: BadRow) -> None:
+        from redraft.log.canonical import NO_TASK
+
+        if self._taskless is not None and row.reason == NO_TASK:
+            self._taskless.append(row.line)
+        else:
+            self._tell_taskless()
+            self._tell(row)
+
+    def _tell_taskless(self) -> None:
+        from redraft.log.canonical import NO_TASK
+        from redraft.log.formats import BadRow
+
+        lines, self._taskless = self._taskless or (), None
+        for line in lines:
+            self._tell(BadRow(self._file, line, NO_TASK))
+
+    def _tell(self, row: BadRow) -> None:
+        self.bad += 1
+        note(str(row))
+        if len(self.problems) < PROBLEMS_IN_JSON:
+            self.problems.append({"file": str(row.file), "line": row.line, "reason": row.reason})
 
 
 @log_app.command("stats")

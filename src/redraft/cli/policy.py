@@ -195,7 +195,7 @@ def _rows(file: Path) -> list[tuple[Message, ...]]:
     """
     from pydantic import BaseModel, ConfigDict, ValidationError
 
-    from redraft.log.formats.rows import BadRow, describe, lines
+    from redraft.log.formats.rows import BadRow, TooLong, describe, lines
 
     class Row(BaseModel):
         model_config = ConfigDict(strict=True)
@@ -204,7 +204,7 @@ def _rows(file: Path) -> list[tuple[Message, ...]]:
 
     contexts: list[tuple[Message, ...]] = []
     for number, line in lines(file, 1_000_000):
-        if line is None:
+        if isinstance(line, TooLong):
             raise DataError(str(BadRow(file, number, "the line is too long: shorten its texts")))
         if not line.strip():
             continue

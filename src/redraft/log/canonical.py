@@ -17,7 +17,9 @@ from typing import Any
 from redraft.errors import DataError
 from redraft.types import Completion, Decision, Edit, Interaction
 
-__all__ = ["canonical", "canonical_edit", "decision_problems"]
+__all__ = ["NO_TASK", "canonical", "canonical_edit", "check_task", "decision_problems"]
+
+NO_TASK = "task is missing: name it in the row, or give --task"
 
 _TASK = re.compile(r"[^/@\s]+")
 _MAX_REVISION = 2**31 - 1
@@ -45,14 +47,21 @@ def _canonical_completion(completion: Completion, max_text_chars: int) -> Comple
         _check_text(f"messages[{index}]", message.content, max_text_chars)
     if not completion.id:
         raise DataError("id is empty: give every completion an id of its own")
-    if not _TASK.fullmatch(completion.task):
-        raise DataError(f"task {completion.task!r}: give a name (--task) without spaces, '/' and '@', e.g. email")
+    check_task(completion.task)
     return replace(
         completion,
         created_at=_utc(completion.created_at),
         decoding=_json("decoding", completion.decoding),
         metadata=_json("metadata", completion.metadata),
     )
+
+
+def check_task(task: str) -> None:
+    """Raise ``DataError`` unless ``task`` can name a task."""
+    if not task:
+        raise DataError(NO_TASK)
+    if not _TASK.fullmatch(task):
+        raise DataError(f"task {task!r}: give a name (--task) without spaces, '/' and '@', e.g. email")
 
 
 def canonical_edit(edit: Edit, max_text_chars: int) -> Edit:

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError
 
 from redraft.errors import ConfigError, NotFoundError
 
-__all__ = ["open_database", "reading", "writing"]
+__all__ = ["absent_file", "open_database", "reading", "writing"]
 
 PRAGMAS = ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON")
 
@@ -38,6 +38,14 @@ def open_database(url: str, *, create: bool = True) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def absent_file(url: str) -> Path | None:
+    """The file that opening a new SQLite log at ``url`` would create; ``None`` where it creates none."""
+    place = _parsed(url)
+    plain = place.get_backend_name() == "sqlite" and place.database not in (None, "", ":memory:") and not place.query
+    file = Path(place.database or "")
+    return file if plain and not file.exists() else None
 
 
 @contextmanager
@@ -67,13 +75,32 @@ def _explained(engine: Engine) -> Generator[None]:
         ) from error
 
 
-def _engine(url: str) -> Engine:
+def _parsed(url: str) -> URL:
+    """Read a URL; PostgreSQL is spoken to through psycopg 3 unless it names another driver."""
     try:
-        engine = create_engine(make_url(url))
+        place = make_url(url)
+    except ArgumentError as error:
+        raise ConfigError(_unusable(url, str(error).splitlines()[0])) from error
+    return place.set(drivername="postgresql+psycopg") if place.drivername == "postgresql" else place
+
+
+def _unusable(url: str, reason: str) -> str:
+    shown = url.rpartition("@")[2]  # what stands before it may be a password
+    return f"log url {shown!r}: {reason}: write it as sqlite:///FILE ([log] url, --log)"
+
+
+def _engine(url: str) -> Engine:
+    place = _parsed(url)
+    try:
+        engine = create_engine(place)
+    except ModuleNotFoundError as error:
+        shown = place.render_as_string(hide_password=True)
+        package = "'psycopg[binary]'" if error.name == "psycopg" else error.name
+        raise ConfigError(
+            f"log {shown}: needs the package {error.name}, which is not installed: pip install {package}"
+        ) from error
     except (ArgumentError, ImportError) as error:
-        reason = str(error).splitlines()[0]
-        shown = url.rpartition("@")[2]  # what stands before it may be a password
-        raise ConfigError(f"log url {shown!r}: {reason}: write it as sqlite:///FILE ([log] url, --log)") from error
+        raise ConfigError(_unusable(url, str(error).splitlines()[0])) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)

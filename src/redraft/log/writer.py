@@ -76,8 +76,8 @@ def batches(interactions: Iterable[Interaction], max_text_chars: int, refused: R
 
 
 def _characters(interaction: Interaction) -> int:
-    completion = interaction.completion
-    return sum(len(message.content) for message in completion.messages) + len(completion.response)
+    completion, edited = interaction.completion, interaction.edit and interaction.edit.edited
+    return sum(len(message.content) for message in completion.messages) + len(completion.response) + len(edited or "")
 
 
 def _raise(_index: int, error: RedraftError) -> NoReturn:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from redraft.errors import DataError
-from redraft.log.formats.rows import BadRow, Options, Row, Rows, asked, lines
+from redraft.log.formats.rows import BadRow, Options, Row, Rows, TooLong, asked, lines
 from redraft.types import Interaction
 
 __all__ = ["PROMPT", "read"]
@@ -29,7 +29,7 @@ def read(file: Path, options: Options) -> Iterator[Row | BadRow]:
         found = ", ".join(f"{part.name} has {count}" for part, count in zip(files, counts, strict=True))
         raise DataError(f"{prefix}: lines must match one to one, but {found}: fetch the three files anew")
 
-    def parse(texts: tuple[bytes | None, ...]) -> Interaction:
+    def parse(texts: tuple[bytes | TooLong, ...]) -> Interaction:
         source, translation, edited = (_text(text, part) for text, part in zip(texts, PARTS, strict=True))
         return asked(options.task, PROMPT.format(source=source), translation, edited)
 
@@ -39,8 +39,8 @@ def read(file: Path, options: Options) -> Iterator[Row | BadRow]:
         yield rows.row(aligned[0][0], parse, tuple(text for _, text in aligned))
 
 
-def _text(line: bytes | None, part: str) -> str:
-    if line is None:
+def _text(line: bytes | TooLong, part: str) -> str:
+    if isinstance(line, TooLong):
         raise DataError(f"the line in {part} is too long: shorten it, or raise [log] max_text_chars")
     try:
         return line.decode().strip()

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -27,6 +27,7 @@ __all__ = [
     "Record",
     "Row",
     "Rows",
+    "TooLong",
     "asked",
     "describe",
     "json_rows",
@@ -58,6 +59,13 @@ class BadRow:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class TooLong:
+    """What is kept of a line that is far too long to hold: whether a quote that it opens or closes is left unpaired."""
+
+    odd_quotes: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +125,8 @@ class Rows:
         )
 
 
-def lines(file: Path, max_text_chars: int) -> Iterator[tuple[int, bytes | None]]:
-    """Number and content of each line, without a leading byte order mark; ``None`` for one that is far too long.
+def lines(file: Path, max_text_chars: int) -> Iterator[tuple[int, bytes | TooLong]]:
+    """Number and content of each line, without a leading byte order mark; ``TooLong`` for one that is far too long.
 
     Raises ``DataError`` when the file cannot be read.
     """
@@ -131,18 +139,25 @@ def lines(file: Path, max_text_chars: int) -> Iterator[tuple[int, bytes | None]]
                 if len(line) < longest or line.endswith(b"\n"):
                     yield number, line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
                 else:
-                    while (rest := stream.readline(longest)) and not rest.endswith(b"\n"):
-                        pass
-                    yield number, None
+                    yield number, _skip(line, stream, longest)
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror}): check the path") from error
+
+
+def _skip(line: bytes, stream: BinaryIO, longest: int) -> TooLong:
+    quotes = line.count(b'"')
+    while rest := stream.readline(longest):
+        quotes += rest.count(b'"')
+        if rest.endswith(b"\n"):
+            break
+    return TooLong(quotes % 2 == 1)
 
 
 def json_rows(file: Path, options: Options, record: type[Record]) -> Iterator[Row | BadRow]:
     """Rows of a JSONL file; blank lines are none."""
 
-    def parse(line: bytes | None) -> Interaction:
-        if line is None:
+    def parse(line: bytes | TooLong) -> Interaction:
+        if isinstance(line, TooLong):
             raise DataError(f"the line is longer than {BYTES_PER_CHAR} × [log] max_text_chars bytes: shorten its texts")
         try:
             return record.model_validate_json(line.strip()).interaction(options.task)
@@ -151,7 +166,7 @@ def json_rows(file: Path, options: Options, record: type[Record]) -> Iterator[Ro
 
     rows = Rows(file, options)
     for number, line in lines(file, options.max_text_chars):
-        if line is None or line.strip():
+        if isinstance(line, TooLong) or line.strip():
             yield rows.row(number, parse, line)
 
 
@@ -163,9 +178,10 @@ def describe(error: ValidationError) -> str:
 def _problem(problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "json_invalid":
-        return f"not valid JSON in UTF-8 ({problem['ctx']['error'].replace(' at line 1 column', ' at column')})"
+        reason = problem["ctx"]["error"].replace(" at line 1 column", " at column")
+        return f"not valid JSON in UTF-8 ({reason}): write one whole JSON object on each line"
     if problem["type"] == "missing":
-        return f"{where} is missing"
+        return f"{where} is missing: give it, or correct the name of its key"
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"unknown key {where!r}: remove or correct it"
     message = problem["msg"].removeprefix("Value error, ")
