@@ -7,14 +7,16 @@ from collections import Counter
 import pytest
 
 from redraft.bench.occasions import OCCASIONS, RECIPIENTS, VALUES, Occasion
-from redraft.bench.tasks import email_contexts, email_split
+from redraft.bench.office import office_contexts
+from redraft.bench.tasks import split
 from redraft.types import Context
+from redraft.users import user_rng
+from redraft.users.catalogue import get_user
 from redraft.users.content import stated
-from redraft.users.email import strong_email_user
 from redraft.users.letter import is_frame, sentences
 from redraft.users.notes import Notes
 
-MANY = email_contexts(700, seed=3)
+MANY = office_contexts(700, seed=3)
 
 
 def prompt(context: Context) -> str:
@@ -28,27 +30,28 @@ def fact_set(context: Context) -> frozenset[str]:
 
 def test_hundreds_of_notes_all_distinct():
     assert len({fact_set(context) for context in MANY}) == len({prompt(context) for context in MANY}) == 700
-    assert len({context.id for context in MANY + email_contexts(50, seed=4)}) == 750
+    assert len({context.id for context in MANY + office_contexts(50, seed=4)}) == 750
 
 
 def test_a_longer_sequence_begins_with_the_shorter():
-    assert email_contexts(10, seed=3) == email_contexts(20, seed=3)[:10] == MANY[:10]
-    assert email_contexts(10, seed=4) != MANY[:10]
+    assert office_contexts(10, seed=3) == office_contexts(20, seed=3)[:10] == MANY[:10]
+    assert office_contexts(10, seed=4) != MANY[:10]
 
 
 def test_splits_share_no_facts():
-    parts = email_split(20, 5, 7, seed=2)
+    cut = split("office", 20, 5, 7, seed=2)
+    parts = (cut.train, cut.validation, cut.online)
     assert [len(part) for part in parts] == [20, 5, 7]
     assert len({fact_set(context) for part in parts for context in part}) == 32
 
 
 def test_scarce_values_are_neither_said_twice_nor_drawn_again(monkeypatch: pytest.MonkeyPatch):
     lines = (("{count} at {room}", "{count} at {room}."), ("{number} in {city}", "{number} in {city}."))
-    monkeypatch.setattr("redraft.bench.tasks.OCCASIONS", {"only": Occasion("news", ("team",), lines)})
-    monkeypatch.setattr("redraft.bench.tasks._FACT_COUNTS", (2,))
+    monkeypatch.setattr("redraft.bench.office.OCCASIONS", {"only": Occasion("news", ("team",), lines)})
+    monkeypatch.setattr("redraft.bench.office._FACT_COUNTS", (2,))
     scarce = {"count": range(3), "room": range(3), "number": range(3), "city": ("Lyon", "Porto")}
-    monkeypatch.setattr("redraft.bench.tasks.VALUES", scarce)
-    contexts = email_contexts(12, seed=1)
+    monkeypatch.setattr("redraft.bench.office.VALUES", scarce)
+    contexts = office_contexts(12, seed=1)
     assert len({fact_set(context) for context in contexts}) == 3 * 2 * 1 * 2
     for context in contexts:
         assert len({slot["value"] for fact in context.facts["facts"] for slot in fact["slots"]}) == 4
@@ -110,8 +113,8 @@ def test_an_edited_email_fits_into_64_tokens():
     assert package.submodule_search_locations is not None
     folder = package.submodule_search_locations[0]
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf")
-    user = strong_email_user()
-    lengths = sorted(len(tokenizer(user.edit(context, "", t=1, rng=None))["input_ids"]) for context in MANY)
+    user = get_user("office", "strong")
+    lengths = sorted(len(tokenizer(user.edit(context, "", t=1, rng=user_rng(1, "")))["input_ids"]) for context in MANY)
     assert lengths[int(0.99 * len(lengths))] <= 62
     assert lengths[-1] < 64
     assert max(len(tokenizer(prompt(context))["input_ids"]) for context in MANY) <= 80

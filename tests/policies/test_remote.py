@@ -7,10 +7,9 @@ import threading
 from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
+from chat_server import ChatServer, completion, serving
 
 from redraft.errors import ConfigError, ModelError
 from redraft.policies import Policy, RemotePolicy
@@ -21,59 +20,10 @@ HI = [[Message("user", "Hi")]]
 DECODING = Decoding(max_new_tokens=7, temperature=0.5, seed=3)
 
 
-def completion(content: Any) -> str:
-    message = {"role": "assistant", "content": content}
-    return json.dumps({"id": "1", "object": "chat.completion", "choices": [{"index": 0, "message": message}]})
-
-
-class Upstream(ThreadingHTTPServer):
-    """Sends what ``script`` holds, one entry (status, body, headers) a request; echoes the last message after that."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answering)
-        self.script: list[tuple[int, str, dict[str, str]]] = []
-        self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
-        self.stall: threading.Event | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-
-class Answering(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        upstream = self.server
-        assert isinstance(upstream, Upstream)
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        upstream.requests.append((self.path, dict(self.headers), request))
-        if upstream.stall is not None:
-            upstream.stall.wait()
-            return
-        echo = (200, completion(f"re: {request['messages'][-1]['content']}"), {})
-        status, body, headers = upstream.script.pop(0) if upstream.script else echo
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body.encode())), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Keep quiet."""
-
-
 @pytest.fixture
-def upstream() -> Generator[Upstream]:
-    server = Upstream()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    if server.stall is not None:
-        server.stall.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def upstream() -> Generator[ChatServer]:
+    with serving(ChatServer()) as server:
+        yield server
 
 
 @pytest.fixture
@@ -82,12 +32,12 @@ def pauses() -> list[float]:
 
 
 @pytest.fixture
-def policy(upstream: Upstream, pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> RemotePolicy:
+def policy(upstream: ChatServer, pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> RemotePolicy:
     monkeypatch.setenv("UPSTREAM_KEY", KEY)
     return RemotePolicy("cloud", upstream.url, "email/sft@1", "UPSTREAM_KEY", sleep=pauses.append)
 
 
-def test_asks_as_the_protocol_says(upstream: Upstream, policy: Policy) -> None:
+def test_asks_as_the_protocol_says(upstream: ChatServer, policy: Policy) -> None:
     context = [Message("system", "Be brief."), Message("user", "Grüße 😀")]
     assert policy.respond([context], DECODING) == ["re: Grüße 😀"]
     [(path, headers, request)] = upstream.requests
@@ -102,7 +52,7 @@ def test_asks_as_the_protocol_says(upstream: Upstream, policy: Policy) -> None:
     }
 
 
-def test_needs_no_key(upstream: Upstream) -> None:
+def test_needs_no_key(upstream: ChatServer) -> None:
     assert RemotePolicy("local", upstream.url, "m").respond(HI, DECODING) == ["re: Hi"]
     assert "Authorization" not in upstream.requests[0][1]
 
@@ -115,34 +65,36 @@ def test_answers_come_in_the_order_asked_and_trimmed(policy: Policy) -> None:
     assert policy.respond([], DECODING) == []
 
 
-def test_a_busy_or_failing_server_is_asked_again(upstream: Upstream, policy: Policy, pauses: list[float]) -> None:
+def test_a_busy_or_failing_server_is_asked_again(upstream: ChatServer, policy: Policy, pauses: list[float]) -> None:
     upstream.script = [(429, "{}", {"Retry-After": "3"}), (500, "oops", {}), (503, "", {"Retry-After": "soon"})]
     assert policy.respond(HI, DECODING) == ["re: Hi"]
     assert pauses == [3.0, 1.0, 2.0]
 
 
-def test_a_date_to_retry_after_is_honoured(upstream: Upstream, policy: Policy, pauses: list[float]) -> None:
+def test_a_date_to_retry_after_is_honoured(upstream: ChatServer, policy: Policy, pauses: list[float]) -> None:
     at = datetime.now(UTC) + timedelta(seconds=30)
     upstream.script = [(429, "", {"Retry-After": format_datetime(at, usegmt=True)})]
     assert policy.respond(HI, DECODING) == ["re: Hi"]
     assert 20 < pauses[0] <= 30
 
 
-def test_retries_are_bounded(upstream: Upstream, policy: Policy, pauses: list[float]) -> None:
+def test_retries_are_bounded(upstream: ChatServer, policy: Policy, pauses: list[float]) -> None:
     upstream.script = [(500, "still\nbroken", {})] * 9
     with pytest.raises(ModelError, match=r"'cloud': .* answered 500 \(still broken\), 5 times"):
         policy.respond(HI, DECODING)
     assert pauses == [0.5, 1.0, 2.0, 4.0]
 
 
-def test_a_pause_too_long_is_not_waited_for(upstream: Upstream, policy: Policy, pauses: list[float]) -> None:
+def test_a_pause_too_long_is_not_waited_for(upstream: ChatServer, policy: Policy, pauses: list[float]) -> None:
     upstream.script = [(429, "", {"Retry-After": "3600"})]
     with pytest.raises(ModelError, match="answered 429"):
         policy.respond(HI, DECODING)
     assert pauses == []
 
 
-def test_a_refusal_is_final_and_does_not_leak_the_key(upstream: Upstream, policy: Policy, pauses: list[float]) -> None:
+def test_a_refusal_is_final_and_does_not_leak_the_key(
+    upstream: ChatServer, policy: Policy, pauses: list[float]
+) -> None:
     upstream.script = [(401, json.dumps({"error": {"message": f"Incorrect API key: {KEY}"}}, indent=1), {})]
     with pytest.raises(ModelError, match=r"answered 401 .*Incorrect API key: \*\*\*") as caught:
         policy.respond(HI, DECODING)
@@ -155,20 +107,20 @@ def test_a_refusal_is_final_and_does_not_leak_the_key(upstream: Upstream, policy
     "body",
     ["not json", "[]", "{}", '{"choices": []}', '{"choices": [{"message": null}]}', completion(None), completion(3)],
 )
-def test_an_answer_without_a_completion_is_an_error(upstream: Upstream, policy: Policy, body: str) -> None:
+def test_an_answer_without_a_completion_is_an_error(upstream: ChatServer, policy: Policy, body: str) -> None:
     upstream.script = [(200, body, {})]
     with pytest.raises(ModelError, match="answered without a completion") as caught:
         policy.respond(HI, DECODING)
     assert "\n" not in str(caught.value)
 
 
-def test_garbled_encoding_is_an_error(upstream: Upstream, policy: Policy) -> None:
+def test_garbled_encoding_is_an_error(upstream: ChatServer, policy: Policy) -> None:
     upstream.script = [(200, "no gzip", {"Content-Encoding": "gzip"})]
     with pytest.raises(ModelError, match="cannot be read"):
         policy.respond(HI, DECODING)
 
 
-def test_a_server_that_never_answers_times_out(upstream: Upstream, pauses: list[float]) -> None:
+def test_a_server_that_never_answers_times_out(upstream: ChatServer, pauses: list[float]) -> None:
     upstream.stall = threading.Event()
     policy = RemotePolicy("slow", upstream.url, "m", timeout=0.05, retries=1, sleep=pauses.append)
     with pytest.raises(ModelError, match=r"cannot be reached \(ReadTimeout\), 2 times"):
@@ -176,14 +128,14 @@ def test_a_server_that_never_answers_times_out(upstream: Upstream, pauses: list[
     assert pauses == [0.5]
 
 
-def test_a_server_that_is_not_there(upstream: Upstream) -> None:
+def test_a_server_that_is_not_there(upstream: ChatServer) -> None:
     nowhere = upstream.url.replace("127.0.0.1", "127.0.0.2")
     policy = RemotePolicy("gone", nowhere, "m", retries=0)
     with pytest.raises(ModelError, match="ConnectError"):
         policy.respond(HI, DECODING)
 
 
-def test_one_failure_ends_the_batch(upstream: Upstream, policy: RemotePolicy) -> None:
+def test_one_failure_ends_the_batch(upstream: ChatServer, policy: RemotePolicy) -> None:
     one_by_one = RemotePolicy("cloud", upstream.url, "m", concurrency=1)
     upstream.script = [(400, "no", {})]
     with pytest.raises(ModelError, match="answered 400"):

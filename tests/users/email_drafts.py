@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from redraft.bench.tasks import email_contexts
+from redraft.bench.office import office_contexts
 from redraft.types import Context, Message
-from redraft.users.email import STUFFY, strong_email_user
+from redraft.users import user_rng
+from redraft.users.catalogue import get_user
 from redraft.users.notes import Fact, Notes, Slot
+from redraft.users.wording import STUFFY
 
-CONTEXTS = email_contexts(48, seed=5)
+CONTEXTS = office_contexts(48, seed=5)
 NOTES = Notes(
     "Anna Weber",
     "Tom",
@@ -21,7 +23,7 @@ NOTES = Notes(
         Fact("room 204", "We meet in room 204.", (Slot("number", "204"),)),
     ),
 )  # fmt: skip
-CONTEXT = Context("email-0-0001", (Message("user", "Write."),), "email", facts=NOTES.as_facts())
+CONTEXT = Context("email-0-0001", (Message("user", "Write."),), "email", "office", facts=NOTES.as_facts())
 RIGHT = """Hi Tom,
 
 - The budget meeting is moved to Thursday.
@@ -111,9 +113,9 @@ _SEPARATORS = ("", " ", "  ", "\n", "\n\n", ". ", ", ", " - ", "\n- ", "\r\n", "
 _piece = st.one_of(
     st.sampled_from(_PARTS),
     st.sampled_from(_OWN),
-    st.sampled_from(sorted(STUFFY)),
+    st.sampled_from(sorted(STUFFY.plain)),
     st.sampled_from(DRAFTS),
-    st.sampled_from([strong_email_user().edit(context, "", t=1, rng=None) for context in CONTEXTS]),
+    st.sampled_from([get_user("office", "strong").edit(c, "", t=1, rng=user_rng(0, c.id)) for c in CONTEXTS]),
     st.text(max_size=12),
 )
 
@@ -124,7 +126,12 @@ def texts_about(context: Context) -> st.SearchStrategy[str]:
     values = [slot["value"] for fact in context.facts["facts"] for slot in fact["slots"]]
     other = st.sampled_from([*_PARTS, *values, "Friday", "7 pm", "4321", "2 May", "Nordwind"])
     changed = st.builds(str.replace, st.sampled_from(own), st.sampled_from(values), other)
-    pieces = st.lists(st.one_of(_piece, st.sampled_from(own), changed, st.sampled_from(values)), max_size=9)
+    return mixed_texts([*own, *values], changed)
+
+
+def mixed_texts(own: list[str], *others: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Mixtures of lines of a context's own, of the drafts' pieces, and of anything at all."""
+    pieces = st.lists(st.one_of(_piece, st.sampled_from(own), *others), max_size=9)
     return st.builds(_mixed, pieces, st.lists(st.sampled_from(_SEPARATORS), min_size=9, max_size=9))
 
 

@@ -10,15 +10,17 @@ from redraft.users.rules import Item, RuleUser
 
 A = Item("a", lambda _, text: text + "a")
 B = Item("b", lambda _, text: text + "b", optional=False)
-CONTEXT = Context("c", (), "task")
+CONTEXT = Context("c", (), "task", domain="d")
 
 
 def test_items_apply_in_order():
-    assert RuleUser("strong", (A, B, A)).edit(CONTEXT, "", t=1, rng=None) == "aba"
+    assert RuleUser("strong", {"d": (A, B, A)}).edit(CONTEXT, "", t=1, rng=None) == "aba"
 
 
 def test_a_weak_user_drops_optional_items_only():
-    edits = {RuleUser("weak", (A, B), weak=True).edit(CONTEXT, "", t=1, rng=user_rng(0, str(i))) for i in range(50)}
+    edits = {
+        RuleUser("weak", {"d": (A, B)}, weak=True).edit(CONTEXT, "", t=1, rng=user_rng(0, str(i))) for i in range(50)
+    }
     assert edits == {"ab", "b"}
 
 
@@ -37,3 +39,8 @@ def test_the_generator_depends_on_seed_and_context_only():
 def test_invalid_notes_name_the_context(facts: dict[str, object]):
     with pytest.raises(DataError, match="context 'c' carries no usable notes"):
         Notes.of(Context("c", (), "task", facts=facts))
+
+
+def test_a_user_says_which_domains_it_edits():
+    with pytest.raises(DataError, match="user 'u' edits d, not 'other' \\(context 'c'\\)"):
+        RuleUser("u", {"d": (A,)}).edit(Context("c", (), "task", domain="other"), "", t=1, rng=None)

@@ -1,97 +1,123 @@
-"""Contexts to learn on. Here: requests for a short email from notes, all of our own making.
+"""Contexts to learn on: two tasks of several domains each, none of which a prompt names.
 
-A seeded generator of facts fills the occasions of ``occasions.py``. The same seed gives the same sequence, and a
-longer sequence begins with the shorter one; no two contexts of a seed hold the same facts. The prompt follows
-PRELUDE's (arXiv 2404.15269): the material first, then the request, and no word about the domain or the style.
+| task | domains |
+|---|---|
+| summary | news, wikipedia, abstract, film |
+| email | office (notes of our own making), abstract, paper, dialogue |
+| office | office alone, which needs no data |
+
+The texts are public ones (``sources.py``), the office notes our own (``office.py``). The same seed gives the same
+sequence, a longer sequence begins with the shorter one, and no context stands in it twice; every stretch of as many
+contexts as there are domains holds each of them once. The prompts follow PRELUDE's (arXiv 2404.15269): the material
+first, then the request.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from redraft.bench.occasions import KINDS, OCCASIONS, PEOPLE, RECIPIENTS, VALUES, Occasion
+from redraft.bench.occasions import PEOPLE
+from redraft.bench.office import email_request, office_contexts, office_stream
+from redraft.bench.sources import Material, materials
+from redraft.errors import ConfigError
 from redraft.types import Context, Message
-from redraft.users.notes import Fact, Notes, Slot
+from redraft.users.email import EMAIL_DOMAINS
+from redraft.users.notes import Notes
+from redraft.users.summary import SUMMARY_DOMAINS
+from redraft.users.wording import SHORT_FORMS, SIMPLE, Wording
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-__all__ = ["email_contexts", "email_split"]
+__all__ = ["TASKS", "Split", "contexts", "split"]
 
-_PLACEHOLDER = re.compile(r"\{(\w+)\}")
-_FACT_COUNTS = (2, 3, 3, 3, 3, 3, 3, 4)  # three facts as a rule
+TASKS: dict[str, tuple[str, ...]] = {"email": EMAIL_DOMAINS, "summary": SUMMARY_DOMAINS, "office": ("office",)}
+"""The domains of each task."""
+
+_PROFESSORS = ("Lindqvist", "Okoye", "Tanabe", "Moreau", "Castillo", "Whitfield", "Banerjee", "Kovacs")
+_PLAIN: dict[tuple[str, str], Wording] = {
+    ("summary", "news"): SIMPLE,
+    ("summary", "abstract"): SIMPLE,
+    ("email", "dialogue"): SHORT_FORMS,
+}
+"""Wording in which a domain's user would put the points."""
 
 
-def email_contexts(n: int, seed: int) -> list[Context]:
-    """The first ``n`` email requests of a seed.
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Contexts to log and train on, to select hyperparameters on, and to serve: none in two of them."""
 
-    Examples
-    --------
-    >>> print(email_contexts(1, seed=1)[0].messages[0].content)
-    Notes by Karen Doyle to Ms Larsson:
-    - delivery of headsets delayed to 11 October
-    - order number 5843
-    <BLANKLINE>
-    Write a short email based on these notes.
+    train: list[Context]
+    validation: list[Context]
+    online: list[Context]
+
+
+def split(task: str, train: int, validation: int, online: int, *, seed: int, data: Path | None = None) -> Split:
+    """The first contexts of a seed, cut in three; raises ``ConfigError`` as ``contexts`` does."""
+    found = contexts(task, train + validation + online, seed=seed, data=data)
+    return Split(found[:train], found[train : train + validation], found[train + validation :])
+
+
+def contexts(task: str, n: int, *, seed: int, data: Path | None = None) -> list[Context]:
+    """The first ``n`` contexts of a task and seed; ``data`` is the folder that ``$REDRAFT_DATA`` names.
+
+    Raises ``ConfigError`` for an unknown task, where data is needed and not given, or when there are fewer contexts.
     """
-    return list(islice(_contexts(seed), n))
+    if task not in TASKS:
+        raise ConfigError(f"task {task!r}: use one of {', '.join(TASKS)}")
+    if task == "office":
+        return office_contexts(n, seed)
+    if data is None:
+        raise ConfigError(f"task {task!r} needs public data: set REDRAFT_DATA to its folder, or use task 'office'")
+    found = list(islice(_mixed(task, seed, data), n))
+    if len(found) < n:
+        raise ConfigError(f"task {task!r} has {len(found)} contexts, not {n}: ask for fewer in [sizes]")
+    return found
 
 
-def email_split(
-    train: int = 64, validation: int = 16, online: int = 60, *, seed: int
-) -> tuple[list[Context], list[Context], list[Context]]:
-    """Contexts to log and train on, to select on, and to serve: no two of them share their facts."""
-    contexts = email_contexts(train + validation + online, seed)
-    return contexts[:train], contexts[train : train + validation], contexts[train + validation :]
-
-
-def _contexts(seed: int) -> Iterator[Context]:
+def _mixed(task: str, seed: int, data: Path) -> Iterator[Context]:
+    """Rounds of one context a domain, each round in an order of its own."""
     from numpy.random import default_rng
 
-    rng = default_rng(seed)
-    seen: set[frozenset[str]] = set()
+    domains = TASKS[task]
+    streams = {domain: _domain(task, domain, seed, data) for domain in domains}
+    rng = default_rng([seed, len(task)])
     while True:
-        for occasion in rng.permutation(sorted(OCCASIONS)):  # rounds, so that any stretch holds every occasion
-            notes = _notes(OCCASIONS[occasion], rng)
-            key = frozenset(fact.sentence for fact in notes.facts)
-            if key not in seen:
-                seen.add(key)
-                yield _context(f"email-{seed}-{len(seen):04d}", notes)
+        for index in rng.permutation(len(domains)):
+            context = next(streams[domains[index]], None)
+            if context is None:
+                return
+            yield context
 
 
-def _context(identity: str, notes: Notes) -> Context:
-    lines = "\n".join(f"- {fact.note}" for fact in notes.facts)
-    request = f"Notes by {notes.sender} to {notes.recipient}:\n{lines}\n\nWrite a short email based on these notes."
-    return Context(identity, (Message("user", request),), "email", "office", notes.as_facts())
+def _domain(task: str, domain: str, seed: int, data: Path) -> Iterator[Context]:
+    from numpy.random import default_rng
+
+    if domain == "office":
+        yield from office_stream(seed)
+        return
+    found, plain = materials(domain, data), _PLAIN.get((task, domain))
+    rng = default_rng([seed, *domain.encode()])
+    make = _summary if task == "summary" else _letter
+    for number, index in enumerate(rng.permutation(len(found)), 1):
+        material = found[index]
+        if plain is not None:
+            material = replace(material, points=tuple(map(plain.apply, material.points)))
+        yield make(f"{task}-{domain}-{seed}-{number:04d}", domain, material, rng)
 
 
-def _notes(occasion: Occasion, rng: Generator) -> Notes:
-    sender = str(rng.choice(PEOPLE))
-    address = occasion.addresses[rng.integers(len(occasion.addresses))]
-    others = [name for name in RECIPIENTS[address] if name not in sender]
-    count = int(rng.choice(_FACT_COUNTS))
-    rest = sorted(rng.choice(range(1, len(occasion.lines)), count - 1, replace=False))
-    return Notes(sender, str(rng.choice(others)), occasion.tone, _facts(occasion, [0, *rest], rng))
+def _summary(identity: str, domain: str, material: Material, _: Generator) -> Context:
+    request = f"{material.text}\n\nWrite a short summary of this text."
+    return Context(identity, (Message("user", request),), "summary", domain, material.facts)
 
 
-def _facts(occasion: Occasion, chosen: list[int], rng: Generator) -> tuple[Fact, ...]:
-    used: set[str] = set()
-    facts: list[Fact] = []
-    for note, sentence in (occasion.lines[i] for i in chosen):
-        names = _PLACEHOLDER.findall(sentence)
-        values = {name: _draw(name, used, rng) for name in names}
-        slots = tuple(Slot(KINDS.get(name, "word"), values[name]) for name in names)
-        facts.append(Fact(note.format(**values), sentence.format(**values), slots))
-    return tuple(facts)
-
-
-def _draw(name: str, used: set[str], rng: Generator) -> str:
-    values = VALUES[name]
-    value = str(values[int(rng.integers(len(values)))])
-    while value in used:  # a value that stood twice would not tell which fact a sentence states
-        value = str(values[int(rng.integers(len(values)))])
-    used.add(value)
-    return value
+def _letter(identity: str, domain: str, material: Material, rng: Generator) -> Context:
+    sender, friend = (str(name) for name in rng.choice(PEOPLE, 2, replace=False))
+    recipient = f"Professor {rng.choice(_PROFESSORS)}" if domain == "abstract" else friend.split()[0]
+    notes = Notes(sender, recipient, "news", ())
+    message = Message("user", email_request(sender, recipient, material.text))
+    return Context(identity, (message,), "email", domain, {**notes.as_facts(), **material.facts})

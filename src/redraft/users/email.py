@@ -1,150 +1,160 @@
-"""The email user: content first, then style, in six items.
+"""The email user: content first, then style; one preference for each kind of notes, after PRELUDE's (arXiv 2404.15269).
 
-What the greeting and the closing should be can be seen in the notes: a title asks for "Dear" and a full signature, a
-team for "all", trouble for an apology, a request for thanks.
+| notes | preference | items |
+|---|---|---|
+| office | structured, to the point | plain words, facts, bullets, no subject, greeting, closing |
+| abstract | structured, respectful, professional frame | points, bullets, no subject, greeting, closing |
+| paper | engaging, personal, thankful closing | points, paragraph, exclaiming, no subject, greeting, closing |
+| dialogue | informal, conversational, no closing | short forms, points, paragraph, no subject, greeting, no closing |
+
+What greeting and closing should be can be seen in the notes: a title asks for "Dear" and a full signature, a team for
+"all", trouble for an apology, a request for thanks. Content (facts, points) is never optional.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from redraft.types import Context
 from redraft.users.content import put_right
-from redraft.users.letter import Letter, sentences
+from redraft.users.layout import bullets, exclaiming, paragraph
+from redraft.users.letter import Letter, is_frame, sentences
 from redraft.users.notes import Notes
-from redraft.users.rules import Item, RuleUser
+from redraft.users.points import Points, keep_points
+from redraft.users.rules import Item
+from redraft.users.wording import SHORT_FORMS, STUFFY
 
-__all__ = ["EMAIL_ITEMS", "STUFFY", "strong_email_user", "weak_email_user"]
+__all__ = ["EMAIL_DOMAINS", "OTHER", "USUAL", "Phrases", "email_items"]
 
-STUFFY = {
-    "I am writing to inform you that": "",
-    "I am writing to let you know that": "",
-    "I am writing to notify you that": "",
-    "I'm writing to inform you that": "",
-    "I'm writing to let you know that": "",
-    "I wanted to let you know that": "",
-    "I wanted to inform you that": "",
-    "I would like to inform you that": "",
-    "I am pleased to inform you that": "",
-    "I am pleased to announce that": "",
-    "I regret to inform you that": "",
-    "We regret to inform you that": "",
-    "We are pleased to announce that": "",
-    "This is to inform you that": "",
-    "Please be advised that": "",
-    "Please be informed that": "",
-    "Please note that": "",
-    "at your earliest convenience": "soon",
-    "due to the fact that": "because",
-    "in order to": "to",
-    "in regards to": "about",
-    "with regard to": "about",
-    "prior to": "before",
-    "subsequent to": "after",
-    "is scheduled to take place": "is",
-    "is scheduled for": "is on",
-    "has been rescheduled": "is moved",
-    "has been moved": "is moved",
-    "has been delayed": "is delayed",
-    "has been cancelled": "is cancelled",
-    "will be held": "is",
-    "approximately": "about",
-    "commence": "start",
-    "commences": "starts",
-    "utilize": "use",
-    "assistance": "help",
-    "inquire": "ask",
-}
-"""Wording the user does not like, and what they write for it. No plain wording is itself stuffy."""
+EMAIL_DOMAINS = ("office", "abstract", "paper", "dialogue")
 
-_PLAIN = {phrase.lower(): plain for phrase, plain in STUFFY.items()}
-_STUFFY = re.compile(
-    r"\b(?P<phrase>" + "|".join(r"\s+".join(map(re.escape, phrase.split())) for phrase in STUFFY) + r")\b"
-    r"(?P<space>,?\s*)(?P<next>\w?)",
-    re.IGNORECASE,
+
+@dataclass(frozen=True, slots=True)
+class Phrases:
+    """The very words in which a user carries out a preference; two users may share it and differ in these."""
+
+    colleague: str
+    team: str
+    friend: str
+    client: str
+    request: str
+    trouble: str
+    news: str
+    respectful: str
+    thankful: str
+    mark: str
+
+    def closing(self, tone: str) -> str:
+        """What closes a letter of this tone."""
+        return {"request": self.request, "trouble": self.trouble, "news": self.news}[tone]
+
+
+USUAL = Phrases(
+    colleague="Hi {},",
+    team="Hi all,",
+    friend="Hey {}!",
+    client="Dear {},",
+    request="Thanks,",
+    trouble="Sorry for the trouble,",
+    news="Best,",
+    respectful="Kind regards,",
+    thankful="Many thanks,",
+    mark="-",
 )
-_REACH = max(map(len, STUFFY))
-_CLOSINGS = {"request": "Thanks,", "trouble": "Sorry for the trouble,", "news": "Best,"}
-_TITLES = ("Mr ", "Ms ")
+OTHER = Phrases(
+    colleague="Hello {},",
+    team="Hello everyone,",
+    friend="Hi {}!",
+    client="Good morning {},",
+    request="Thank you,",
+    trouble="Sorry for the trouble,",
+    news="Cheers,",
+    respectful="Respectfully,",
+    thankful="Thanks so much,",
+    mark="*",
+)
+_TITLES = ("Mr ", "Ms ", "Professor ")
+
+Change = Callable[[Context, Letter], Letter]
 
 
-def _zones(change: Callable[[Notes, Letter], Letter]) -> Callable[[Context, str], str]:
+def _zones(change: Change) -> Callable[[Context, str], str]:
     """Make a text operation of a change to zones; a text that needs none stays as it is, blank space and all."""
 
     def apply(context: Context, text: str) -> str:
         letter = Letter.read(text)
-        changed = change(Notes.of(context), letter)
+        changed = change(context, letter)
         return text if changed == letter else str(changed)
 
     return apply
 
 
-def _plain(_: Notes, letter: Letter) -> Letter:
-    return replace(letter, body="\n".join(map(_plain_line, letter.body.split("\n"))))
+def _body(name: str, change: Callable[[str], str]) -> Item:
+    return Item(name, _zones(lambda _, letter: replace(letter, body=change(letter.body))))
 
 
-def _plain_line(line: str) -> str:
-    match = _STUFFY.search(line)
-    if match is None:
-        return line
-    line = " ".join(line.split())
-    match = _STUFFY.search(line)
-    while match is not None:
-        line = line[: match.start()] + _plain_words(match) + line[match.end() :]
-        match = _STUFFY.search(line, max(0, match.start() - _REACH))  # what is struck can bring others together
-    return line.strip()
-
-
-def _plain_words(match: re.Match[str]) -> str:
-    plain = _PLAIN[match["phrase"].lower()]
-    capital = match["phrase"][0].isupper()
-    if not plain:
-        return match["next"].upper() if capital else match["next"]
-    return (plain.capitalize() if capital else plain) + match["space"] + match["next"]
-
-
-def _facts(notes: Notes, letter: Letter) -> Letter:
+def _facts(context: Context, letter: Letter) -> Letter:
     drafted = sentences(letter.body)
-    right = put_right(notes, drafted)
+    right = put_right(Notes.of(context), drafted)
     return letter if right == drafted else replace(letter, body="\n".join(right))
 
 
-def _bullets(_: Notes, letter: Letter) -> Letter:
-    return replace(letter, body="\n".join(f"- {sentence}" for sentence in sentences(letter.body)))
+def _points(context: Context, letter: Letter) -> Letter:
+    drafted = sentences(letter.body)
+    right = keep_points(Points.of(context), drafted, is_frame)
+    return letter if right == drafted else replace(letter, body="\n".join(right))
 
 
-def _no_subject(_: Notes, letter: Letter) -> Letter:
-    return replace(letter, subject="")
+def _greeting(phrases: Phrases, plain: str) -> Item:
+    def change(context: Context, letter: Letter) -> Letter:
+        recipient = Notes.of(context).recipient
+        kind = phrases.client if recipient.startswith(_TITLES) else plain
+        return replace(letter, greeting=phrases.team if recipient.startswith("the ") else kind.format(recipient))
+
+    return Item("greeting", _zones(change))
 
 
-def _greeting(notes: Notes, letter: Letter) -> Letter:
-    if notes.recipient.startswith(_TITLES):
-        return replace(letter, greeting=f"Dear {notes.recipient},")
-    return replace(letter, greeting="Hi all," if notes.recipient.startswith("the ") else f"Hi {notes.recipient},")
+def _closing(closing: Callable[[Notes], str]) -> Item:
+    def change(context: Context, letter: Letter) -> Letter:
+        notes = Notes.of(context)
+        signature = notes.sender if notes.recipient.startswith(_TITLES) else notes.sender.split()[0]
+        return replace(letter, closing=f"{closing(notes)}\n{signature}")
+
+    return Item("closing", _zones(change))
 
 
-def _closing(notes: Notes, letter: Letter) -> Letter:
-    signature = notes.sender if notes.recipient.startswith(_TITLES) else notes.sender.split()[0]
-    return replace(letter, closing=f"{_CLOSINGS[notes.tone]}\n{signature}")
-
-
-EMAIL_ITEMS = (
-    Item("plain words", _zones(_plain)),
-    Item("facts", _zones(_facts), optional=False),
-    Item("bullets", _zones(_bullets)),
-    Item("no subject", _zones(_no_subject)),
-    Item("greeting", _zones(_greeting)),
-    Item("closing", _zones(_closing)),
-)
-
-
-def strong_email_user() -> RuleUser:
-    """Return the user who minds every item."""
-    return RuleUser("email-strong", EMAIL_ITEMS)
-
-
-def weak_email_user() -> RuleUser:
-    """Return the user who minds the facts always and the style by chance."""
-    return RuleUser("email-weak", EMAIL_ITEMS, weak=True)
+def email_items(phrases: Phrases = USUAL) -> Mapping[str, tuple[Item, ...]]:
+    """Return the preference of each domain, in these phrases."""
+    points = Item("points", _zones(_points), optional=False)
+    no_subject = Item("no subject", _zones(lambda _, letter: replace(letter, subject="")))
+    listed = _body("bullets", lambda body: bullets(body, phrases.mark))
+    prose = _body("paragraph", paragraph)
+    greeting = _greeting(phrases, phrases.colleague)
+    return {
+        "office": (
+            _body("plain words", STUFFY.apply),
+            Item("facts", _zones(_facts), optional=False),
+            listed,
+            no_subject,
+            greeting,
+            _closing(lambda notes: phrases.closing(notes.tone)),
+        ),
+        "abstract": (points, listed, no_subject, greeting, _closing(lambda _: phrases.respectful)),
+        "paper": (
+            points,
+            prose,
+            _body("exclaiming", exclaiming),
+            no_subject,
+            greeting,
+            _closing(lambda _: phrases.thankful),
+        ),
+        "dialogue": (
+            _body("short forms", SHORT_FORMS.apply),
+            points,
+            prose,
+            no_subject,
+            _greeting(phrases, phrases.friend),
+            Item("no closing", _zones(lambda _, letter: replace(letter, closing=""))),
+        ),
+    }

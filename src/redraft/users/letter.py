@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["Letter", "is_frame", "sentences"]
+__all__ = ["Letter", "is_frame", "pieces", "sentences", "split_marker"]
 
 _SUBJECT = re.compile(r"[*\s]*(?:subject|re)\s*:", re.IGNORECASE)
 _GREETING = re.compile(
@@ -84,10 +84,25 @@ def sentences(body: str) -> list[str]:
     ['We meet at 3 p.m. in room 4.', 'Bring the slides.']
     """
     lines = (_unmarked(line.strip()) for line in body.splitlines())
-    pieces = (_unmarked(" ".join(piece.split())) for line in lines for piece in _BREAK.split(line))
-    return [f"{piece}." if piece[-1].isalnum() else piece for piece in pieces if piece]
+    found = (_unmarked(" ".join(piece.split())) for line in lines for piece in pieces(line))
+    return [f"{piece}." if piece[-1].isalnum() else piece for piece in found if piece]
+
+
+def pieces(line: str) -> list[str]:
+    """Split a line where a sentence ends and another begins; marks stay as they are."""
+    return _BREAK.split(line)
+
+
+def split_marker(line: str) -> tuple[str, str]:
+    """Split a line into its list markers and what follows them.
+
+    >>> split_marker("- 2. Bring the slides.")
+    ('- 2. ', 'Bring the slides.')
+    """
+    marker = _MARKERS.match(line)
+    end = marker.end() if marker else 0
+    return line[:end], line[end:]
 
 
 def _unmarked(line: str) -> str:
-    marker = _MARKERS.match(line)
-    return line[marker.end() :] if marker else line
+    return split_marker(line)[1]

@@ -67,7 +67,7 @@ class Notes:
         except (KeyError, TypeError) as error:
             raise DataError(
                 f"context {context.id!r} carries no usable notes ({error!r}): the email user edits contexts made by "
-                "redraft.bench.tasks.email_contexts"
+                "redraft.bench.tasks"
             ) from error
 
 

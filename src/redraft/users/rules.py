@@ -7,10 +7,11 @@ idempotent, a user leaves its own edit as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from redraft.errors import DataError
 from redraft.types import Context
 
 if TYPE_CHECKING:
@@ -40,27 +41,46 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class RuleUser:
-    """A user who edits by ``items``, all of them or, when ``weak``, some.
+    """A user who edits by the preference of a context's domain: all of its items or, when ``weak``, some.
+
+    Parameters
+    ----------
+    name
+        How rows and reports call this user.
+    preferences
+        Items by ``Context.domain``; no policy is told the domain.
+    weak
+        Whether optional items come by chance.
 
     Examples
     --------
     >>> shout = Item("loud", lambda context, text: text.upper())
-    >>> RuleUser("loud", (shout,)).edit(Context("1", (), "task"), "hello", t=1, rng=None)
+    >>> user = RuleUser("loud", {"talk": (shout,)})
+    >>> user.edit(Context("1", (), "task", domain="talk"), "hello", t=1, rng=None)
     'HELLO'
     """
 
     name: str
-    items: tuple[Item, ...]
+    preferences: Mapping[str, tuple[Item, ...]]
     weak: bool = False
 
     def edit(self, context: Context, response: str, *, t: int, rng: Generator | None) -> str:
-        """Return the response as this user leaves it; only a weak user needs ``rng``."""
-        for item in self.choose(rng) if self.weak else self.items:
+        """Return the response as this user leaves it; only a weak user needs ``rng``.
+
+        Raises ``DataError`` when the user has no preference for the context's domain.
+        """
+        for item in self.choose(context, rng):
             response = item.apply(context, response)
         return response
 
-    def choose(self, rng: Generator | None) -> tuple[Item, ...]:
-        """Return what a weak user minds this time: an optional item comes with probability ½."""
+    def choose(self, context: Context, rng: Generator | None) -> tuple[Item, ...]:
+        """Return what the user minds this time; for a weak one an optional item comes with probability ½."""
+        if context.domain not in self.preferences:
+            known = ", ".join(self.preferences)
+            raise DataError(f"user {self.name!r} edits {known}, not {context.domain!r} (context {context.id!r})")
+        items = self.preferences[context.domain]
+        if not self.weak:
+            return items
         if rng is None:
             raise ValueError(f"user {self.name!r} is weak and draws its items: give rng, e.g. user_rng(seed, id)")
-        return tuple(item for item in self.items if rng.random() < 0.5 or not item.optional)
+        return tuple(item for item in items if rng.random() < 0.5 or not item.optional)

@@ -1,0 +1,206 @@
+"""Kernels q(y'|x, y) for which Assumption 1 of arXiv 2601.19055 holds exactly, on an enumerated candidate set C(x).
+
+Each kernel is reversible with respect to whatever log π* it is given, so eq. 8 holds by construction. What has to be
+found is π* itself: π* ∝ π_ref exp(−c/β), c depends on q and q on π*. ``solve`` iterates this map with damping, from
+π_ref. Left out: kernels over all texts, and a choice where several fixed points exist (they can for a small β): the
+one that is reached from π_ref counts. Guaranteed: what ``solve`` returns satisfies π* ∝ π_ref exp(−c/β) to rounding and
+eq. 8 to 1e-9, both checked independently of how it was found; otherwise it raises.
+
+Rows of every matrix are the text before the edit, y; columns the text after it, y'. Logarithms are natural.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from redraft.errors import ConfigError, DataError
+
+__all__ = ["Kernel", "Lazy", "MetropolisHastings", "Mixture", "Solution", "balance_gap", "check_balance", "solve"]
+
+Array = NDArray[np.float64]
+
+Kernel = Callable[[Array, Array], Array]
+"""``kernel(log_star, distance)``: from log π*, shape (n,), and Δ(y, y'), shape (n, n), the matrix q, shape (n, n)."""
+
+BALANCE = 1e-9
+_VANISHING = 1e-290  # flows below it are rounded by the float's smallest exponents
+_CONVERGED = 1e-10  # of log π*; eq. 8 is off by at most twice as much
+_DAMPING = (0.5, 0.1)
+_ROUNDS = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Lazy:
+    """With probability 1 − γ the text stays, otherwise any candidate comes, by π*: q = (1 − γ) δ_y + γ π*.
+
+    >>> Lazy(0.5)(np.log([0.25, 0.75]), np.zeros((2, 2))).tolist()
+    [[0.625, 0.375], [0.125, 0.875]]
+    """
+
+    gamma: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gamma <= 1:
+            raise ConfigError(f"lazy kernel: gamma = {self.gamma}, give a probability in (0, 1]")
+
+    def __call__(self, log_star: Array, distance: Array) -> Array:
+        """Return q; the distance plays no part."""
+        return (1 - self.gamma) * np.eye(len(log_star)) + self.gamma * np.exp(log_star)
+
+
+@dataclass(frozen=True, slots=True)
+class MetropolisHastings:
+    """Another candidate comes to mind, the nearer the likelier, and is taken the more readily the better it is.
+
+    The proposal is g(y'|y) ∝ exp(−Δ(y, y')/reach); it is accepted with probability
+    min(1, π*(y') g(y|y') / (π*(y) g(y'|y))), so that q is reversible though g is not.
+
+    Parameters
+    ----------
+    reach
+        How far a user's edits go, in units of the cost; infinite: every candidate alike.
+    """
+
+    reach: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not self.reach > 0:
+            raise ConfigError(f"Metropolis-Hastings kernel: reach = {self.reach}, give a cost > 0")
+
+    def __call__(self, log_star: Array, distance: Array) -> Array:
+        """Return q; rejected proposals leave the text as it is."""
+        proposal = _normalised(-distance / self.reach)
+        flow = log_star[:, None] + proposal
+        q = np.exp(proposal + np.minimum(0, flow.T - flow))
+        np.fill_diagonal(q, 0)
+        np.fill_diagonal(q, np.maximum(0, 1 - q.sum(axis=1)))
+        return q
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """One of several kernels by chance, drawn anew for every edit; reversible when all of them are.
+
+    Parameters
+    ----------
+    parts
+        (share, kernel) pairs whose shares sum to 1.
+    """
+
+    parts: tuple[tuple[float, Kernel], ...]
+
+    def __post_init__(self) -> None:
+        shares = [share for share, _ in self.parts]
+        if not all(share >= 0 for share in shares) or not math.isclose(sum(shares), 1):
+            raise ConfigError(f"mixture of kernels: shares {shares}, give numbers ≥ 0 that sum to 1")
+
+    def __call__(self, log_star: Array, distance: Array) -> Array:
+        """Return Σ share · q."""
+        return np.sum([share * kernel(log_star, distance) for share, kernel in self.parts], axis=0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Solution:
+    """A user and the policy that suits them best, on one candidate set.
+
+    ``log_ref`` and ``log_star``: log π_ref and log π*, shape (n,), normalised. ``q``: q(y'|x, y), shape (n, n).
+    ``cost``: c(x, y) = E_{y'~q}[Δ(y, y')], shape (n,).
+    """
+
+    log_ref: Array
+    log_star: Array
+    q: Array
+    cost: Array
+
+    @property
+    def gamma_min(self) -> float:
+        """min_y q(y*|x, y) with y* = argmax π* (eq. 9)."""
+        return float(self.q[:, np.argmax(self.log_star)].min())
+
+
+def solve(log_ref: ArrayLike, distance: ArrayLike, kernel: Kernel, beta: float) -> Solution:
+    """Find π* ∝ π_ref exp(−c/β), where c is the expected cost of the kernel's edits towards π* itself.
+
+    Parameters
+    ----------
+    log_ref
+        A model's scores of the candidates, in nats, shape (n,); normalised here.
+    distance
+        Δ(y, y') ≥ 0, shape (n, n), 0 on the diagonal; need not be symmetric.
+    kernel
+        Gives q, reversible with respect to the log π* it gets.
+    beta
+        β of eq. 1, > 0, in units of the cost. For β > 2 max Δ the iteration contracts for every kernel of this file.
+
+    Raises ``DataError`` when the scores or distances are unusable, the iteration does not settle, or eq. 8 fails.
+
+    Examples
+    --------
+    >>> solution = solve([0.0, 0.0], [[0, 1], [1, 0]], Lazy(1.0), beta=1.0)
+    >>> np.exp(solution.log_star).tolist(), solution.cost.tolist()
+    ([0.5, 0.5], [0.5, 0.5])
+    """
+    reference, delta = np.asarray(log_ref, dtype=np.float64), np.asarray(distance, dtype=np.float64)
+    _check_problem(reference, delta, beta)
+    reference = _normalised(reference)
+    for damping in _DAMPING:
+        solution = _iterate(reference, delta, kernel, beta, damping)
+        if solution is not None:
+            check_balance(solution.log_star, solution.q)
+            return solution
+    raise DataError(
+        f"kernel user: pi* of {len(reference)} candidates does not settle at beta = {beta}; give a larger beta"
+    )
+
+
+def _iterate(log_ref: Array, distance: Array, kernel: Kernel, beta: float, damping: float) -> Solution | None:
+    log_star = log_ref
+    for _ in range(_ROUNDS):
+        q = kernel(log_star, distance)
+        cost = (q * distance).sum(axis=1)
+        image = _normalised(log_ref - cost / beta)
+        if np.abs(image - log_star).max() <= _CONVERGED:
+            return Solution(log_ref, image, q, cost)
+        log_star = _normalised((1 - damping) * log_star + damping * image)
+    return None
+
+
+def _normalised(logs: Array) -> Array:
+    """Shift logarithms so that their exponentials sum to 1 over the last axis."""
+    shifted = logs - logs.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def balance_gap(log_star: Array, q: Array) -> float:
+    """Return how far eq. 8 is from holding: the largest |a − b| / max(a, b) of the flows a = π*(y) q(y'|y) and back.
+
+    0 is exact and 1 the worst: some edit that is never undone.
+    """
+    flow = np.exp(log_star)[:, None] * q
+    larger = np.maximum(flow, flow.T)
+    return float((np.abs(flow - flow.T) / np.maximum(larger, _VANISHING)).max())
+
+
+def check_balance(log_star: Array, q: Array) -> None:
+    """Raise ``DataError`` unless every row of q is a distribution and eq. 8 holds to 1e-9, relative to its sides."""
+    if not (q >= 0).all() or not np.allclose(q.sum(axis=1), 1, rtol=0, atol=BALANCE):
+        raise DataError("kernel user: a row of q is no distribution; a kernel must give numbers >= 0 that sum to 1")
+    gap = balance_gap(log_star, q)
+    if gap > BALANCE:
+        raise DataError(f"kernel user: eq. 8 is off by {gap:.2g}; use a kernel that is reversible with respect to pi*")
+
+
+def _check_problem(log_ref: Array, distance: Array, beta: float) -> None:
+    if not 0 < beta < math.inf:
+        raise ConfigError(f"kernel user: beta = {beta}, give a finite number > 0")
+    if log_ref.ndim != 1 or not log_ref.size or not np.isfinite(log_ref).all():
+        raise DataError(f"kernel user: scores of shape {log_ref.shape}; give one finite log-probability a candidate")
+    if distance.shape != (len(log_ref), len(log_ref)):
+        raise DataError(f"kernel user: distances of shape {distance.shape}; give {len(log_ref)} x {len(log_ref)}")
+    if not np.isfinite(distance).all() or (distance < 0).any() or distance.diagonal().any():
+        raise DataError("kernel user: distances must be finite, >= 0, and 0 from a text to itself; check the cost")
