@@ -25,7 +25,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from redraft.bench.tasks import email_contexts
+from redraft.bench.office import office_contexts
 from redraft.lm.load import Base, fastest_dtype, load_base
 from redraft.train.options import METHODS, TrainOptions
 from redraft.train.packing import Limits, Triple, encode
@@ -33,16 +33,16 @@ from redraft.train.reference import reference_logprobs
 from redraft.train.trainer import EditTrainer
 from redraft.types import Completion, Edit, Interaction
 from redraft.users import user_rng
-from redraft.users.email import strong_email_user
+from redraft.users.catalogue import get_user
 
 EPOCHS, BATCH, RANK, BETA = 3, 8, 16, 0.1
 
 
 def interactions(count: int) -> list[Interaction]:
     """Real prompts and real edits; the drafts are the edits of other notes with filler, of the demo's lengths."""
-    rng, user = random.Random(0), strong_email_user()
+    rng, user = random.Random(0), get_user("office", "strong")
     rows: list[Interaction] = []
-    for context in email_contexts(count, seed=0):
+    for context in office_contexts(count, seed=0):
         edited = user.edit(context, "", t=0, rng=user_rng(0, context.id))
         words = (edited + " I hope this finds you well and I look forward to hearing from you soon.").split()
         draft = "Dear colleague, " + " ".join(words[: rng.randint(20, len(words))])

@@ -14,25 +14,26 @@ import json
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from redraft.bench.cell import Setting, answer, counter, learn, log_edits, price
 from redraft.bench.matrix import MatrixRow, append_rows, cost_table, read_rows
 from redraft.bench.stats import compare, mean_interval
-from redraft.bench.tasks import email_split
+from redraft.bench.tasks import split
 from redraft.costs import COSTS, DEFAULT_COST
 from redraft.errors import ConfigError
 from redraft.log import EditLog
+from redraft.policies.base import BASE
 from redraft.policies.store import PolicyStore
 from redraft.select.base import Selector
 from redraft.select.replay import replay
 from redraft.select.ucb import LateEnsemble
 from redraft.select.uniform import Uniform
 from redraft.train.options import METHODS, TrainOptions
-from redraft.types import Completion, Context, Decision, Decoding, Edit, Interaction
-from redraft.users import user_rng
-from redraft.users.email import strong_email_user
+from redraft.types import Context, Decision, Decoding, Interaction, PolicyRef
+from redraft.users.catalogue import get_user
 
 if TYPE_CHECKING:
     from redraft.lm.load import Base
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["DemoOptions", "run_demo"]
 
 TASK = "email"
-ARMS = ("base", *METHODS)
+DOMAIN = "office"  # of that task, the one whose contexts need no data
+ARMS = (BASE, *METHODS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +75,10 @@ class _Demo:
     def __init__(self, out: Path, options: DemoOptions, cache: Path, progress: Progress) -> None:
         self.out, self.options, self.cache, self.progress = out, options, cache, progress
         self.seconds: dict[str, float] = {}
-        self.user, self.cost = strong_email_user(), COSTS[DEFAULT_COST]
-        self.logged, held, self.online = email_split(
-            options.train, options.validation, options.online, seed=options.seed
-        )
-        self.logged = [*self.logged, *held]
+        self.user, self.cost = get_user(TASK, "strong"), COSTS[DEFAULT_COST]
+        contexts = split(DOMAIN, options.train, options.validation, options.online, seed=options.seed)
+        self.logged, self.online = [*contexts.train, *contexts.validation], contexts.online
+        self.store = PolicyStore(out / "policies")
 
     @contextmanager
     def stage(self, name: str) -> Generator[None]:
@@ -85,92 +86,49 @@ class _Demo:
         yield
         self.seconds[name] = round(time.perf_counter() - started, 2)
 
-    def edited(self, context: Context, response: str, t: int) -> str:
-        return self.user.edit(context, response, t=t, rng=user_rng(self.options.seed, context.id))
-
     def log_edits(self, base: Base) -> list[Interaction]:
         """The base model answers at temperature 1 (coverage) and the user edits; what is logged stays."""
         from redraft.policies.adapter import AdapterHost
 
+        decoding = Decoding(self.options.max_new_tokens, temperature=1.0, seed=self.options.seed)
+
+        def respond(missing: Sequence[Context]) -> Sequence[str]:
+            host = AdapterHost(base, on_batch=counter(self.progress, "log", len(missing)))
+            return answer(host.policy(), missing, decoding).responses
+
         with EditLog(f"sqlite:///{self.out / 'redraft.db'}") as log:
-            known = {row.completion.id for row in log.interactions(TASK, edited_only=True)}
-            missing = [c for c in self.logged if c.id not in known]
-            decoding = Decoding(self.options.max_new_tokens, temperature=1.0, seed=self.options.seed)
-            host = AdapterHost(base, on_batch=self._counter("log", len(missing)))
-            responses = host.policy().respond([c.messages for c in missing], decoding) if missing else []
-            for context, response in zip(missing, responses, strict=True):
-                completion = Completion(
-                    context.id, TASK, context.messages, response, "base", base.identity, decoding=asdict(decoding)
-                )
-                log.record(completion)
-                log.edit(Edit(context.id, self.edited(context, response, 0), user_id=self.user.name))
-            return list(log.interactions(TASK, edited_only=True))
+            return log_edits(log, self.logged, respond, self.user, task=TASK, model=base.identity, decoding=decoding)
 
     def train(self, base: Base, interactions: Sequence[Interaction]) -> dict[str, Manifest]:
         """One policy per method, from the same split and the same reference."""
-        from redraft.train.fit import Run, fit, prepare
-        from redraft.train.runs import read_manifest
+        from redraft.train.fit import Run, prepare
 
-        store = PolicyStore(self.out / "policies")
         manifests: dict[str, Manifest] = {}
         data = prepare(interactions, base, self.options.training("early"))
         for method in METHODS:
-            reference = replace(store.next(TASK, method), version=1)
+            options, reference = self.options.training(method), PolicyRef(TASK, method, 1)
+            folder = self.store.path(reference)
             with self.stage(f"train {method}"):
-                if not store.path(reference).exists():
-                    partial = store.partial_path(reference)
-                    options = self.options.training(method)
-                    fit(Run(base, data, options, partial, str(reference), self.cache, self.progress), resume=True)
-                    partial.rename(store.path(reference))
-            manifests[method] = read_manifest(store.path(reference))
+                run = Run(base, data, options, folder, str(reference), self.cache, self.progress)
+                manifests[method] = learn(run, [options], folder)[0]
         return manifests
 
     def matrix(self, base: Base) -> list[MatrixRow]:
         """Every policy answers every online context once, greedily, and the user edits every answer."""
         from redraft.policies.adapter import AdapterHost
 
-        file, store = self.out / "matrix.jsonl", PolicyStore(self.out / "policies")
-        done = {(row.policy, row.t) for row in read_rows(file)} if file.exists() else set[tuple[str, int]]()
-        host = AdapterHost(base, on_batch=self._counter("serve", len(self.online) * len(ARMS) - len(done)))
-        decoding = Decoding(self.options.max_new_tokens)
-        for arm in ARMS:
-            rounds = [t for t in range(1, len(self.online) + 1) if (arm, t) not in done]
-            if rounds:
-                reference = store.path(replace(store.next(TASK, arm), version=1))
-                policy = host.policy() if arm == "base" else host.load(arm, reference)
-                started = time.perf_counter()
-                responses = policy.respond([self.online[t - 1].messages for t in rounds], decoding)
-                seconds = (time.perf_counter() - started) / len(rounds)
-                append_rows(file, [self._row(arm, t, r, seconds) for t, r in zip(rounds, responses, strict=True)])
+        file, decoding = self.out / "matrix.jsonl", Decoding(self.options.max_new_tokens)
+        done = {(row.policy, row.t) for row in read_rows(file)}
+        missing = {arm: [t for t in range(1, len(self.online) + 1) if (arm, t) not in done] for arm in ARMS}
+        arms = [arm for arm in ARMS if missing[arm]]
+        host = AdapterHost(base, on_batch=counter(self.progress, "serve", len(self.online) * len(arms)))
+        setting, users = Setting(self.options.seed, TASK, self.user.name), {self.user.name: self.user}
+        for arm in arms:
+            policy = host.policy() if arm == BASE else host.load(arm, self.store.path(PolicyRef(TASK, arm, 1)))
+            answers = answer(policy, self.online, decoding)
+            rows = price(setting, arm, self.online, answers, test_users=users, cost=self.cost)
+            append_rows(file, [row for row in rows if row.t in missing[arm]])
         return read_rows(file)
-
-    def _row(self, arm: str, t: int, response: str, seconds: float) -> MatrixRow:
-        context = self.online[t - 1]
-        edited = self.edited(context, response, t)
-        return MatrixRow(
-            seed=self.options.seed,
-            task=TASK,
-            train_user=self.user.name,
-            test_user=self.user.name,
-            t=t,
-            context_id=context.id,
-            policy=arm,
-            response=response,
-            edited=edited,
-            raw=self.cost.raw(response, edited),
-            cost=self.cost(response, edited),
-            seconds=round(seconds, 4),
-        )
-
-    def _counter(self, what: str, total: int) -> Any:
-        done = 0
-
-        def advance(rows: int) -> None:
-            nonlocal done
-            done += rows
-            self.progress(what, done, total)
-
-        return advance
 
 
 def run_demo(

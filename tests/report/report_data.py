@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from redraft.bench.matrix import MatrixRow
+from redraft.bench.office import office_contexts
 from redraft.bench.stats import mean_interval
-from redraft.bench.tasks import email_contexts
 from redraft.costs import COSTS
 from redraft.types import Decision
-from redraft.users.email import strong_email_user
+from redraft.users import user_rng
+from redraft.users.catalogue import get_user
 
 ARMS = ("base", "sft", "dpo", "early")
 ROUNDS = 60
@@ -19,7 +20,7 @@ DRAFT = (
     "Subject: Update\n\nDear [Recipient],\n\nI hope this email finds you well. I am writing to inform you that there "
     "have been some changes. {} Please let me know if you have any questions or concerns. I look forward to"
 )
-PROMPTS = {context.id: context.messages[0].content for context in email_contexts(ROUNDS, seed=1)}
+PROMPTS = {context.id: context.messages[0].content for context in office_contexts(ROUNDS, seed=1)}
 
 
 def responses(t: int, right: str, first: str) -> dict[str, str]:
@@ -34,12 +35,13 @@ def responses(t: int, right: str, first: str) -> dict[str, str]:
 
 
 def matrix() -> list[MatrixRow]:
-    user = strong_email_user()
+    user = get_user("office", "strong")
     rows: list[MatrixRow] = []
-    for t, context in enumerate(email_contexts(ROUNDS, seed=1), 1):
-        right = user.edit(context, "", t=t, rng=None)
+    for t, context in enumerate(office_contexts(ROUNDS, seed=1), 1):
+        rng = user_rng(1, context.id)
+        right = user.edit(context, "", t=t, rng=rng)
         for policy, response in responses(t, right, context.facts["facts"][0]["sentence"]).items():
-            edited = user.edit(context, response, t=t, rng=None)
+            edited = user.edit(context, response, t=t, rng=rng)
             raw, cost = COSTS["word-raw"](response, edited), COSTS["word"](response, edited)
             rows.append(
                 MatrixRow(1, "email", "strong", "strong", t, context.id, policy, response, edited, raw, cost, 0.1)

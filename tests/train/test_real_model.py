@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from redraft.bench.tasks import email_contexts
+from redraft.bench.office import office_contexts
 from redraft.config import load_settings
 from redraft.lm.load import EMBEDDED, Base, load_base
 from redraft.lm.logprobs import frozen_head, packed_logprobs
@@ -20,7 +20,7 @@ from redraft.train.options import TrainOptions
 from redraft.train.packing import Limits, collate, encode
 from redraft.types import Completion, Decoding, Edit, Interaction
 from redraft.users import user_rng
-from redraft.users.email import strong_email_user
+from redraft.users.catalogue import get_user
 
 from .test_packing import plain
 
@@ -46,8 +46,8 @@ def base() -> Base:
 
 
 def interactions(count: int) -> list[Interaction]:
-    user, rows = strong_email_user(), list[Interaction]()
-    for context in email_contexts(count, seed=5):
+    user, rows = get_user("office", "strong"), list[Interaction]()
+    for context in office_contexts(count, seed=5):
         draft = "Subject: News\n\nDear [Recipient],\n\nI hope this email finds you well. I am writing about a meeting."
         edited = user.edit(context, draft, t=0, rng=user_rng(0, context.id))
         rows.append(Interaction(Completion(context.id, "email", context.messages, draft), Edit(context.id, edited)))
@@ -73,7 +73,7 @@ def test_training_learns_and_plain_peft_gives_the_same_text(base: Base, tmp_path
     held = [line["eval_nll"] for line in manifest.history if "eval_nll" in line]
     assert held[-1] < held[0]
     assert manifest.metrics["chosen_above_reference"] > 10
-    (context,) = email_contexts(41, seed=5)[40:]
+    (context,) = office_contexts(41, seed=5)[40:]
     host = AdapterHost(base)
     policy = host.load("email/early@1", tmp_path / "early@1")
     (ours,) = policy.respond([context.messages], Decoding(max_new_tokens=24))

@@ -6,19 +6,14 @@ person wrote is escaped.
 
 from __future__ import annotations
 
-import json
-import math
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from redraft.bench.matrix import MatrixRow, cost_table
-from redraft.errors import DataError
 from redraft.report.diff import diff_html
 from redraft.report.figures import colour, cost_figure, cumulative_figure, pulls_figure, training_figure
+from redraft.report.page import render, write, write_json
 from redraft.types import Decision
 
 __all__ = ["Decisions", "write_report"]
@@ -67,24 +62,19 @@ def write_report(
         When the rows are no complete matrix, or the folder cannot be written.
     """
     page = _page(summary, rows, decisions, prompts or {})
-    _write(out / "summary.json", json.dumps(_plain(summary), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    _write(out / "report.html", page)
+    write_json(out / "summary.json", summary)
+    write(out / "report.html", page)
     return out / "report.html"
 
 
 def _page(
     summary: Mapping[str, Any], rows: Sequence[MatrixRow], decisions: Decisions, prompts: Mapping[str, str]
 ) -> str:
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    here = files("redraft.report")
-    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
-        here.joinpath("demo.html").read_text()
-    )
     training = {method: points for method, points in summary.get("training", {}).items() if points}
-    return template.render(
-        css=Markup(here.joinpath("page.css").read_text("utf-8")),
+    return render(
+        "demo.html",
         lead=_lead(summary["mean_cost"]),
         rounds=max((row.t for row in rows), default=0),
         table=_table(summary),
@@ -177,25 +167,3 @@ def _example(t: int, rows: Sequence[MatrixRow], prompts: Mapping[str, str]) -> d
         for row in rows
     ]
     return {"t": t, "prompt": prompts.get(rows[0].context_id, ""), "answers": answers}
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity: what a collapsed training reports becomes null."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(file: Path, text: str) -> None:
-    """Write beside the place and move there, so that a reader never meets half a file."""
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, "utf-8")
-        part.replace(file)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise DataError(f"{file}: cannot be written ({error.strerror}): choose another folder with --out") from error

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.typing import RcKeyType
 
-__all__ = ["COLOURS", "colour", "cost_figure", "cumulative_figure", "pulls_figure", "training_figure"]
+__all__ = [
+    "COLOURS",
+    "colour",
+    "cost_figure",
+    "cumulative_figure",
+    "draw_svg",
+    "legend_below",
+    "pulls_figure",
+    "training_figure",
+]
 
 COLOURS = {
     "base": "#8a8f98",
@@ -60,7 +69,7 @@ def cost_figure(means: Mapping[str, float], intervals: Mapping[str, Sequence[flo
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("mean edit cost (less is better)")
 
-    return _svg(draw, 0.9 + 0.45 * len(means))
+    return draw_svg(draw, 0.9 + 0.45 * len(means))
 
 
 def cumulative_figure(costs: Mapping[str, Sequence[float]]) -> str:
@@ -73,9 +82,9 @@ def cumulative_figure(costs: Mapping[str, Sequence[float]]) -> str:
             axes.plot(total, color=colour(name), linewidth=2.6 if selector else 1.3, label=name)
         axes.set(xlabel="round", ylabel="cost paid so far", ylim=(0, None))
         axes.margins(x=0)
-        _legend(axes)
+        legend_below(axes)
 
-    return _svg(draw, 3.6)
+    return draw_svg(draw, 3.6)
 
 
 def pulls_figure(decisions: Mapping[str, Sequence[tuple[Decision, float]]]) -> str:
@@ -91,9 +100,9 @@ def pulls_figure(decisions: Mapping[str, Sequence[tuple[Decision, float]]]) -> s
             axes.set_xlabel("round")
         if panels:
             panels[0].set_ylabel("times chosen")
-            _legend(panels[0])
+            legend_below(panels[0])
 
-    return _svg(draw, 3.4, len(decisions))
+    return draw_svg(draw, 3.4, len(decisions))
 
 
 def training_figure(training: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
@@ -110,25 +119,33 @@ def training_figure(training: Mapping[str, Sequence[Mapping[str, float]]]) -> st
             axes.set_xlabel("step")
             axes.legend([_LEGEND[key] for key in pair or ["loss"]], loc="best")
 
-    return _svg(draw, 2.9, len(training))
+    return draw_svg(draw, 2.9, len(training))
 
 
-def _legend(axes: Axes) -> None:
+def legend_below(axes: Axes, columns: int = 4) -> None:
     """Put one legend under all panels, where no line can cross it."""
     handles, labels = axes.get_legend_handles_labels()
-    axes.figure.legend(handles, labels, loc="outside lower center", ncols=4, handlelength=1.4)
+    axes.figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=1.4)
 
 
 _LEGEND = {"chosen_logp": "edited text", "rejected_logp": "draft", "loss": "loss"}
 
 
-def _svg(draw: Callable[..., None], height: float, panels: int = 1) -> str:
+def draw_svg(
+    draw: Callable[..., None], height: float, panels: int = 1, *, columns: int | None = None, width: float = _WIDTH
+) -> str:
+    """Return what ``draw(*panels)`` draws, in rows of ``columns`` panels (one row where not given); sizes in inches."""
     import matplotlib
     from matplotlib.figure import Figure
 
+    across = columns or max(1, panels)
+    down = max(1, -(-panels // across))
     with matplotlib.rc_context(cast("dict[RcKeyType, Any]", _STYLE)):
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-        draw(*figure.subplots(1, max(1, panels), sharey=True, squeeze=False)[0][:panels])
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
+        for spare in axes[max(1, panels) :]:
+            spare.set_visible(False)
+        draw(*axes[:panels])
         return _inline(figure)
 
 

@@ -1,0 +1,281 @@
+"""What an experiment is: a TOML file, checked as a whole before anything runs.
+
+A *benchmark* trains policies and lets users edit what they answer, or re-edits the answers of another run; an
+*ablation* and a comparison of *costs* read the rows of a benchmark and run nothing. Unknown keys are refused, and all
+problems of a file are reported together. The keys of ``[smoke]`` replace those of the file for a quick passage
+through every step.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from redraft.bench.tasks import TASKS
+from redraft.costs import get_cost
+from redraft.errors import ConfigError
+from redraft.train.options import METHODS, TrainOptions
+
+__all__ = ["KINDS", "Ablation", "AnyExperiment", "CostComparison", "Experiment", "load_experiment"]
+
+_DERIVED = {"method", "seed", "holdout", "max_prompt"}  # said elsewhere in the file
+_SHARED = _DERIVED | {"max_response"}  # trials of one sweep are compared on the same texts
+
+Count = Annotated[int, Field(ge=1)]
+Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sizes(_Section):
+    """How many contexts a cell logs and trains on, selects by, and serves; one number, or one for each task."""
+
+    train: Count | dict[str, Count]
+    validation: Count | dict[str, Count]
+    online: Count | dict[str, Count]
+
+    def of(self, task: str) -> tuple[int, int, int]:
+        """(train, validation, online) of a task; raises ``ConfigError`` where the task has none."""
+        return _of(task, self.train), _of(task, self.validation), _of(task, self.online)
+
+
+class Generation(_Section):
+    """How policies are asked. Logs are sampled at temperature 1, rounds are answered greedily."""
+
+    max_prompt: int = Field(default=512, ge=2)
+    max_new_tokens: int = Field(default=256, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+
+
+class Server(_Section):
+    """An OpenAI-compatible endpoint that plays a user; its key, if any, stands in the variable ``api_key_env``."""
+
+    url: str = Field(min_length=1)
+    model: str = Field(min_length=1)
+    api_key_env: str | None = None
+
+
+class Experiment(_Section):
+    """A benchmark. Users are named as ``redraft.users.catalogue`` names them."""
+
+    name: str = Field(pattern=r"^\w[\w.+-]*$")
+    kind: Literal["benchmark"] = "benchmark"
+    model: str = Field(default="smollm2", min_length=1)
+    tasks: Names
+    train_users: Names
+    test_users: Names
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    cost: str = "word"
+    methods: Names = METHODS
+    sizes: Sizes
+    decoding: Generation = Generation()
+    training: dict[str, int | float] = Field(default_factory=dict[str, int | float])
+    sweep: dict[str, dict[str, list[int | float]]] = Field(default_factory=dict[str, dict[str, list[int | float]]])
+    endpoints: dict[str, Server] = Field(default_factory=dict[str, Server])
+    threads: int = Field(default=1, ge=1)
+    responses_from: Path | None = None
+    options_from: Path | None = None
+
+    @field_validator("tasks")
+    @classmethod
+    def _known_tasks(cls, tasks: Sequence[str]) -> Sequence[str]:
+        return _within(tasks, tuple(TASKS))
+
+    @field_validator("methods")
+    @classmethod
+    def _known_methods(cls, methods: Sequence[str]) -> Sequence[str]:
+        return _within(methods, METHODS)
+
+    @field_validator("tasks", "train_users", "test_users", "seeds", "methods")
+    @classmethod
+    def _once(cls, values: Sequence[Any]) -> Sequence[Any]:
+        if len(set(values)) < len(values):
+            raise ValueError("names something twice: keep one")
+        return values
+
+    @field_validator("cost")
+    @classmethod
+    def _known_cost(cls, name: str) -> str:
+        with _as_value_error():
+            get_cost(name)
+        return name
+
+    @field_validator("training")
+    @classmethod
+    def _trainable(cls, given: Mapping[str, float]) -> Mapping[str, float]:
+        return _options(given, _DERIVED)
+
+    @field_validator("sweep")
+    @classmethod
+    def _sweepable(cls, sweep: Mapping[str, Mapping[str, Sequence[float]]]) -> Mapping[str, Any]:
+        _within(sweep, METHODS)
+        for tried in sweep.values():
+            if not all(tried.values()):
+                raise ValueError("an option without values: name some, or leave it out")
+            for name, values in tried.items():
+                for value in values:
+                    _options({name: value}, _SHARED)
+        return sweep
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Experiment:
+        problems = [
+            (bool(self.responses_from and (self.sweep or self.options_from)), "responses_from trains nothing: leave "
+             "out sweep and options_from"),
+            (bool(self.options_from and self.sweep), "options_from and sweep both choose options: keep one"),
+        ]  # fmt: skip
+        with _as_value_error():
+            for task in self.tasks:
+                self.sizes.of(task)
+        if said := [text for broken, text in problems if broken]:
+            raise ValueError("; ".join(said))
+        return self
+
+    def options(self, task: str, method: str, seed: int) -> TrainOptions:
+        """What a method is trained with where nothing is swept; its end-of-turn token lengthens a response by one."""
+        train, validation, _ = self.sizes.of(task)
+        given = {"max_response": self.decoding.max_new_tokens + 1} | _options(self.training, _DERIVED)
+        share = validation / (train + validation)
+        return TrainOptions(method, seed=seed, holdout=share, max_prompt=self.decoding.max_prompt, **given)
+
+
+class Ablation(_Section):
+    """A reading of a benchmark's rows: LateEnsemble over subsets of arms, over α, and over T by resampled rounds."""
+
+    name: str = Field(pattern=r"^\w[\w.+-]*$")
+    kind: Literal["ablation"]
+    rows_from: Path
+    arms: Annotated[tuple[Names, ...], Field(min_length=1)]
+    alphas: Annotated[tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...], Field(min_length=1)]
+    rounds: Annotated[tuple[Count, ...], Field(min_length=1)]
+
+
+class CostComparison(_Section):
+    """A reading of a benchmark's rows: what every edit costs under other costs, and whether policies rank alike.
+
+    ``semantic`` among the costs is 1 − cosine of sentence embeddings by the model ``encoder``.
+    """
+
+    name: str = Field(pattern=r"^\w[\w.+-]*$")
+    kind: Literal["cost"]
+    rows_from: Path
+    costs: Names
+    encoder: str | None = None
+
+    @field_validator("costs")
+    @classmethod
+    def _known_costs(cls, names: Sequence[str]) -> Sequence[str]:
+        with _as_value_error():
+            for name in names:
+                if name != "semantic":
+                    get_cost(name)
+        return names
+
+
+KINDS: dict[str, type[Experiment | Ablation | CostComparison]] = {
+    "benchmark": Experiment,
+    "ablation": Ablation,
+    "cost": CostComparison,
+}
+AnyExperiment = Experiment | Ablation | CostComparison
+
+
+def load_experiment(file: Path, overrides: Sequence[str] = (), *, smoke: bool = False) -> AnyExperiment:
+    """Read an experiment; ``overrides`` are ``key.path=value``, the value as TOML has it, or else plain text.
+
+    Raises ``ConfigError`` naming all problems of the file at once.
+    """
+    values = _read(file)
+    quick = values.pop("smoke", {})
+    if not isinstance(quick, dict):
+        raise ConfigError(f"{file}: smoke = {quick!r}: must be a section")
+    if unknown := sorted(set(cast(dict[str, Any], quick)) - set(Experiment.model_fields)):
+        raise ConfigError(f"{file}: smoke: unknown key {', '.join(map(repr, unknown))}: remove or correct it")
+    if smoke:
+        values |= quick
+    for text in overrides:
+        _override(values, text)
+    model = KINDS.get(str(values.get("kind", "benchmark")))
+    if model is None:
+        raise ConfigError(f"{file}: kind = {values['kind']!r}: use one of {', '.join(KINDS)}")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{file}: {'; '.join(map(_describe, error.errors()))}") from error
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror}): check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not valid TOML ({error})") from error
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    path, equals, value = text.partition("=")
+    *sections, key = path.strip().split(".")
+    if not equals or not all([*sections, key]):
+        raise ConfigError(f"--override {text!r}: expected KEY.PATH=VALUE, e.g. sizes.train=8")
+    for section in sections:
+        below = values.setdefault(section, {})
+        if not isinstance(below, dict):
+            raise ConfigError(f"--override {text!r}: {section} is {below!r}, no section")
+        values = cast(dict[str, Any], below)
+    try:
+        values[key] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        values[key] = value.strip()
+
+
+def _describe(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key!r}: remove or correct it"
+    if problem["type"] == "missing":
+        return f"{key} is missing: add it"
+    said = problem["msg"].removeprefix("Value error, ")
+    return f"{key} = {problem['input']!r}: {said}" if key else said
+
+
+def _of(task: str, size: int | Mapping[str, int]) -> int:
+    if isinstance(size, int):
+        return size
+    if task not in size:
+        raise ConfigError(f"sizes: no number for task {task!r}: add one")
+    return size[task]
+
+
+def _within(names: Iterable[str], known: Sequence[str]) -> Any:
+    if wrong := [name for name in names if name not in known]:
+        raise ValueError(f"unknown {', '.join(map(repr, wrong))}: use {', '.join(known)}")
+    return names
+
+
+def _options(given: Mapping[str, float], excluded: set[str]) -> dict[str, Any]:
+    """Training options in the types of their fields; raises ``ValueError`` on a name or a value that is none."""
+    defaults = TrainOptions().as_dict()
+    _within(given, sorted(defaults.keys() - excluded))
+    typed = {name: type(defaults[name])(value) for name, value in given.items()}
+    if broken := [f"{name} = {given[name]}: must be whole" for name in given if typed[name] != given[name]]:
+        raise ValueError("; ".join(broken))
+    with _as_value_error():
+        TrainOptions(**typed)
+    return typed
+
+
+@contextmanager
+def _as_value_error() -> Generator[None]:
+    """Let pydantic collect what our own checks refuse."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ValueError(str(error)) from error

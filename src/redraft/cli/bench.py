@@ -1,0 +1,85 @@
+"""``redraft bench``: run an experiment file, and report what its rows say."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from redraft.cli.output import AsJson, emit, note
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["bench_app"]
+
+bench_app = typer.Typer(help="Run experiments with simulated users, and report them.", no_args_is_help=True)
+
+
+@bench_app.command("run")
+def run(
+    file: Annotated[Path, typer.Argument(help="The experiment, e.g. runs/cpu.toml.")],
+    *,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run, instead of results/NAME.")] = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Every step at a tiny size, in minutes.")] = False,
+    override: Annotated[
+        list[str] | None, typer.Option(help="KEY.PATH=VALUE in place of what the file says; repeatable.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Begin no further cell after so many minutes; the rest is for later.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Log, train, serve and price every cell of an experiment, or what is left of it in its folder."""
+    from redraft.bench.experiment import load_experiment
+    from redraft.bench.protocol import Place, run_experiment
+    from redraft.cli.session import bars
+    from redraft.config import load_settings
+
+    experiment = load_experiment(file, override or (), smoke=smoke)
+    folder = out or Path("results") / (f"{experiment.name}-smoke" if smoke else experiment.name)
+    data = os.environ.get("REDRAFT_DATA")
+    place = Place(folder, load_settings().cache, Path(data) if data else None)
+    try:
+        with bars() as progress:
+            command = f"redraft {' '.join(sys.argv[1:])}"
+            found = run_experiment(experiment, place, progress=progress, command=command, minutes=minutes)
+    except KeyboardInterrupt:
+        note(f"stopped; what was done is kept in {folder}: repeat the command to go on")
+        raise
+    summary = {"out": str(folder), "cells": found.cells, "left": found.left, "settings": found.settings}
+    emit(summary, as_json, lambda console: _render(console, summary))
+
+
+@bench_app.command("report")
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run, complete or not.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Make tables, figures and a page of a run's rows, in its folder."""
+    from redraft.report.bench import write_bench_report
+
+    summary = write_bench_report(folder)
+    note(f"report: {folder / 'report.html'}")
+    tables = (folder / "tables.md").read_text("utf-8")
+    emit(summary, as_json, lambda console: console.print(tables, markup=False, soft_wrap=True))
+
+
+def _render(console: Console, summary: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    settings, left = summary["settings"], summary["left"]
+    policies = list(dict.fromkeys(policy for setting in settings for policy in setting["mean_cost"]))
+    if settings:
+        table = Table("task", "training user", "test user", *policies, title="mean edit cost")
+        for setting in settings:
+            costs = [f"{setting['mean_cost'][p]:.3f}" if p in setting["mean_cost"] else "–" for p in policies]
+            table.add_row(setting["task"], setting["train_user"], setting["test_user"], *costs)
+        console.print(table)
+    if left:
+        console.print(f"{len(left)} of {summary['cells']} cells left: {'; '.join(left)}", markup=False)
+    console.print(f"next: redraft bench report {summary['out']}", markup=False)

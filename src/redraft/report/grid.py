@@ -1,0 +1,79 @@
+"""A table as data, written once and shown as Markdown and as HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Entry", "Grid", "Line", "markdown", "number", "signed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What stands in one place; ``strong`` where it is the best, or certain."""
+
+    text: str = ""
+    strong: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row under its name."""
+
+    name: str
+    cells: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table: ``head`` names the first column and then those of the lines."""
+
+    caption: str
+    head: tuple[str, ...]
+    lines: tuple[Line, ...]
+
+    @property
+    def dense(self) -> bool:
+        """Whether cells are so long that the table needs small print."""
+        return any(len(cell.text) > 18 for line in self.lines for cell in line.cells)
+
+
+def markdown(grid: Grid) -> str:
+    r"""Return the caption and the table; a bar in a cell is escaped.
+
+    >>> print(markdown(Grid("Costs.", ("policy", "a|b"), (Line("sft", (Entry("0.1", True),)),))))
+    Costs.
+    <BLANKLINE>
+    | policy | a\|b |
+    |---|--:|
+    | sft | **0.1** |
+    """
+    rows = [
+        [line.name, *(f"**{c.text}**" if c.strong and c.text else c.text for c in line.cells)] for line in grid.lines
+    ]
+    rule = "|---|" + "--:|" * (len(grid.head) - 1)
+    return "\n".join([grid.caption, "", _row(grid.head), rule, *map(_row, rows)])
+
+
+def number(value: float | None, std: float | None = None) -> str:
+    """Three digits, with the standard deviation where there is one.
+
+    >>> number(0.12345, 0.01), number(None)
+    ('0.123 ± 0.010', '–')
+    """
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if std is None else f"{value:.3f} ± {std:.3f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference, with a true minus sign.
+
+    >>> signed(-0.1), signed(None)
+    ('−0.100', '–')
+    """
+    return "–" if value is None else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|').replace(chr(10), ' ') for cell in cells)} |"

@@ -1,0 +1,153 @@
+"""Experiment files: what is read, what is refused, and that those of the project are sound."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from redraft.bench.experiment import Ablation, CostComparison, Experiment, load_experiment
+from redraft.errors import ConfigError
+from redraft.users.catalogue import Endpoint, get_user
+
+ROOT = Path(__file__).parents[2]
+MINIMAL = """
+name = "x"
+tasks = ["office"]
+train_users = ["strong"]
+test_users = ["strong"]
+seeds = [1]
+sizes = { train = 8, validation = 4, online = 6 }
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "x.toml"
+
+
+def written(file: Path, *more: str) -> Path:
+    file.write_text("\n".join([MINIMAL, *more]), "utf-8")
+    return file
+
+
+def benchmark(file: Path, *overrides: str, smoke: bool = False) -> Experiment:
+    found = load_experiment(file, overrides, smoke=smoke)
+    assert isinstance(found, Experiment)
+    return found
+
+
+def test_defaults_and_what_follows_from_them(file: Path) -> None:
+    found = benchmark(written(file, "[training]", "epochs = 2", "[decoding]", "max_new_tokens = 31"))
+    assert (found.model, found.cost, found.methods) == ("smollm2", "word", ("sft", "dpo", "early"))
+    options = found.options("office", "dpo", 7)
+    assert (options.method, options.seed, options.epochs) == ("dpo", 7, 2)
+    assert (options.max_prompt, options.max_response) == (512, 32)
+    assert options.holdout == pytest.approx(4 / 12)
+
+
+def test_sizes_may_differ_by_task(file: Path) -> None:
+    given = "sizes.train={office=9,email=5}"
+    found = benchmark(written(file), given, 'tasks=["office","email"]')
+    assert (found.sizes.of("office"), found.sizes.of("email")) == ((9, 4, 6), (5, 4, 6))
+    with pytest.raises(ConfigError, match="no number for task 'summary'"):
+        benchmark(file, given, 'tasks=["summary"]')
+
+
+def test_smoke_replaces_keys_and_an_override_comes_last(file: Path) -> None:
+    written(file, "[sweep.dpo]", "beta = [0.1]", "[smoke]", "seeds = [9]", "sweep = { sft = { epochs = [1] } }")
+    assert benchmark(file).seeds == (1,)
+    quick = benchmark(file, "sizes.train=3", "model=a/b", smoke=True)
+    assert (quick.seeds, quick.sweep, quick.sizes.train) == ((9,), {"sft": {"epochs": [1]}}, 3)
+    assert quick.model == "a/b"  # no TOML value, so it is text
+
+
+def test_options_keep_the_types_of_their_fields(file: Path) -> None:
+    options = benchmark(written(file), "training.learning_rate=1", "training.epochs=4").options("office", "sft", 1)
+    assert (type(options.learning_rate), type(options.epochs)) == (float, int)
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("reward=1", "unknown key 'reward'"),
+        ("sizes.trian=1", "unknown key 'sizes.trian'"),
+        ('tasks=["letters"]', "'letters': use email, summary, office"),
+        ("tasks=[]", "tasks"),
+        ("seeds=[1,1]", "names something twice"),
+        ("cost=vibes", "'vibes' is unknown"),
+        ('methods=["ppo"]', "'ppo': use sft, dpo, early"),
+        ("sizes.online=0", "sizes.online"),
+        ("training.lr=1", "unknown 'lr'"),
+        ("training.seed=1", "unknown 'seed'"),
+        ("training.epochs=0", "epochs = 0: must be positive"),
+        ("training.epochs=1.5", "epochs = 1.5: must be whole"),
+        ("sweep.ppo.beta=[0.1]", "unknown 'ppo'"),
+        ("sweep.dpo.beta=[]", "an option without values"),
+        ("sweep.dpo.beta=[0.1,-1]", "beta = -1"),
+        ("sweep.dpo.max_response=[9]", "unknown 'max_response'"),
+        ("name=a/b", "name"),
+        ("threads=0", "threads"),
+        ("kind=party", "use one of benchmark, ablation, cost"),
+        ("seeds", "expected KEY.PATH=VALUE"),
+        ("=1", "expected KEY.PATH=VALUE"),
+        ("seeds.first=1", "no section"),
+        ('endpoints.big={url="http://x"}', "endpoints.big.model is missing"),
+    ],
+)
+def test_invalid_values_are_one_line(file: Path, override: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(reason)) as caught:
+        load_experiment(written(file), [override])
+    assert "\n" not in str(caught.value)
+
+
+def test_all_problems_are_told_at_once(file: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_experiment(written(file), ["reward=1", "cost=vibes", "training.epochs=0", "sizes.online=0"])
+    assert all(key in str(caught.value) for key in ("reward", "vibes", "epochs", "online"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (['responses_from = "r"', 'options_from = "o"'], "responses_from trains nothing"),
+        (['options_from = "o"', "[sweep.dpo]", "beta = [0.1]"], "both choose options"),
+        (["[smoke]", "seed = [1]"], "smoke: unknown key 'seed'"),
+        (["smoke = 1"], "must be a section"),
+        (["name = "], "not valid TOML"),
+    ],
+)
+def test_invalid_files(file: Path, lines: list[str], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        load_experiment(written(file, *lines))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml: cannot be read"):
+        load_experiment(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("smoke", [False, True])
+@pytest.mark.parametrize("file", sorted(ROOT.glob("runs/*.toml")), ids=lambda file: file.stem)
+def test_the_experiments_of_the_project_are_sound(file: Path, smoke: bool) -> None:
+    found = load_experiment(file, smoke=smoke)
+    assert found.name == file.stem
+    if isinstance(found, Experiment):
+        assert all(found.options(task, method, 1) for task in found.tasks for method in found.methods)
+        endpoints = {name: Endpoint(**server.model_dump()) for name, server in found.endpoints.items()}
+        for user in (*found.train_users, *found.test_users):
+            assert all(get_user(task, user, endpoints).name for task in found.tasks)
+
+
+def test_the_small_experiment_tries_eight_trials_a_setting() -> None:
+    sweep = benchmark(ROOT / "runs" / "cpu.toml").sweep
+    sizes = [len(values) for method in ("sft", "dpo", "early") for values in sweep[method].values()]
+    assert sizes == [2, 2, 1, 2, 2]  # 2 + 2·1 + 2·2
+
+
+def test_readings_have_their_own_keys() -> None:
+    assert isinstance(load_experiment(ROOT / "runs" / "ablation.toml"), Ablation)
+    assert isinstance(load_experiment(ROOT / "runs" / "cost.toml"), CostComparison)
+    with pytest.raises(ConfigError, match="unknown key 'seeds'"):
+        load_experiment(ROOT / "runs" / "cost.toml", ["seeds=[1]"])
