@@ -14,15 +14,24 @@ import typer
 
 from redraft import __version__
 from redraft.cli import log, policy
+from redraft.cli.bench import bench_app
 from redraft.cli.demo import demo
 from redraft.cli.diagnose import diagnose
 from redraft.cli.evaluate import evaluate
+from redraft.cli.theory import theory_app
 from redraft.cli.train import train_app
 from redraft.errors import RedraftError
 
 __all__ = ["app", "main"]
 
-EXTRAS = {"torch": "train", "transformers": "train", "peft": "train", "gguf": "train", "httpx": "serve"}
+EXTRAS = {
+    "torch": "train",
+    "transformers": "train",
+    "peft": "train",
+    "gguf": "train",
+    "httpx": "serve",
+    "scipy": "theory",
+}
 """Which extra brings a package that a base install lacks."""
 
 app = typer.Typer(
@@ -40,6 +49,8 @@ app.command()(policy.policies)
 app.command()(evaluate)
 log.export_app.command("policy")(policy.export_policy)
 app.add_typer(log.export_app, name="export")
+app.add_typer(bench_app, name="bench")
+app.add_typer(theory_app, name="theory")
 app.command()(demo)
 app.add_typer(log.log_app, name="log")
 

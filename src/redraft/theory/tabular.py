@@ -1,0 +1,244 @@
+"""Finite instances of learning from edits, on which every quantity of the paper is a number one can compute.
+
+Contexts are equally likely. A policy is an array (..., X, Y), a user q(y'|x, y) an array (..., X, Y, Y) with the text
+before the edit first; leading axes hold as many instances as one likes. ``consistent`` makes instances on which
+Assumption 1 holds exactly, without a fixed-point search: choose π* and a kernel reversible with respect to it, compute
+the cost, and *set* π_ref ∝ π* exp(c/β). ``given_user`` takes any user, for experiments that break the assumption.
+Left out: given π_ref (``users.kernels`` solves that one) and continuous spaces.
+
+The paper's constants are not public; these are the executable definitions in their place. All logarithms are natural.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import ArrayLike, NDArray
+
+from redraft.errors import ConfigError, DataError
+
+__all__ = [
+    "Array",
+    "Instance",
+    "balance_gap",
+    "check_instance",
+    "consistent",
+    "cost_features",
+    "dimension",
+    "edited",
+    "given_user",
+    "lazy",
+    "lazy_instance",
+    "metropolis",
+    "mixture",
+    "pair_law",
+    "perturbed",
+    "policy_concentrability",
+    "preference_concentrability",
+    "random_distance",
+    "random_policy",
+    "tilted",
+]
+
+Array = NDArray[np.float64]
+
+_VANISHING = 1e-290  # flows below it are rounded by the float's smallest exponents
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instance:
+    """A user, what edits cost, and the policies that follow.
+
+    ``ref`` and ``star``: π_ref and π*_β, shape (..., X, Y). ``q``: q(y'|x, y); ``delta``: Δ(y, y') ≥ 0, 0 on the
+    diagonal, both (..., X, Y, Y). ``cost``: c(x, y) = E_{y'~q}[Δ(y, y')], (..., X, Y). ``beta``: shape (...).
+    """
+
+    ref: Array
+    star: Array
+    q: Array
+    delta: Array
+    cost: Array
+    beta: Array
+
+    @property
+    def gamma_min(self) -> Array:
+        """min_y q(y*|x, y) with y* = argmax π*(·|x) (eq. 9); shape (..., X)."""
+        best = np.argmax(self.star, axis=-1)[..., None, None]
+        return np.take_along_axis(self.q, best, axis=-1)[..., 0].min(axis=-1)
+
+    @property
+    def contraction(self) -> Array:
+        """η(x), Dobrushin's coefficient: the largest total variation between two rows of q; shape (..., X)."""
+        rows = self.q[..., :, None, :] - self.q[..., None, :, :]
+        return 0.5 * np.abs(rows).sum(axis=-1).max(axis=(-2, -1))
+
+
+def consistent(star: Array, q: Array, delta: Array, beta: ArrayLike) -> Instance:
+    """Build the instance on which ``star`` is π*_β of user ``q``: π_ref ∝ π* exp(c/β).
+
+    ``q`` must be reversible with respect to ``star``; ``check_instance`` tells.
+
+    >>> star, delta = np.array([[0.25, 0.75]]), np.array([[[0.0, 1.0], [1.0, 0.0]]])
+    >>> instance = consistent(star, lazy(star, 0.5), delta, beta=1.0)
+    >>> instance.cost.round(3).tolist(), instance.ref.round(3).tolist()
+    ([[0.375, 0.125]], [[0.3, 0.7]])
+    """
+    beta = _positive(beta)
+    cost = (q * delta).sum(axis=-1)
+    return Instance(tilted(star, -cost, beta), star, q, delta, cost, beta)
+
+
+def given_user(ref: Array, q: Array, delta: Array, beta: ArrayLike) -> Instance:
+    """Build the instance of any user for a given π_ref: π*_β ∝ π_ref exp(−c/β) is optimal, eq. 8 need not hold."""
+    beta = _positive(beta)
+    cost = (q * delta).sum(axis=-1)
+    return Instance(ref, tilted(ref, cost, beta), q, delta, cost, beta)
+
+
+def tilted(policy: Array, cost: Array, beta: ArrayLike) -> Array:
+    """Return the policy ∝ π exp(−c/β): the minimiser of E[c] + β KL(·‖π), shape (..., X, Y)."""
+    logits = -cost / np.asarray(beta, np.float64)[..., None, None]
+    weights = policy * np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def edited(policy: Array, q: Array) -> Array:
+    """Return q∘π(y|x) = Σ_{y'} q(y|x, y') π(y'|x): the law of a text after its edit."""
+    return (policy[..., None, :] @ q)[..., 0, :]
+
+
+def lazy(star: Array, gamma: ArrayLike) -> Array:
+    """Leave the text with probability 1 − γ, else write one by π*: q = (1 − γ) δ_y + γ π*; γ of shape (...)."""
+    share = np.asarray(gamma, np.float64)[..., None, None, None]
+    return (1 - share) * np.eye(star.shape[-1]) + share * star[..., None, :]
+
+
+def metropolis(star: Array, proposal: Array) -> Array:
+    """Accept a proposal g(y'|y) with probability min(1, π*(y') g(y|y') / (π*(y) g(y'|y))); else the text stays.
+
+    ``proposal``: shape (..., X, Y, Y), rows sum to 1; it need not be reversible.
+    """
+    forward = star[..., :, None] * proposal
+    q = np.minimum(forward, np.swapaxes(forward, -1, -2)) / np.maximum(star[..., :, None], _VANISHING)
+    places = np.arange(star.shape[-1])
+    q[..., places, places] = 0
+    q[..., places, places] = np.maximum(0, 1 - q.sum(axis=-1))
+    return q
+
+
+def mixture(*parts: tuple[float, Array]) -> Array:
+    """One of several kernels by chance, given as (share, kernel); reversible when all of them are."""
+    shares = [share for share, _ in parts]
+    if min(shares) < 0 or not np.isclose(sum(shares), 1):
+        raise ConfigError(f"mixture of kernels: shares {shares}, give numbers >= 0 that sum to 1")
+    return np.sum([share * kernel for share, kernel in parts], axis=0)
+
+
+def perturbed(q: Array, epsilon: ArrayLike, other: Array) -> Array:
+    """With probability ε another user edits, who need not know π*: (1 − ε) q + ε q'; ε of shape (...)."""
+    share = np.asarray(epsilon, np.float64)[..., None, None, None]
+    return (1 - share) * q + share * other
+
+
+def balance_gap(star: Array, q: Array) -> Array:
+    """How far eq. 8 is from holding, per context: b(x) = ½ Σ_{y, y'} |π*(y) q(y'|y) − π*(y') q(y|y')|, in [0, 1].
+
+    It is what a violation costs Lemma 1: ‖q∘π − π*‖ ≤ (1 − γ_min) ‖π − π*‖ + b.
+    """
+    flow = star[..., :, None] * q
+    return 0.5 * np.abs(flow - np.swapaxes(flow, -1, -2)).sum(axis=(-2, -1))
+
+
+def check_instance(instance: Instance, tolerance: float = 1e-10) -> None:
+    """Raise ``DataError`` unless q is a kernel, eq. 8 holds, c is its cost and π* ∝ π_ref exp(−c/β), to tolerance."""
+    if (instance.q < 0).any() or np.abs(instance.q.sum(axis=-1) - 1).max() > tolerance:
+        raise DataError("instance: a row of q is no distribution; a kernel has numbers >= 0 that sum to 1")
+    gap = float(balance_gap(instance.star, instance.q).max())
+    if gap > tolerance:
+        raise DataError(f"instance: eq. 8 is off by {gap:.2g}; use a kernel that is reversible with respect to pi*")
+    if np.abs(instance.cost - (instance.q * instance.delta).sum(axis=-1)).max() > tolerance:
+        raise DataError("instance: cost is not E[delta] under q; build it with consistent()")
+    residual = float(np.abs(tilted(instance.ref, instance.cost, instance.beta) - instance.star).max())
+    if residual > tolerance:
+        raise DataError(f"instance: pi* is off pi_ref exp(-c/beta) by {residual:.2g}; check beta")
+
+
+def pair_law(instance: Instance) -> Array:
+    """μ(y, y') = ½ [π_ref(y) q(y'|y) + π_ref(y') q(y|y')], the law of logged unordered pairs; shape (..., X, Y, Y)."""
+    logged = instance.ref[..., :, None] * instance.q
+    return 0.5 * (logged + np.swapaxes(logged, -1, -2))
+
+
+def preference_concentrability(instance: Instance) -> Array:
+    """C_PREF = max_{y ≠ y'} π*(y) π_ref(y') / μ(y, y'): what theorem 2 (DPO) asks for; shape (..., X).
+
+    At most 2/γ for the lazy user, whatever π_ref covers.
+    """
+    wanted = instance.star[..., :, None] * instance.ref[..., None, :]
+    with np.errstate(divide="ignore"):
+        ratio = wanted / pair_law(instance)
+    ratio[..., np.arange(ratio.shape[-1]), np.arange(ratio.shape[-1])] = 0
+    return ratio.max(axis=(-2, -1))
+
+
+def policy_concentrability(instance: Instance) -> Array:
+    """C* = max_y π*(y)/π_ref(y): the coverage that theorem 3 (RL) asks for; shape (..., X)."""
+    return (instance.star / instance.ref).max(axis=-1)
+
+
+def cost_features(cost: Array, dimensions: int, rng: Generator) -> Array:
+    """Features φ (..., X, Y, d) whose span holds ``cost`` (..., X, Y) and d − 1 random directions besides.
+
+    The columns are orthogonal with mean square 1 over the table, so d from 1 to X·Y runs from a class that knows the
+    cost but for its size to the class of all tables.
+    """
+    *lead, contexts, responses = cost.shape
+    if not 1 <= dimensions <= contexts * responses:
+        raise ConfigError(f"cost class: {dimensions} dimensions, give 1 to {contexts * responses} for this table")
+    columns = rng.standard_normal((*lead, contexts * responses, dimensions))
+    columns[..., 0] = cost.reshape(*lead, -1)
+    basis = np.linalg.qr(columns)[0] * np.sqrt(contexts * responses)
+    return basis.reshape(*cost.shape, dimensions)
+
+
+def dimension(features: Array) -> NDArray[np.int64]:
+    """Dimension of the linear class w·φ, as the rank of its table; its eluder dimension is that up to a logarithm."""
+    *lead, contexts, responses, columns = features.shape
+    return np.linalg.matrix_rank(features.reshape(*lead, contexts * responses, columns))
+
+
+def lazy_instance(star: Array, delta: Array, gamma: ArrayLike, concentrability: ArrayLike) -> Instance:
+    """Build the instance of lazy users with max_x C*(x) as given (> 1); leading axes of all four broadcast.
+
+    β = γ β_0, so that π_ref does not depend on γ. C* falls as β_0 grows: bisection finds it, to 1e-9 in log β_0.
+    """
+    unit = (star[..., None, :] * delta).sum(axis=-1)  # the cost of a user with γ = 1
+    target, gamma = np.asarray(concentrability, np.float64), np.asarray(gamma, np.float64)
+    lead = np.broadcast_shapes(star.shape[:-2], target.shape)
+    low, high = np.full(lead, -12.0), np.full(lead, 12.0)
+    for _ in range(40):
+        middle = (low + high) / 2
+        reached = (star / tilted(star, -unit, np.exp(middle))).max(axis=(-2, -1))
+        low, high = np.where(reached > target, middle, low), np.where(reached > target, high, middle)
+    return consistent(star, lazy(star, gamma), delta, gamma * np.exp((low + high) / 2))
+
+
+def random_policy(rng: Generator, *shape: int) -> Array:
+    """Draw distributions over the last axis, flat Dirichlet."""
+    return rng.dirichlet(np.ones(shape[-1]), size=shape[:-1])
+
+
+def random_distance(rng: Generator, *shape: int) -> Array:
+    """Draw metrics of c_max = 1 over the last axis of (..., Y): distances of points in the plane; (..., Y, Y)."""
+    points = rng.random((*shape, 2))
+    distance = np.linalg.norm(points[..., :, None, :] - points[..., None, :, :], axis=-1)
+    return distance / distance.max(axis=(-2, -1), keepdims=True)
+
+
+def _positive(beta: ArrayLike) -> Array:
+    array = np.asarray(beta, np.float64)
+    if not ((array > 0) & (array < np.inf)).all():
+        raise ConfigError(f"beta = {beta}: give finite numbers > 0, in units of the cost")
+    return array
