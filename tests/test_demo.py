@@ -11,7 +11,7 @@ import pytest
 
 from redraft.bench.matrix import read_rows
 from redraft.demo import ARMS, DemoOptions, run_demo
-from redraft.errors import ConfigError
+from redraft.errors import ConfigError, ModelError
 from redraft.log import EditLog
 
 OPTIONS = DemoOptions(seed=3, train=8, validation=3, online=6, max_new_tokens=12, epochs=1)
@@ -71,3 +71,9 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
         run_demo(tmp_path / "file" / "demo", OPTIONS, model="none", cache=tmp_path, progress=silent)
+
+
+def test_a_wrong_model_leaves_the_folder_free(tmp_path: Path):
+    with pytest.raises(ModelError):
+        run_demo(tmp_path, OPTIONS, model=str(tmp_path / "nothing"), cache=tmp_path, progress=silent)
+    assert not (tmp_path / "demo.json").exists()

@@ -23,7 +23,7 @@ from redraft.bench.matrix import MatrixRow, append_rows, cost_table, read_rows
 from redraft.bench.stats import compare, mean_interval
 from redraft.bench.tasks import split
 from redraft.costs import COSTS, DEFAULT_COST
-from redraft.errors import ConfigError
+from redraft.errors import ConfigError, ModelError
 from redraft.log import EditLog
 from redraft.policies.base import BASE
 from redraft.policies.store import PolicyStore
@@ -142,10 +142,15 @@ def run_demo(
     from redraft.report.demo import write_report
     from redraft.train.runs import versions
 
-    _claim(out, options, model)
+    fresh = _claim(out, options, model)
     demo = _Demo(out, options, cache, progress)
     with demo.stage("load"):
-        base = load_base(model, cache)
+        try:
+            base = load_base(model, cache)
+        except ModelError:
+            if fresh:  # the command put right would meet "other options"
+                (out / "demo.json").unlink()
+            raise
     with demo.stage("log"):
         interactions = demo.log_edits(base)
     manifests = demo.train(base, interactions)
@@ -167,12 +172,13 @@ def run_demo(
     return summary
 
 
-def _claim(out: Path, options: DemoOptions, model: str) -> None:
-    """Make the folder this demo's, or see that it is."""
+def _claim(out: Path, options: DemoOptions, model: str) -> bool:
+    """Make the folder this demo's, or see that it is; return whether it was not before."""
     file, mine = out / "demo.json", asdict(options) | {"model": model}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if not file.exists():
+        fresh = not file.exists()
+        if fresh:
             scratch = file.with_suffix(".new")
             scratch.write_text(json.dumps(mine) + "\n", "utf-8")
             scratch.replace(file)
@@ -180,6 +186,7 @@ def _claim(out: Path, options: DemoOptions, model: str) -> None:
         raise ConfigError(f"--out {out}: cannot be written ({error.strerror}): choose another folder") from error
     if json.loads(file.read_text("utf-8")) != mine:
         raise ConfigError(f"--out {out}: holds a demo with other options: choose another folder or delete it")
+    return fresh
 
 
 def _summary(

@@ -37,7 +37,7 @@ WEAK = RuleUser(
     },
     weak=True,
 )
-DEGREES = st.floats(0, 1)
+DEGREES = st.floats(0, 1, allow_subnormal=False)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def exclaiming(body: str) -> str:
     >>> exclaiming("- We meet at 3 p.m. today. Bring the slides.")
     '- We meet at 3 p.m. today! Bring the slides!'
     """
-    lines = (split_marker(line) for line in body.splitlines())
+    lines = (split_marker(line) for line in body.split("\n"))
     return "\n".join(marker + " ".join(map(_loud, pieces(rest))) for marker, rest in lines)
 
 
