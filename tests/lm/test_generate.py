@@ -138,6 +138,14 @@ def test_progress_counts_every_prompt_once(tiny_base: Base, prompts: list[list[i
     assert generate(tiny_base.model, tiny_base.tokenizer, [], Decoding(2)) == []
 
 
+def test_long_prompts_come_in_batches_of_fewer(tiny_base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redraft.lm.generate._BATCH_TOKENS", 20)
+    counts: list[int] = []
+    prompts = [[5] * length for length in (3, 50, 9, 10, 3, 3)]  # a row alone, two of 10, and six of 3 or fewer
+    generate(tiny_base.model, tiny_base.tokenizer, prompts, Decoding(2), on_batch=counts.append)
+    assert counts == [1, 2, 3]
+
+
 def test_stop_tokens_are_the_templates_and_the_models_own(tiny_base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     assert stop_tokens(tiny_base.model, tiny_base.tokenizer) == {2}
     for configured, expected in (([0, 2], {0, 2}), (7, {2, 7}), (None, {2})):

@@ -51,7 +51,7 @@ class Generation(_Section):
 
     max_prompt: int = Field(default=512, ge=2)
     max_new_tokens: int = Field(default=256, ge=1)
-    batch_size: int = Field(default=16, ge=1)
+    batch_size: int = Field(default=64, ge=1)
 
 
 class Server(_Section):

@@ -50,7 +50,7 @@ class AdapterHost:
         self,
         base: Base,
         *,
-        batch_size: int = 16,
+        batch_size: int = 64,
         max_prompt: int = 512,
         on_batch: Callable[[int], None] | None = None,
     ) -> None:
