@@ -13,7 +13,7 @@ from redraft.errors import ConfigError
 from redraft.select import LateEnsemble, replay
 from redraft.select.simulate import simulate_late
 from redraft.theory.bounds import fit_rate
-from redraft.theory.regret import Draw, gamma_costs, gaps, informed_bound, lai_robbins, minimax, simulate
+from redraft.theory.regret import Draw, gamma_costs, gaps, informed_bound, lai_robbins, level_pulls, minimax, simulate
 from redraft.theory.tabular import Array
 
 ALPHAS = st.sampled_from([None, 0.0, 0.05, 0.4, 3.0])
@@ -191,3 +191,24 @@ def test_regret_over_log_t_stays_bounded() -> None:
     greedy = simulate(gamma_costs(costs, 1.0, np.random.default_rng(5)), 4, 200, marks, alpha=0.0)
     stuck = [(gaps(costs) * pulls).sum(axis=0).mean() / math.log(t) for t, pulls in greedy]
     assert stuck[-1] > 10 * ratios[-1]  # without exploring, some runs never leave a bad arm
+
+
+@given(
+    st.lists(st.floats(0.01, 100), min_size=1, max_size=6),
+    st.floats(0.1, 3),
+    st.floats(10, 1e12),
+)
+def test_pulls_at_which_all_bounds_are_level(means: list[float], spread: float, rounds: float) -> None:
+    pulls, costs = level_pulls(means, spread, rounds), np.array(means)
+    assert pulls.sum() == pytest.approx(rounds)
+    alpha = math.sqrt((1 + spread**2) * (pulls @ costs**2) / rounds)
+    bounds = costs - alpha * np.sqrt(math.log(rounds) / pulls)
+    assert bounds == pytest.approx(np.full(len(means), bounds.mean()), abs=1e-6 * max(means))
+
+
+def test_fixed_gaps_cost_no_more_than_their_constant_however_long() -> None:
+    means, horizons = [0.51, 0.42, 0.3365, 0.3438], [10.0**k for k in range(3, 16)]
+    growth = [float(gaps(means) @ level_pulls(means, 1.0, t)) / math.log(t) for t in horizons]
+    constant = 2 * min(means) ** 2 * sum(1 / gap for gap in gaps(means) if gap > 0)
+    assert growth == sorted(growth)
+    assert constant * 0.99 < growth[-1] < constant

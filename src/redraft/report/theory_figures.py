@@ -175,15 +175,19 @@ def minimax_figure(rows: Rows) -> str:
     return draw_svg(draw, 4.8)
 
 
-def growth_figure(rows: Rows) -> str:
-    """Regret / log T at the paper's gaps; dashed: Lai and Robbins' constant, where it fits in."""
+def _per_log(row: Mapping[str, Any]) -> dict[str, float]:
+    return {"t": row["t"]} | {key: row[key] / math.log(row["t"]) for key in ("regret", "level")}
+
+
+def growth_figure(rows: Rows, *, longer: Rows = ()) -> str:
+    """Regret / log T at the paper's gaps, ``longer`` rows as points; dashed: pulls at which all bounds are level."""
 
     def draw(axes: Axes) -> None:
         for shade, (setting, own) in zip(_PALETTE, _groups(rows, "setting").items(), strict=True):
-            scaled = [{**row, "ratio": row["regret"] / math.log(row["t"])} for row in own]
-            axes.plot(*_series(scaled, "t", "ratio"), color=shade, linewidth=2, label=setting)
-            if own[0]["constant"] < 15:
-                axes.axhline(own[0]["constant"], color=shade, linewidth=1, linestyle="--")
+            more = [row for row in longer if row["setting"] == setting]
+            axes.plot(*_series(map(_per_log, own), "t", "regret"), color=shade, linewidth=2, label=setting)
+            axes.plot(*_series(map(_per_log, more), "t", "regret"), "o", color=shade, markersize=4)
+            axes.plot(*_series(map(_per_log, [*own, *more]), "t", "level"), "--", color=shade, linewidth=1)
         axes.set(xscale="log", xlabel="T", ylabel="regret / log T", ylim=(0, None))
         legend_below(axes, 2)
 

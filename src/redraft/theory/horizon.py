@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from redraft.theory.regret import gamma_costs, gaps, informed_bound, lai_robbins, minimax, simulate
+from redraft.theory.regret import gamma_costs, gaps, informed_bound, lai_robbins, level_pulls, minimax, simulate
 from redraft.theory.tabular import Array
 
 __all__ = ["PAPER", "regret_rows"]
@@ -23,6 +23,7 @@ PAPER = {
 
 ARMS = ("sft", "dpo", "early")
 ROUNDS, SPREADS = 200, (0.7, 1.0, 1.2)  # σ/mean of MLQE-PE's Romanian post-edits, of exponentials, of DeFacto
+CLOSE, LONG = "email strong", 30  # the setting whose two best arms differ by 0.007: a horizon 30 times as long
 GAPS, DELAYS, MODERATE = (1.0, 2.0, 4.0, 8.0), (0, 10, 100, 1000), 10_000
 
 
@@ -36,6 +37,7 @@ def regret_rows(rng: Generator, runs: int, horizon: int) -> Iterator[dict[str, A
     yield from _delay(rng, runs, moderate)
     yield from _drift(rng, runs, moderate)
     yield from _paper(rng, runs)
+    yield from _long(rng, max(1, runs // 4), horizon)
 
 
 def _minimax(rng: Generator, runs: int, horizons: list[int]) -> Iterator[dict[str, Any]]:
@@ -56,9 +58,22 @@ def _fixed(rng: Generator, runs: int, marks: list[int]) -> Iterator[dict[str, An
     means = np.repeat(np.array(list(settings.values())).T, runs, axis=1)
     for t, pulls in simulate(gamma_costs(means, 1.0, rng), len(means), means.shape[1], marks):
         for (name, costs), regret in zip(settings.items(), _split(means, pulls, len(settings)), strict=True):
-            ucb = 2 * min(costs) ** 2 * sum(1 / gap for gap in gaps(costs) if gap > 0)
-            constants = {"ucb": float(ucb), "constant": lai_robbins(costs, 1.0)}
-            yield {"show": "fixed", "setting": name, "t": t, **regret, **constants}
+            yield {"show": "fixed", "setting": name, "t": t, **regret, **_expected(costs, t)}
+
+
+def _long(rng: Generator, runs: int, horizon: int) -> Iterator[dict[str, Any]]:
+    """The setting that a horizon does not settle, on a longer one."""
+    costs = [cost for arm, cost in PAPER[CLOSE].items() if arm != "late"]
+    means, marks = np.repeat(np.array(costs)[:, None], runs, axis=1), [horizon * k for k in (1, 3, 10, LONG)]
+    for t, pulls in simulate(gamma_costs(means, 1.0, rng), len(costs), runs, marks):
+        yield {"show": "long", "setting": CLOSE, "t": t, **_split(means, pulls, 1)[0], **_expected(costs, t)}
+
+
+def _expected(costs: list[float], t: int) -> dict[str, float]:
+    """Regret where all bounds are level, and the constants of regret / log T: this rule's and Lai and Robbins'."""
+    ucb = 2 * min(costs) ** 2 * sum(1 / gap for gap in gaps(costs) if gap > 0)
+    level = float(gaps(costs) @ level_pulls(costs, 1.0, t))
+    return {"level": level, "ucb": float(ucb), "constant": lai_robbins(costs, 1.0)}
 
 
 def _alpha(rng: Generator, runs: int, marks: tuple[int, int]) -> Iterator[dict[str, Any]]:

@@ -16,12 +16,13 @@ from itertools import permutations
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
 
 from redraft.errors import ConfigError
 from redraft.select.base import UNITS
 from redraft.theory.tabular import Array
 
-__all__ = ["Draw", "gamma_costs", "gaps", "informed_bound", "lai_robbins", "minimax", "simulate"]
+__all__ = ["Draw", "gamma_costs", "gaps", "informed_bound", "lai_robbins", "level_pulls", "minimax", "simulate"]
 
 Draw = Callable[[int, NDArray[np.int64]], Array]
 """``draw(t, chosen)``: round t = 1, 2, … and the arm of each run, shape (R,) → what each run pays, shape (R,)."""
@@ -158,6 +159,29 @@ def lai_robbins(means: Sequence[float], spread: float) -> float:
     best = min(means)
     ratios = [mean / best for mean in means if mean > best]
     return sum(best * (r - 1) / (r - 1 - math.log(r)) for r in ratios) * spread**2
+
+
+def level_pulls(means: Sequence[float], spread: float, rounds: float) -> Array:
+    """Pulls N of each arm, Σ N = T, at which all of LateEnsemble's bounds m − α √(log T / N) are equal; shape (K,).
+
+    The rule plays the lowest bound and so raises it: but for noise it is here after T rounds. α² = (1 + spread²)
+    Σ N m² / T, the mean square of what was paid. As T → ∞ a worse arm's gap · N / log T *rises* to α²/gap, slowly
+    where 1/gap² is no small part of T: a horizon at which log-growth is seen can be told before it is simulated.
+    """
+    costs, gap = np.asarray(means, np.float64), gaps(means)
+
+    def share(log_depth: float) -> tuple[Array, float]:
+        """Shares of T where bounds lie at this depth below the best mean, and Σ 1/(gap + depth)²."""
+        weight = (gap + math.exp(log_depth)) ** -2.0
+        return weight / weight.sum(), float(weight.sum())
+
+    def excess(log_depth: float) -> float:
+        parts, weights = share(log_depth)
+        return float((1 + spread**2) * (parts @ costs**2)) * math.log(rounds) * weights - rounds
+
+    low, high = 1e-12 * costs.max(), 1e3 * costs.max() * math.sqrt(math.log(rounds) + 1)
+    root = float(brentq(excess, math.log(low), math.log(high)))  # pyright: ignore[reportArgumentType]
+    return rounds * share(root)[0]
 
 
 def minimax(arms: int, rounds: ArrayLike, deviation: float) -> Array:
