@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 import typer
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from redraft.cli.app import app, main
-from redraft.config import NOT_SETTINGS, Settings
+from redraft.config import NOT_SETTINGS, Settings, TaskSettings, UpstreamSettings
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "redraft"
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+TABLES: dict[str, type[BaseModel]] = {"tasks": TaskSettings, "upstreams": UpstreamSettings}
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -74,13 +74,13 @@ def keys(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, str, str
     """Dotted key, default and description of every setting."""
     for key, field in model.model_fields.items():
         section = field.annotation
-        if key == "tasks":
-            yield from keys(importlib.import_module("redraft.config").TaskSettings, "tasks.TASK.")
+        if key in TABLES:
+            yield from keys(TABLES[key], f"{path}{key}.{key.upper().removesuffix('S')}.")
         elif isinstance(section, type) and issubclass(section, BaseModel):
             yield from keys(section, f"{path}{key}.")
         else:
-            assert field.default is not PydanticUndefined
-            yield f"{path}{key}", str(field.default), field.description or ""
+            default = "required" if field.is_required() else field.get_default(call_default_factory=True)
+            yield f"{path}{key}", str(default), field.description or ""
 
 
 def test_every_setting_stands_on_its_page() -> None:

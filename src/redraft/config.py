@@ -12,7 +12,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -24,8 +24,10 @@ __all__ = [
     "LogSettings",
     "ModelSettings",
     "PolicySettings",
+    "ServeSettings",
     "Settings",
     "TaskSettings",
+    "UpstreamSettings",
     "load_settings",
 ]
 
@@ -72,6 +74,13 @@ class TaskSettings(_Section):
     """What is particular to one task."""
 
     cost: str = Field(default="word", description="Name of the cost Δ; trainer, selector and report use the same.")
+    project: str = Field(default="default", min_length=1, description="Whose task it is: keys of others do not see it.")
+    policies: tuple[str, ...] = Field(
+        default=(), description="What the selector chooses among; base and the latest of each policy when not given."
+    )
+    selector: Literal["late", "uniform", "fixed"] = Field(default="late", description="Rule that chooses policies.")
+    alpha: float | None = Field(default=None, ge=0, description="α of late; when not given, the scale of the costs.")
+    fallback: str | None = Field(default=None, description="Policy that answers where the chosen one fails.")
 
     @field_validator("cost")
     @classmethod
@@ -81,12 +90,38 @@ class TaskSettings(_Section):
         return value
 
 
+class UpstreamSettings(_Section):
+    """An OpenAI-compatible server that answers for policies."""
+
+    url: str = Field(min_length=1, description="Where it is; ends in /v1.")
+    api_key_env: str | None = Field(default=None, description="Environment variable that holds its key.")
+    models: dict[str, str] = Field(default_factory=dict[str, str], description="Policy → the model's name there.")
+    adapters: bool = Field(default=False, description="Whether trained policies are loaded into it (vLLM).")
+    timeout_seconds: float = Field(default=120.0, gt=0, description="Patience for one answer.")
+    retries: int = Field(default=2, ge=0, le=10, description="Attempts after the first.")
+
+
+class ServeSettings(_Section):
+    """The gateway."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(default=8400, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    max_body_bytes: int = Field(default=4_000_000, gt=0, description="Larger requests are refused.")
+    body_seconds: float = Field(default=30.0, gt=0, description="A request that takes longer to arrive is refused.")
+    concurrency: int = Field(default=512, gt=0, description="Requests answered at once; more are told to come back.")
+    max_new_tokens: int = Field(default=256, gt=0, description="Longest answer of the embedded model.")
+    upstreams: dict[str, UpstreamSettings] = Field(
+        default_factory=dict[str, UpstreamSettings], description="Servers that answer for policies."
+    )
+
+
 class Settings(_Section):
     """Everything ``redraft.toml`` may say. Each section is documented where its class is."""
 
     log: LogSettings = LogSettings()
     model: ModelSettings = ModelSettings()
     policies: PolicySettings = PolicySettings()
+    serve: ServeSettings = ServeSettings()
     tasks: dict[str, TaskSettings] = Field(default_factory=dict[str, TaskSettings])
 
     def task(self, name: str) -> TaskSettings:

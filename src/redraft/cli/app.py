@@ -18,6 +18,7 @@ from redraft.cli.bench import bench_app
 from redraft.cli.demo import demo
 from redraft.cli.diagnose import diagnose
 from redraft.cli.evaluate import evaluate
+from redraft.cli.serve import keys_app, serve
 from redraft.cli.theory import theory_app
 from redraft.cli.train import train_app
 from redraft.errors import RedraftError
@@ -29,7 +30,11 @@ EXTRAS = {
     "transformers": "train",
     "peft": "train",
     "gguf": "train",
+    "aiohttp": "serve",
+    "fastapi": "serve",
     "httpx": "serve",
+    "prometheus_client": "serve",
+    "uvicorn": "serve",
     "scipy": "theory",
 }
 """Which extra brings a package that a base install lacks."""
@@ -49,6 +54,8 @@ app.command()(policy.policies)
 app.command()(evaluate)
 log.export_app.command("policy")(policy.export_policy)
 app.add_typer(log.export_app, name="export")
+app.command()(serve)
+app.add_typer(keys_app, name="keys")
 app.add_typer(bench_app, name="bench")
 app.add_typer(theory_app, name="theory")
 app.command()(demo)

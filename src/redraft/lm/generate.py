@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +22,10 @@ from redraft.types import Decoding
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["generate", "generate_ids", "stop_tokens"]
+__all__ = ["Watch", "generate", "generate_ids", "stop_tokens"]
+
+Watch = Callable[[Sequence[int], Sequence[int]], Collection[int]]
+"""Told, after each step, prompts by their place and the token that each got; returns those that need no more."""
 
 _BATCH_TOKENS = 8192  # prompt tokens in a batch: 1.7 GB with SmolLM2, where 64 prompts of 512 took 4.0 GB
 
@@ -50,12 +54,15 @@ def generate_ids(
     *,
     batch_size: int = 64,
     on_batch: Callable[[int], None] | None = None,
+    seeds: Sequence[int] | None = None,
+    watch: Watch | None = None,
 ) -> list[list[int]]:
     """Token ids of the response to each prompt; the last one is in ``stop`` unless the token limit came first.
 
     ``model`` must be in evaluation mode. Two equal prompts get equal responses: for several samples of one prompt
-    change ``decoding.seed``. A batch holds at most ``batch_size`` prompts and few enough for their memory; ``on_batch``
-    is told how many prompts each has answered.
+    change ``decoding.seed``, or give every prompt a seed of its own in ``seeds``. A batch holds at most ``batch_size``
+    prompts and few enough for their memory; ``on_batch`` is told how many prompts each has answered. ``watch`` may end
+    a response early.
 
     Raises ``ConfigError`` for a decoding out of range and ``DataError`` for a prompt without tokens.
     """
@@ -73,7 +80,10 @@ def generate_ids(
     while start < len(order):
         batch = order[start : start + max(1, min(batch_size, _BATCH_TOKENS // len(prompts[order[start]])))]
         start += len(batch)
-        for i, ids in zip(batch, _answer_batch(model, [prompts[i] for i in batch], decoding, stop), strict=True):
+        own = [decoding.seed if seeds is None else seeds[i] for i in batch]
+        told = None if watch is None else partial(_told, watch, batch)
+        found = _answer_batch(model, [prompts[i] for i in batch], decoding, stop, seeds=own, watch=told)
+        for i, ids in zip(batch, found, strict=True):
             answers[i] = ids
         if on_batch is not None:
             on_batch(len(batch))
@@ -89,14 +99,20 @@ def stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int
 
 @torch.no_grad()
 def _answer_batch(
-    model: Any, prompts: Sequence[list[int]], decoding: Decoding, stop: frozenset[int]
+    model: Any,
+    prompts: Sequence[list[int]],
+    decoding: Decoding,
+    stop: frozenset[int],
+    *,
+    seeds: Sequence[int],
+    watch: Watch | None,
 ) -> list[list[int]]:
     """Left-padded, so that every row's next token stands in the last column. Row r of a tensor answers ``alive[r]``."""
     width, device = max(map(len, prompts)), model.device
     inputs = torch.tensor([[0] * (width - len(ids)) + ids for ids in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    draws = None if decoding.temperature == 0 else _draws(prompts, decoding).to(device)
+    draws = None if decoding.temperature == 0 else _draws(prompts, decoding.max_new_tokens, seeds).to(device)
     alive = list(range(len(prompts)))
     answers: list[list[int]] = [[] for _ in prompts]
     cache: Any = None
@@ -114,7 +130,8 @@ def _answer_batch(
         tokens = chosen.tolist()
         for row, token in zip(alive, tokens, strict=True):
             answers[row].append(token)
-        going = [r for r, token in enumerate(tokens) if token not in stop]
+        enough = set() if watch is None else set(watch(alive, tokens))
+        going = [r for r, token in enumerate(tokens) if token not in stop and alive[r] not in enough]
         if not going:
             break
         if len(going) < len(alive):
@@ -127,13 +144,20 @@ def _answer_batch(
     return answers
 
 
-def _draws(prompts: Sequence[list[int]], decoding: Decoding) -> torch.Tensor:
+def _told(watch: Watch, batch: Sequence[int], rows: Sequence[int], tokens: Sequence[int]) -> Collection[int]:
+    """Let ``watch`` speak of prompts where a batch speaks of its rows."""
+    places = [batch[row] for row in rows]
+    enough = set(watch(places, tokens))
+    return [row for row, place in zip(rows, places, strict=True) if place in enough]
+
+
+def _draws(prompts: Sequence[list[int]], steps: int, seeds: Sequence[int]) -> torch.Tensor:
     """Uniform numbers [B, T] in [0, 1), each row from a generator seeded by (seed, prompt)."""
     rows: list[torch.Tensor] = []
-    for ids in prompts:
-        digest = hashlib.blake2b(f"{decoding.seed}:{ids}".encode(), digest_size=8).digest()
+    for ids, seed in zip(prompts, seeds, strict=True):
+        digest = hashlib.blake2b(f"{seed}:{ids}".encode(), digest_size=8).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest))
-        rows.append(torch.rand(decoding.max_new_tokens, generator=generator, dtype=torch.float64))
+        rows.append(torch.rand(steps, generator=generator, dtype=torch.float64))
     return torch.stack(rows)
 
 

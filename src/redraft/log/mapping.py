@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import RowMapping
+from sqlalchemy import Connection, RowMapping
 
 from redraft.costs import Cost
 from redraft.errors import DataError
+from redraft.log import queries
 from redraft.log.schema import COST_UNIT, RESPONSE, completions, decisions, edits, texts
 from redraft.types import Completion, Decision, Edit, Interaction, Message
 
 __all__ = [
     "Rows",
     "completion_from",
+    "cost_today",
     "decision_from",
     "difference",
+    "edit_event",
     "edit_from",
     "edit_rows",
     "interaction_rows",
@@ -42,6 +46,25 @@ def priced(cost: Cost, response: str, edited: str | None) -> tuple[float, int]:
     if not (math.isfinite(raw) and raw >= 0):
         raise DataError(f"cost {cost.name!r} gave {raw}: a cost is a finite number, at least 0")
     return raw, round(cost.of_raw(raw, response) * COST_UNIT)
+
+
+def cost_today(connection: Connection, row: RowMapping, cost_of: Callable[[str], Cost]) -> int | None:
+    """Cost, in 10⁻⁹ units, of a decision's holding edit under the Δ its task has now; ``None`` where there is none.
+
+    ``row`` is one of ``queries.resolved_of`` or ``learnt_of``. What was logged under another Δ is computed anew
+    from the texts; where these were erased there is no cost any more.
+    """
+    if row[edits.c.cost] is None:
+        return None
+    cost = cost_of(row[completions.c.task])
+    if row[edits.c.cost_name] == cost.name:
+        return row[edits.c.cost]
+    found = queries.edits_of(row[decisions.c.completion_id]).where(edits.c.revision == row[edits.c.revision])
+    edit = connection.execute(found).mappings().one()
+    response, edited = edit[texts.c.content], edit[queries.edited_text.c.content]
+    if response is None or (edited is None and not edit[edits.c.accepted]):
+        return None
+    return priced(cost, response, edited)[1]
 
 
 def interaction_rows(interaction: Interaction, cost: Cost) -> Rows:
@@ -123,6 +146,26 @@ def edit_from(row: RowMapping, edited: str | None) -> Edit | None:
         created_at=row[edits.c.created_at],
         metadata=row[edits.c.metadata],
     )
+
+
+def edit_event(row: RowMapping) -> dict[str, Any]:
+    """An edit event of ``queries.edits_of``, fit for JSON."""
+    moment = row[edits.c.created_at]
+    return {
+        "position": row[edits.c.position],
+        "completion_id": row[edits.c.completion_id],
+        "task": row[completions.c.task],
+        "revision": row[edits.c.revision],
+        "accepted": row[edits.c.accepted],
+        "edited": row[queries.edited_text.c.content],
+        "unchanged": row[edits.c.unchanged],
+        "raw": row[edits.c.raw],
+        "cost": row[edits.c.cost] / COST_UNIT,
+        "cost_name": row[edits.c.cost_name],
+        "user_id": row[edits.c.user_id],
+        "created_at": None if moment is None else moment.isoformat(),
+        "metadata": row[edits.c.metadata],
+    }
 
 
 def decision_from(row: RowMapping) -> Decision | None:

@@ -5,11 +5,21 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
 
 from redraft.log.schema import RESPONSE, completions, decisions, edits, texts
 
-__all__ = ["edited_text", "edits_of", "interactions_of", "logged", "resolved_of", "revision_of", "tally"]
+__all__ = [
+    "edited_text",
+    "edits_of",
+    "holding_of",
+    "interactions_of",
+    "learnt_of",
+    "logged",
+    "resolved_of",
+    "revision_of",
+    "tally",
+]
 
 AnySelect = TypeVar("AnySelect", bound="Select[*tuple[Any, ...]]")
 
@@ -17,6 +27,12 @@ edited_text = texts.alias("edited_text")
 
 _response = and_(texts.c.completion_id == completions.c.id, texts.c.revision == RESPONSE)
 _edit_text = and_(edited_text.c.completion_id == edits.c.completion_id, edited_text.c.revision == edits.c.revision)
+
+
+_answered_as_chosen = and_(
+    decisions.c.completion_id == completions.c.id,
+    or_(completions.c.policy == decisions.c.chosen, completions.c.policy == ""),  # "": a log that does not say
+)
 
 
 def _holding() -> ColumnElement[bool]:
@@ -65,11 +81,28 @@ def resolved_of(task: str | None, completion_id: str | None) -> Select[Any]:
     statement = (
         select(decisions, completions.c.task, edits.c.revision, edits.c.cost, edits.c.cost_name)
         .select_from(completions)
-        .join(decisions, decisions.c.completion_id == completions.c.id)
+        .join(decisions, _answered_as_chosen)
         .join(edits, _holding())
         .order_by(first.scalar_subquery())
     )
     return _narrow(statement, task, completion_id)
+
+
+def learnt_of(task: str | None) -> Select[Any]:
+    """Decisions whose chosen policy answered, with the costs of their holding edits where there are any."""
+    statement = (
+        select(decisions.c.completion_id, decisions.c.chosen, completions.c.task)
+        .add_columns(edits.c.revision, edits.c.cost, edits.c.cost_name)
+        .select_from(completions)
+        .join(decisions, _answered_as_chosen)
+        .outerjoin(edits, _holding())
+    )
+    return _narrow(statement, task)
+
+
+def holding_of(completion_id: str) -> Select[Any]:
+    """The edit event that holds for a completion."""
+    return select(edits).where(edits.c.completion_id == completion_id).order_by(edits.c.revision.desc()).limit(1)
 
 
 def edits_of(completion_id: str | None = None) -> Select[Any]:

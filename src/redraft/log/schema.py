@@ -2,10 +2,12 @@
 
 ``completions``, ``decisions`` and ``edits`` are append-only; ``position`` is the order of arrival. Every text stands
 in ``texts`` under (completion, revision), where revision −1 is the response itself together with its context: setting
-``content`` and ``messages`` to NULL erases what a person wrote while all events, costs and counts stay.
+``content`` and ``messages`` to NULL erases what a person wrote while all events, costs and counts stay. A response
+that is still being written has messages and no content.
 
 What can be derived is kept only where erasure would take it away: the raw distance, the cost in integer 10⁻⁹ units
-(so that sums do not depend on their order) with the name of its Δ, and whether y' = y.
+(so that sums do not depend on their order) with the name of its Δ, and whether y' = y. What selectors learn from,
+``statistics``, is derived too and kept because it must be at hand for every request.
 """
 
 from __future__ import annotations
@@ -32,7 +34,22 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-__all__ = ["COST_UNIT", "RESPONSE", "UtcDateTime", "completions", "decisions", "edits", "schema", "texts"]
+__all__ = [
+    "COST_UNIT",
+    "RESPONSE",
+    "UtcDateTime",
+    "WholeNumber",
+    "completions",
+    "conversations",
+    "decisions",
+    "edits",
+    "erasures",
+    "keys",
+    "requests",
+    "schema",
+    "statistics",
+    "texts",
+]
 
 COST_UNIT = 1_000_000_000
 RESPONSE = -1
@@ -53,6 +70,21 @@ class UtcDateTime(TypeDecorator[datetime]):
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
         """Give the zone back where the database has none."""
         return self.process_bind_param(value, dialect)
+
+
+class WholeNumber(TypeDecorator[int]):
+    """An integer of any size, which no database has: sums of squares in 10⁻¹⁸ units leave 64 bits at once."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> str | None:
+        """Write it in decimal."""
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> int | None:
+        """Read it from decimal."""
+        return None if value is None else int(value)
 
 
 _Position = BigInteger().with_variant(Integer, "sqlite")
@@ -123,3 +155,62 @@ texts = Table(
     Column("messages", _Json),
     Column("content", Text),
 )
+
+statistics = Table(
+    "statistics",
+    schema,
+    Column("task", Text, primary_key=True),
+    Column("policy", Text, primary_key=True),
+    Column("cost_name", Text, nullable=False),
+    Column("decisions", BigInteger, nullable=False),
+    Column("resolved", BigInteger, nullable=False),
+    Column("total", WholeNumber, nullable=False),
+    Column("squares", WholeNumber, nullable=False),
+)
+"""What selectors have learnt, under the Δ named ``cost_name``; see ``redraft.log.statistics``."""
+
+conversations = Table(
+    "conversations",
+    schema,
+    Column("task", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("policy", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+"""The policy that answers all of a conversation."""
+
+requests = Table(
+    "requests",
+    schema,
+    Column("project", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("completion_id", Text, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+"""Idempotency keys: which revision an edit request made, so that sending it again makes no other."""
+
+keys = Table(
+    "keys",
+    schema,
+    Column("id", Text, primary_key=True),
+    Column("project", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("scopes", _Json, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("revoked_at", UtcDateTime),
+)
+"""API keys of the gateway: SHA-256 of the secret, never the secret."""
+
+erasures = Table(
+    "erasures",
+    schema,
+    Column("position", _Position, primary_key=True),
+    Column("user_id", Text, nullable=False, index=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("texts", Integer, nullable=False),
+    Column("policies", _Json, nullable=False),
+)
+"""Whose texts were erased, and which policies had been trained on them by then."""

@@ -10,14 +10,15 @@ Left out on purpose: deleting events. ``erase`` removes a person's texts, the ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from sqlalchemy import Connection, RowMapping, or_, select, tuple_, update
+from sqlalchemy import Connection, RowMapping, insert, or_, select, tuple_, update
 
 from redraft.config import Settings
 from redraft.costs import COSTS, DEFAULT_COST, Cost, get_cost
@@ -25,8 +26,11 @@ from redraft.errors import NotFoundError
 from redraft.log import queries
 from redraft.log.canonical import canonical, canonical_edit
 from redraft.log.database import open_database, reading, writing
-from redraft.log.mapping import completion_from, decision_from, edit_from, priced
-from redraft.log.schema import COST_UNIT, completions, decisions, edits, texts
+from redraft.log.events import Event, Outcome, write
+from redraft.log.keys import Key, find_key
+from redraft.log.mapping import completion_from, cost_today, decision_from, edit_event, edit_from
+from redraft.log.schema import COST_UNIT, completions, edits, erasures, texts
+from redraft.log.statistics import Tally, other_costs, rebuild, tallies
 from redraft.log.verify import problems
 from redraft.log.writer import Added, Refused, Writer, batches
 from redraft.types import Completion, Decision, Edit, Interaction
@@ -130,8 +134,8 @@ class EditLog:
         Raises ``ConflictError`` when the id is known with other content, ``DataError`` for what cannot be stored.
         """
         ready = canonical(Interaction(completion, None, decision), self.max_text_chars)
-        with writing(self._engine) as connection:
-            Writer(connection, self.cost_of).add(ready)
+        with self._writing() as writer:
+            writer.add(ready)
 
     def edit(self, edit: Edit) -> bool:
         """Log what a person made of a completion; durable on return. Returns whether the log gained an event.
@@ -141,8 +145,8 @@ class EditLog:
         "accepted unchanged" say the same).
         """
         ready = canonical_edit(edit, self.max_text_chars)
-        with writing(self._engine) as connection:
-            return Writer(connection, self.cost_of).revise(ready)
+        with self._writing() as writer:
+            return writer.revise(ready)
 
     def add_many(
         self,
@@ -158,13 +162,34 @@ class EditLog:
         """
         pieces = batches(interactions, self.max_text_chars, refused)
         if strict:
-            with writing(self._engine) as connection:
-                return sum((Writer(connection, self.cost_of).add_batch(piece) for piece in pieces), Added())
+            with self._writing() as writer:
+                return sum(map(writer.add_batch, pieces), Added())
         total = Added()
         for piece in pieces:
-            with writing(self._engine) as connection:
-                total += Writer(connection, self.cost_of).add_batch(piece)
+            with self._writing() as writer:
+                total += writer.add_batch(piece)
         return total
+
+    def write(self, events: Sequence[Event]) -> tuple[list[Outcome], dict[str, dict[str, Tally]]]:
+        """Write events, as ``redraft.log.events.checked`` gives them, in one transaction; durable on return.
+
+        Returns what became of each, and the statistics of every task in which they changed, as they then were.
+        """
+        with writing(self._engine) as connection:
+            writer = Writer(connection, self.cost_of)
+            outcomes = write(connection, writer, events)
+            touched = writer.settle()
+            return outcomes, {task: tallies(connection, task) for task in sorted(touched)}
+
+    def statistics(self, task: str) -> dict[str, Tally]:
+        """What is known of each policy of a task, under the Δ it has now."""
+        with reading(self._engine) as connection:
+            found = tallies(connection, task)
+            stale = other_costs(connection, task, self.cost_of(task).name)
+        if not stale:
+            return found
+        with writing(self._engine) as connection:
+            return dict(rebuild(connection, task, self.cost_of))
 
     def interactions(self, task: str | None = None, *, edited_only: bool = False) -> Iterator[Interaction]:
         """Stream completions in order of arrival, each with the edit that holds; erased ones are left out."""
@@ -191,7 +216,7 @@ class EditLog:
         with reading(self._engine) as connection:
             rows = connection.execution_options(yield_per=200).execute(queries.resolved_of(task, completion_id))
             for row in rows.mappings():
-                decision, units = decision_from(row), self._cost_today(connection, row)
+                decision, units = decision_from(row), cost_today(connection, row, self.cost_of)
                 if decision is not None and units is not None:
                     yield decision, units / COST_UNIT
 
@@ -206,13 +231,37 @@ class EditLog:
         with reading(self._engine) as connection:
             return Counts(**connection.execute(queries.tally(task, horizon)).mappings().one())
 
-    def erase(self, user_id: str) -> int:
+    def edit_events(
+        self, tasks: Sequence[str], *, completion_id: str | None = None, after: int = 0, limit: int = 100
+    ) -> list[dict[str, Any]]:
+        """Edit events of these tasks after a position, in order of arrival, fit for JSON; erased texts are null."""
+        with reading(self._engine) as connection:
+            found = queries.edits_of(completion_id).where(edits.c.position > after, completions.c.task.in_(tasks))
+            return [edit_event(row) for row in connection.execute(found.limit(limit)).mappings()]
+
+    def written_by(self, user_id: str, tasks: Sequence[str]) -> set[str]:
+        """Ids of the completions of these tasks that hold a text of a person, erased or not."""
+        with reading(self._engine) as connection:
+            asked = select(completions.c.id).where(completions.c.user_id == user_id, completions.c.task.in_(tasks))
+            edited = (
+                select(edits.c.completion_id)
+                .join(completions, completions.c.id == edits.c.completion_id)
+                .where(edits.c.user_id == user_id, completions.c.task.in_(tasks))
+            )
+            return set(connection.scalars(asked.union(edited)))
+
+    def erase(self, user_id: str, *, tasks: Sequence[str] | None = None, policies: Sequence[str] = ()) -> int:
         """Erase all texts of a person's completions and edits; returns how many. Events and costs stay.
 
-        In SQLite's files the bytes are overwritten, in its write-ahead log once the last process has closed it.
+        Only in ``tasks``, where given. ``policies``, which were trained on them, are kept on record. In SQLite's
+        files the bytes are overwritten, in its write-ahead log once the last process has closed it.
         """
         theirs = select(completions.c.id).where(completions.c.user_id == user_id)
         written = select(edits.c.completion_id, edits.c.revision).where(edits.c.user_id == user_id)
+        if tasks is not None:
+            within = select(completions.c.id).where(completions.c.task.in_(tasks))
+            theirs = theirs.where(completions.c.task.in_(tasks))
+            written = written.where(edits.c.completion_id.in_(within))
         gone = (
             update(texts)
             .where(texts.c.content.is_not(None))
@@ -220,23 +269,33 @@ class EditLog:
             .values(messages=None, content=None)
         )
         with writing(self._engine) as connection:
-            return connection.execute(gone).rowcount
+            count = connection.execute(gone).rowcount
+            kept = {"user_id": user_id, "created_at": datetime.now(UTC), "texts": count, "policies": list(policies)}
+            connection.execute(insert(erasures).values(kept))
+            return count
+
+    @contextmanager
+    def keys(self) -> Generator[Connection]:
+        """A transaction for ``redraft.log.keys``."""
+        with writing(self._engine) as connection:
+            yield connection
+
+    def key(self, text: str) -> Key | None:
+        """The API key of this text; see ``redraft.log.keys.find_key``."""
+        with reading(self._engine) as connection:
+            return find_key(connection, text)
 
     def verify(self) -> list[str]:
         """Check the whole log against itself and recompute every cost; returns one line per problem."""
         with reading(self._engine) as connection:
             return list(problems(connection, self.cost_of))
 
-    def _cost_today(self, connection: Connection, row: RowMapping) -> int | None:
-        cost = self.cost_of(row[completions.c.task])
-        if row[edits.c.cost_name] == cost.name:
-            return row[edits.c.cost]
-        found = queries.edits_of(row[decisions.c.completion_id]).where(edits.c.revision == row[edits.c.revision])
-        edit = connection.execute(found).mappings().one()
-        response, edited = edit[texts.c.content], edit[queries.edited_text.c.content]
-        if response is None or (edited is None and not edit[edits.c.accepted]):
-            return None
-        return priced(cost, response, edited)[1]
+    @contextmanager
+    def _writing(self) -> Generator[Writer]:
+        with writing(self._engine) as connection:
+            writer = Writer(connection, self.cost_of)
+            yield writer
+            writer.settle()
 
 
 def _interaction(row: RowMapping) -> Interaction:

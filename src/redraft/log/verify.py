@@ -13,6 +13,7 @@ from redraft.log import queries
 from redraft.log.canonical import decision_problems
 from redraft.log.mapping import decision_from, priced
 from redraft.log.schema import RESPONSE, completions, decisions, edits, texts
+from redraft.log.statistics import differences
 
 __all__ = ["problems"]
 
@@ -21,6 +22,7 @@ def problems(connection: Connection, cost_of: Callable[[str], Cost]) -> Iterator
     """One line for each thing that cannot be true; costs under a Δ the task no longer has are recomputed with it."""
     yield from _dangling(connection)
     yield from _decisions(connection)
+    yield from differences(connection, cost_of)
 
     @cache
     def cost_named(name: str, task: str) -> Cost:

@@ -1,6 +1,6 @@
 """How events enter the log: idempotent where they repeat, refused where they contradict what is there.
 
-Everything here happens inside a transaction that the caller holds.
+Everything here happens inside a transaction that the caller holds; ``settle`` ends it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from redraft.log.canonical import canonical
 from redraft.log.mapping import (
     Rows,
     completion_from,
+    cost_today,
     decision_from,
     difference,
     edit_rows,
     interaction_rows,
 )
 from redraft.log.schema import completions, decisions, edits, texts
+from redraft.log.statistics import Changes
 from redraft.types import Completion, Decision, Edit, Interaction
 
 __all__ = ["Added", "Batch", "Refused", "Writer", "batches"]
@@ -90,32 +92,37 @@ class Writer:
     def __init__(self, connection: Connection, cost_of: Callable[[str], Cost]) -> None:
         self._connection = connection
         self._cost_of = cost_of
+        self._changes = Changes()
+
+    def settle(self) -> set[str]:
+        """Bring the statistics up to what was written; last of all. Returns the tasks whose statistics changed."""
+        return self._changes.settle(self._connection, self._cost_of)
 
     def add(self, given: Interaction) -> bool:
         """Add what is new in an interaction and return whether there was anything.
 
         Raises ``ConflictError`` when the log knows its id, or the revision of its edit, with other content.
         """
-        row = self._logged(given.completion.id)
+        row = self.locked(given.completion.id)
         if row is None:
-            self._insert([self._rows(given)])
+            self._insert_fresh([(given, self._rows(given))])
             return True
         self._require_same_completion(row, given.completion)
         if given.decision is not None:
             self._require_same_decision(given.decision)
-        return given.edit is not None and self._add_edit(row, given.edit)
+        return given.edit is not None and self.add_edit(row, given.edit)
 
     def revise(self, edit: Edit) -> bool:
         """Add an edit of a logged completion and return whether it was new; raises ``NotFoundError`` without one."""
-        row = self._logged(edit.completion_id)
+        row = self.locked(edit.completion_id)
         if row is None:
             raise NotFoundError(f"completion {edit.completion_id!r} is not in the log: record it before its edits")
-        return self._add_edit(row, edit)
+        return self.add_edit(row, edit)
 
     def add_batch(self, batch: Batch) -> Added:
         """Add many interactions: unknown ones by one statement per table, the others one by one."""
         fresh, repeated = self._divide(batch)
-        self._insert([rows for _, rows in fresh])
+        self._insert_fresh(fresh)
         total = Added(len(fresh))
         for index, interaction in repeated:
             try:
@@ -124,17 +131,17 @@ class Writer:
                 batch.refused(index, error)
         return total
 
-    def _divide(self, batch: Batch) -> tuple[list[tuple[int, Rows]], list[tuple[int, Interaction]]]:
+    def _divide(self, batch: Batch) -> tuple[list[tuple[Interaction, Rows]], list[tuple[int, Interaction]]]:
         ids = [interaction.completion.id for _, interaction in batch.rows]
         seen = set(self._connection.scalars(select(completions.c.id).where(completions.c.id.in_(ids))))
-        fresh: list[tuple[int, Rows]] = []
+        fresh: list[tuple[Interaction, Rows]] = []
         repeated: list[tuple[int, Interaction]] = []
         for index, interaction in batch.rows:
             if interaction.completion.id in seen:
                 repeated.append((index, interaction))
                 continue
             try:
-                fresh.append((index, self._rows(interaction)))
+                fresh.append((interaction, self._rows(interaction)))
                 seen.add(interaction.completion.id)
             except RedraftError as error:
                 batch.refused(index, error)
@@ -143,23 +150,39 @@ class Writer:
     def _rows(self, interaction: Interaction) -> Rows:
         return interaction_rows(interaction, self._cost_of(interaction.completion.task))
 
+    def _insert_fresh(self, several: list[tuple[Interaction, Rows]]) -> None:
+        self._insert([rows for _, rows in several])
+        for interaction, rows in several:
+            completion, decision = interaction.completion, interaction.decision
+            if decision is not None and completion.policy in ("", decision.chosen):
+                self._changes.decided(completion.task, decision.chosen)
+                for row in rows[edits.name]:
+                    self._changes.resolved(completion.task, decision.chosen, row["cost"])
+
     def _insert(self, several: list[Rows]) -> None:
         for table in (completions, decisions, edits, texts):
             rows = [row for rows in several for row in rows.get(table.name, ())]
             if rows:
                 self._connection.execute(insert(table), rows)
 
-    def _logged(self, completion_id: str) -> RowMapping | None:
-        return self._connection.execute(queries.logged(completion_id)).mappings().first()
+    def locked(self, completion_id: str) -> RowMapping | None:
+        """The completion, locked until the transaction ends: its edits are counted one after the other."""
+        found = queries.logged(completion_id).with_for_update(of=completions)
+        return self._connection.execute(found).mappings().first()
 
-    def _add_edit(self, row: RowMapping, edit: Edit) -> bool:
+    def add_edit(self, row: RowMapping, edit: Edit) -> bool:
+        """Add an edit of the completion that ``locked`` gave; returns and raises as ``revise``."""
         response = row[texts.c.content]
         found = queries.revision_of(edit.completion_id, edit.revision)
         before = self._connection.execute(found).mappings().first()
         if before is None:
             if response is None:
-                raise NotFoundError(f"completion {edit.completion_id!r}: its texts were erased, an edit has no cost")
-            self._insert([edit_rows(edit, response, self._cost_of(row[completions.c.task]))])
+                raise NotFoundError(
+                    f"completion {edit.completion_id!r}: its text was erased or is not finished, an edit has no cost"
+                )
+            rows = edit_rows(edit, response, self._cost_of(row[completions.c.task]))
+            self._learn(row, edit.revision, rows[edits.name][0]["cost"])
+            self._insert([rows])
             return True
         known = response if before[edits.c.accepted] else before[queries.edited_text.c.content]
         # None stands for an erased text: nothing is left that a repeat could contradict.
@@ -169,6 +192,19 @@ class Writer:
                 "send a changed text as a higher revision"
             )
         return False
+
+    def _learn(self, row: RowMapping, revision: int, units: int) -> None:
+        """Count what a new revision changes; one that comes after a higher one changes nothing."""
+        decided = queries.learnt_of(None).where(completions.c.id == row[completions.c.id])
+        decision = self._connection.execute(decided).mappings().first()
+        if decision is None:
+            return
+        task, chosen, holding = row[completions.c.task], decision[decisions.c.chosen], decision[edits.c.revision]
+        before = cost_today(self._connection, decision, self._cost_of)
+        if before is None:
+            self._changes.resolved(task, chosen, units)
+        elif revision > holding:
+            self._changes.corrected(task, chosen, before, units)
 
     def _require_same_completion(self, row: RowMapping, given: Completion) -> None:
         known = completion_from(row)

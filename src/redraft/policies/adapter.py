@@ -23,8 +23,9 @@ from redraft.train.runs import Manifest, read_manifest
 from redraft.types import Decoding, Message
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from redraft.lm.generate import Watch
     from redraft.lm.load import Base
 
 __all__ = ["AdapterHost", "AdapterPolicy", "fitting", "merged_model"]
@@ -95,6 +96,32 @@ class AdapterHost:
                 self._model, tokenizer, prompts, decoding, batch_size=self._batch_size, on_batch=self._on_batch
             )
         return [trim(text) for text in texts]
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Of the base model, and so of every policy."""
+        return self._base.tokenizer
+
+    @property
+    def stop(self) -> frozenset[int]:
+        """Tokens that end a response."""
+        from redraft.lm.generate import stop_tokens
+
+        return stop_tokens(self._model, self.tokenizer)
+
+    def encode(self, name: str, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a prompt, cut to what the policy ``name`` is given; raises ``NotFoundError`` as ``policy``."""
+        adapter = self._adapter(name)
+        return encode_prompt(self.tokenizer, messages, self._max_prompt if adapter is None else adapter.max_prompt)
+
+    def watch(
+        self, name: str, prompts: Sequence[list[int]], decoding: Decoding, seeds: Sequence[int], watch: Watch
+    ) -> None:
+        """Answer encoded prompts as one batch, token by token; ``watch`` sees them all and may end responses."""
+        from redraft.lm.generate import generate_ids
+
+        with self._turn, self._active(self._adapter(name)):
+            generate_ids(self._model, prompts, decoding, self.stop, batch_size=len(prompts), seeds=seeds, watch=watch)
 
     def _adapter(self, name: str) -> _Adapter | None:
         if name != BASE and name not in self._adapters:

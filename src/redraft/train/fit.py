@@ -36,6 +36,7 @@ from redraft.train.runs import (
     read_manifest,
     write_card,
     write_manifest,
+    write_sources,
 )
 from redraft.train.trainer import EditTrainer
 from redraft.types import Interaction
@@ -139,6 +140,7 @@ def fit(run: Run, *, resume: bool = False) -> Manifest:
         model.unload()
         run.base.model.eval()
     write_card(run.folder, done)
+    write_sources(run.folder, [triple.id for triple in (*run.data.train, *run.data.heldout)])
     write_manifest(run.folder, done)
     shutil.rmtree(run.folder / CHECKPOINTS, ignore_errors=True)
     return done

@@ -30,12 +30,15 @@ __all__ = [
     "checkpoints",
     "new_manifest",
     "read_manifest",
+    "read_sources",
     "versions",
     "write_card",
     "write_manifest",
+    "write_sources",
 ]
 
 MANIFEST = "redraft.json"
+SOURCES = "completions.json"
 CHECKPOINTS = "checkpoints"
 RUNNING, COMPLETE, DIVERGED = "running", "complete", "diverged"
 _LIBRARIES = ("redraft", "torch", "transformers", "peft", "accelerate")
@@ -101,6 +104,17 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest(**json.loads(file.read_text("utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{file}: not a redraft manifest ({error}): train the policy again") from error
+
+
+def write_sources(folder: Path, completion_ids: Sequence[str]) -> None:
+    """Write ``completions.json``: what a policy learnt from, for the day someone wants to be erased."""
+    (folder / SOURCES).write_text(json.dumps(sorted(completion_ids)) + "\n", "utf-8")
+
+
+def read_sources(folder: Path) -> frozenset[str]:
+    """Ids of the completions behind a policy; none where its folder does not say."""
+    file = folder / SOURCES
+    return frozenset(json.loads(file.read_text("utf-8"))) if file.is_file() else frozenset()
 
 
 def checkpoints(folder: Path) -> list[Path]:

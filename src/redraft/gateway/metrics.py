@@ -1,0 +1,64 @@
+"""Numbers for Prometheus: base units, labelled by task and policy, never by a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from redraft.log.events import Revised
+from redraft.select import Count
+
+__all__ = ["Metrics"]
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_COSTS = (0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5)
+
+
+class Metrics:
+    """What one gateway counts, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        of = ("task", "policy")
+        self._requests = Counter("redraft_requests", "HTTP requests.", ("route", "status"), registry=registry)
+        self._latency = Histogram(
+            "redraft_request_seconds", "Time to the first byte.", ("route",), buckets=_SECONDS, registry=registry
+        )
+        self._upstream = Histogram(
+            "redraft_policy_seconds", "Time until a policy's answer began.", of, buckets=_SECONDS, registry=registry
+        )
+        self._failures = Counter(
+            "redraft_policy_failures", "Requests that a policy did not answer.", of, registry=registry
+        )
+        self._edits = Counter("redraft_edits", "Edit events logged.", of, registry=registry)
+        self._costs = Histogram("redraft_edit_cost", "Cost of edits.", of, buckets=_COSTS, registry=registry)
+        self._pulls = Gauge("redraft_decisions", "Decisions for a policy, from the log.", of, registry=registry)
+        self._pending = Gauge("redraft_pending_feedback", "Decisions without an edit so far.", of, registry=registry)
+
+    def requested(self, route: str, status: int, seconds: float) -> None:
+        """A request was answered."""
+        self._requests.labels(route, str(status)).inc()
+        self._latency.labels(route).observe(seconds)
+
+    def answered(self, task: str, policy: str, seconds: float) -> None:
+        """A policy's answer began after so long."""
+        self._upstream.labels(task, policy).observe(seconds)
+
+    def failed(self, task: str, policy: str) -> None:
+        """A policy did not answer."""
+        self._failures.labels(task, policy).inc()
+
+    def edited(self, edit: Revised) -> None:
+        """An edit was acknowledged; one that was known before counts no second time."""
+        if edit.new:
+            self._edits.labels(edit.task, edit.policy).inc()
+            self._costs.labels(edit.task, edit.policy).observe(edit.cost)
+
+    def page(self, counts: Iterable[tuple[str, Mapping[str, Count]]]) -> bytes:
+        """Prometheus' text, given each task's counts."""
+        for task, policies in counts:
+            for policy, count in policies.items():
+                self._pulls.labels(task, policy).set(count.decisions)
+                self._pending.labels(task, policy).set(count.decisions - count.resolved)
+        return generate_latest(self.registry)

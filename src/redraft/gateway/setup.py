@@ -1,0 +1,118 @@
+"""From settings to a gateway: which tasks there are, who chooses, and who answers for each policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING
+
+from redraft.config import Settings, TaskSettings
+from redraft.errors import ConfigError
+from redraft.gateway.embedded import Embedded
+from redraft.gateway.engine import Engine
+from redraft.gateway.service import Gateway, Task
+from redraft.gateway.upstream import Upstream
+from redraft.log import EditLog
+from redraft.policies.base import BASE
+from redraft.policies.store import PolicyStore
+from redraft.select import SELECTORS, Selector
+from redraft.train.runs import read_sources
+
+if TYPE_CHECKING:
+    from redraft.policies.adapter import AdapterHost
+
+__all__ = ["make_gateway", "trained_on"]
+
+
+def make_gateway(settings: Settings, log: EditLog) -> Gateway:
+    """The gateway that ``redraft.toml`` describes; nothing is loaded before it is entered.
+
+    Raises ``ConfigError`` naming the key, the value and the remedy.
+    """
+    store = PolicyStore(settings.policies.root)
+    served = settings.tasks or {}
+    if not served:
+        raise ConfigError("no task to serve: name one in redraft.toml, e.g. [tasks.email]")
+    arms = {name: _arms(name, task, store) for name, task in served.items()}
+    engines = _engines(settings, arms, store)
+    tasks = [
+        Task(
+            name=name,
+            project=task.project,
+            selector=_selector(name, task, arms[name]),
+            engines={policy: engines(policy) for policy in dict.fromkeys((*arms[name], *_also(task)))},
+            fallback=_fallback(task, arms[name]),
+            model=settings.model.name,
+        )
+        for name, task in served.items()
+    ]
+    return Gateway(log, tasks, trained_on=lambda ids: trained_on(store, ids))
+
+
+def trained_on(store: PolicyStore, completion_ids: Collection[str]) -> list[str]:
+    """Policies that learnt from any of these completions."""
+    wanted = set(completion_ids)
+    return [str(ref) for ref in store.list() if wanted & read_sources(store.path(ref))]
+
+
+def _arms(name: str, task: TaskSettings, store: PolicyStore) -> list[str]:
+    """What is configured, else the base model and the latest version of every trained policy."""
+    if task.policies:
+        return list(task.policies)
+    latest = {ref.name: str(ref) for ref in store.list(name)}
+    return [BASE, *latest.values()]
+
+
+def _also(task: TaskSettings) -> list[str]:
+    return [] if task.fallback is None else [task.fallback]
+
+
+def _fallback(task: TaskSettings, arms: list[str]) -> str | None:
+    return task.fallback or (BASE if BASE in arms else None)
+
+
+def _selector(name: str, task: TaskSettings, arms: list[str]) -> Selector:
+    options = {} if task.alpha is None else {"alpha": task.alpha}
+    try:
+        return SELECTORS[task.selector](arms, **options)
+    except TypeError:
+        raise ConfigError(f"tasks.{name}.alpha: selector {task.selector!r} takes none: remove it") from None
+
+
+def _engines(settings: Settings, arms: Mapping[str, list[str]], store: PolicyStore) -> Callable[[str], Engine]:
+    """Who answers for a policy: an upstream that names it, the upstream for adapters, or this process."""
+    serve = settings.serve
+    folders = {str(ref): store.path(ref) for ref in store.list()}
+    upstreams = {
+        name: Upstream(
+            f"upstream {name}",
+            found.url,
+            api_key_env=found.api_key_env,
+            models=dict(found.models),
+            adapters=folders if found.adapters else {},
+            timeout=found.timeout_seconds,
+            retries=found.retries,
+        )
+        for name, found in serve.upstreams.items()
+    }
+    by_policy = {policy: name for name, found in serve.upstreams.items() for policy in found.models}
+    loader = next((name for name, found in serve.upstreams.items() if found.adapters), None)
+    embedded = Embedded(lambda: _host(settings), folders, max_new_tokens=serve.max_new_tokens)
+
+    def engine(policy: str) -> Engine:
+        if policy in by_policy:
+            return upstreams[by_policy[policy]]
+        if policy in folders and loader is not None:
+            return upstreams[loader]
+        if policy == BASE or policy in folders:
+            return embedded
+        known = ", ".join([BASE, *by_policy, *folders])
+        raise ConfigError(f"policy {policy!r}: neither trained nor a model of an upstream; there are {known}")
+
+    return engine
+
+
+def _host(settings: Settings) -> AdapterHost:
+    from redraft.lm.load import load_base
+    from redraft.policies.adapter import AdapterHost
+
+    return AdapterHost(load_base(settings.model.name, settings.cache))

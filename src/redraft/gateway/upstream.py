@@ -1,0 +1,200 @@
+"""Policies behind an OpenAI-compatible server: vLLM with our adapters, llama.cpp, or a hosted model.
+
+Connections are kept and shared by all requests. A server that is busy or broken is asked again a bounded number of
+times, but never after the first byte of an answer. Keys stay in the environment until the client is made, and stand in
+no message. vLLM caches by name, so an adapter is loaded there once, under its immutable name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from redraft.errors import ConfigError, ModelError
+from redraft.gateway.engine import Answer, EngineError, Piece
+from redraft.gateway.openai import ChatRequest, text_of
+
+if TYPE_CHECKING:
+    import aiohttp
+
+__all__ = ["Upstream"]
+
+_QUOTED = 300
+_BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+
+
+class Upstream:
+    """A server at ``base_url`` (which ends in ``/v1``).
+
+    Parameters
+    ----------
+    name
+        What errors call it.
+    base_url, api_key_env
+        Where it is, and the environment variable that holds its key.
+    models
+        Policy → the model's name there. A policy that is missing goes by its own name.
+    adapters
+        Policy → its adapter's folder, loaded into vLLM by ``start``.
+    timeout, retries
+        Seconds for one answer (between two pieces when streamed), and attempts after the first.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        *,
+        api_key_env: str | None = None,
+        models: Mapping[str, str] | None = None,
+        adapters: Mapping[str, Path] | None = None,
+        timeout: float = 120.0,
+        retries: int = 2,
+    ) -> None:
+        self.name, self.base_url, self.retries, self.timeout = name, base_url.rstrip("/"), retries, timeout
+        self._key = _key(name, api_key_env)
+        self._models, self._adapters = dict(models or {}), dict(adapters or {})
+        self._session: aiohttp.ClientSession | None = None
+
+    async def start(self, policies: list[str]) -> None:
+        """Load the adapters of these policies where the server does not have them yet."""
+        wanted = {policy: self._adapters[policy] for policy in policies if policy in self._adapters}
+        if not wanted:
+            return
+        known = {row.get("id") for row in (await self._call("GET", "/models")).get("data", [])}
+        for policy, folder in wanted.items():
+            if policy not in known:
+                await self._call(
+                    "POST", "/load_lora_adapter", {"lora_name": policy, "lora_path": str(folder.resolve())}
+                )
+
+    async def unload(self, policy: str) -> None:
+        """Take an adapter out of the server."""
+        await self._call("POST", "/unload_lora_adapter", {"lora_name": policy})
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def complete(self, policy: str, request: ChatRequest) -> Answer:
+        """Ask for a whole answer."""
+        body = request.forwarded(self._models.get(policy, policy))
+        body.pop("stream", None)
+        body.pop("stream_options", None)
+        async with self._post(body) as response:
+            try:
+                found = json.loads(await response.read())
+                choice = {key: found["choices"][0].get(key) for key in ("message", "finish_reason", "logprobs")}
+                return Answer(choice, found.get("usage"), text_of(choice["message"].get("content")))
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                raise EngineError(f"{self.name} answered without a completion") from error
+
+    async def stream(self, policy: str, request: ChatRequest) -> AsyncIterator[Piece]:
+        """Ask for an answer piece by piece, its usage at the end."""
+        options = {"stream": True, "stream_options": {"include_usage": True}}
+        async with self._post({**request.forwarded(self._models.get(policy, policy)), **options}) as response:
+            async for line in response.content:
+                data = line.strip().removeprefix(b"data:").strip()
+                if not line.startswith(b"data:") or data == b"[DONE]":
+                    continue
+                yield self._piece(data)
+
+    def _piece(self, data: bytes) -> Piece:
+        try:
+            found = json.loads(data)
+            if "error" in found:
+                raise EngineError(f"{self.name} broke off: {str(found['error'])[:_QUOTED]}")
+            choices = cast(Sequence[Mapping[str, Any]], found["choices"])
+            return Piece(tuple(choices), found.get("usage"), "".join(_text(choice) for choice in choices))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise EngineError(f"{self.name} sent a chunk that is none") from error
+
+    @asynccontextmanager
+    async def _post(self, body: Mapping[str, Any]) -> AsyncGenerator[aiohttp.ClientResponse]:
+        """Give the response to a chat request, its status being 200; retries until then."""
+        import aiohttp
+
+        async with await self._accepted(body) as response:
+            try:
+                yield response
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise self._lost("broke off", error) from None
+
+    async def _accepted(self, body: Mapping[str, Any]) -> aiohttp.ClientResponse:
+        import aiohttp
+
+        for attempt in count():
+            last = attempt == self.retries
+            try:
+                response = await self._open().post(f"{self.base_url}/chat/completions", json=body)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                if last:
+                    raise self._lost("cannot be reached", error) from None
+            else:
+                if response.status == 200:
+                    return response
+                await self._refuse(response, last=last)
+            await asyncio.sleep(0.1 * 4**attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _lost(self, what: str, error: Exception) -> EngineError:
+        status = 504 if isinstance(error, TimeoutError) else 502
+        return EngineError(f"{self.name} {what} ({type(error).__name__})", status=status)
+
+    async def _refuse(self, response: aiohttp.ClientResponse, *, last: bool) -> None:
+        """Raise for an answer that is none, unless asking again may help. A client's own mistake is passed on."""
+        async with response:
+            text = (await response.text(errors="replace"))[:_QUOTED]
+        busy = response.status in _BUSY
+        if busy and not last:
+            return
+        if busy or response.status in (401, 403, 404):  # our key or our name for the model: not the client's mistake
+            status = 429 if response.status == 429 else 502
+            raise EngineError(f"{self.name} answered {response.status}: {text}", status=status)
+        raise EngineError(f"{self.name} answered {response.status}: {text}", status=400, retry=False)
+
+    async def _call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """Ask for something else than an answer; raises ``ModelError``."""
+        import aiohttp
+
+        try:
+            async with self._open().request(method, f"{self.base_url}{path}", json=body) as response:
+                text = await response.text(errors="replace")
+                if response.status != 200:
+                    raise ModelError(f"{self.name}: {path} answered {response.status} ({text[:_QUOTED]})")
+                return json.loads(text) if text.startswith("{") else {}
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise ModelError(f"{self.name} at {self.base_url} cannot be reached ({type(error).__name__})") from error
+
+    def _open(self) -> aiohttp.ClientSession:
+        import aiohttp
+
+        if self._session is None:
+            headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+            self._session = aiohttp.ClientSession(
+                headers=headers,
+                connector=aiohttp.TCPConnector(limit=0),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self.timeout),
+            )
+        return self._session
+
+
+def _text(choice: Mapping[str, Any]) -> str:
+    return text_of((choice.get("delta") or {}).get("content"))
+
+
+def _key(name: str, variable: str | None) -> str:
+    if variable is None:
+        return ""
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ConfigError(f"upstream {name}: its key is not in the environment: set {variable}")
+    return key
