@@ -7,3 +7,16 @@ import sys
 def test_import_loads_no_torch() -> None:
     code = "import redraft, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_serving_remote_policies_loads_no_torch() -> None:
+    code = (
+        "import sys; from redraft.gateway.server import run; from redraft.log import EditLog\n"
+        "from redraft.gateway.setup import make_gateway\n"
+        "from redraft.config import ServeSettings, Settings, TaskSettings, UpstreamSettings\n"
+        "there = UpstreamSettings(url='http://127.0.0.1:9/v1', models={'a': 'm'})\n"
+        "tasks = {'email': TaskSettings(policies=('a',))}\n"
+        "make_gateway(Settings(serve=ServeSettings(upstreams={'x': there}), tasks=tasks), EditLog('sqlite://'))\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
