@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -80,14 +81,14 @@ class Options:
 Reader = Callable[[Path, Options], Iterator[Row | BadRow]]
 
 
-class Record(BaseModel):
+class Record(BaseModel, ABC):
     """One row of a foreign JSON format; what it does not name is ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
+    @abstractmethod
     def interaction(self, task: str) -> Interaction:
         """Say it in our vocabulary, an empty id where it has none; raises ``DataError`` when that is not possible."""
-        raise NotImplementedError
 
 
 class Rows:
