@@ -14,11 +14,12 @@ import pytest
 from gateway_parts import WORDS, Scripted, served, task
 
 from redraft.client import Client
-from redraft.errors import ConflictError, DataError, ModelError, NotFoundError
+from redraft.errors import ConfigError, ConflictError, DataError, ModelError, NotFoundError
 from redraft.gateway.app import create_app
 from redraft.gateway.auth import Authority
 from redraft.gateway.engine import EngineError
 from redraft.gateway.limits import Limits, limited
+from redraft.gateway.metrics import observed
 from redraft.gateway.service import Gateway
 from redraft.log import EditLog
 from redraft.log.keys import add_key, revoke_key
@@ -36,8 +37,9 @@ def log(tmp_path: Path) -> Iterator[EditLog]:
 @contextmanager
 def gateway(log: EditLog, engine: Scripted, *, keys: bool = False, limits: Limits | None = None) -> Generator[str]:
     tasks = [task(engine), task(engine, name="notes", project="other")]
-    app = create_app(Gateway(log, tasks), Authority(log.key, None if keys else "default"))
-    with served(limited(app, limits or Limits(1_000_000, 5, 64))) as url:
+    gateway = Gateway(log, tasks)
+    app = create_app(gateway, Authority(log.key, None if keys else "default"))
+    with served(observed(limited(app, limits or Limits(1_000_000, 5, 64)), gateway.metrics)) as url:
         yield url
 
 
@@ -170,7 +172,20 @@ def test_standing_health_and_metrics(url: str) -> None:
         metrics = http.get("/metrics").text
     assert 'redraft_edit_cost_count{policy="base",task="email"} 1.0' in metrics
     assert 'redraft_decisions{policy="base",task="email"} 1.0' in metrics
-    assert 'redraft_requests_total{route="chat",status="200"} 1.0' in metrics
+    assert 'redraft_requests_total{route="/v1/chat/completions",status="200"} 1.0' in metrics
+    assert 'redraft_requests_total{route="/v1/tasks/{task}/policies",status="404"} 1.0' in metrics
+
+
+def test_not_ready_while_the_log_cannot_be_read(url: str, log: EditLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(_: str) -> Any:
+        raise ConfigError("log: disk on fire")
+
+    with httpx.Client(base_url=url) as http:
+        monkeypatch.setattr(log, "statistics", unreadable)
+        assert http.get("/readyz").status_code == 503
+        assert http.get("/healthz").status_code == 200
+        monkeypatch.undo()
+        assert http.get("/readyz").json() == {"status": "ready"}
 
 
 def test_keys_projects_and_scopes(log: EditLog, engine: Scripted, tmp_path: Path) -> None:

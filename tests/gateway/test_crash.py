@@ -26,6 +26,7 @@ from redraft.log import EditLog
 
 ASK = [{"role": "user", "content": "Notes: all well."}]
 WORKERS = 6
+KILLS = int(os.environ.get("REDRAFT_TEST_KILLS", "12"))
 
 
 async def answer(asked: Request) -> Response:
@@ -155,5 +156,5 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killed_fifty_times(tmp_path: Path) -> None:
-    crash(tmp_path, f"sqlite:///{tmp_path / 'log.db'}", 50, 1)
+def test_killed_again_and_again(tmp_path: Path) -> None:
+    crash(tmp_path, f"sqlite:///{tmp_path / 'log.db'}", KILLS, 1)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
-from test_crash import crash
+from test_crash import KILLS, crash
 
 from redraft.errors import ConflictError
 from redraft.log import EditLog
@@ -83,5 +83,5 @@ def test_three_replicas_killed_at_random_moments(url: str, tmp_path: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_three_replicas_killed_fifty_times(url: str, tmp_path: Path) -> None:
-    crash(tmp_path, url, 50, 3)
+def test_three_replicas_killed_again_and_again(url: str, tmp_path: Path) -> None:
+    crash(tmp_path, url, KILLS, 3)

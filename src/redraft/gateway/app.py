@@ -4,6 +4,7 @@ No postponed annotations here: FastAPI reads them, and those of a route name its
 """
 
 import json
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,6 +27,8 @@ from redraft.gateway.service import Gateway, Reply
 from redraft.types import Decision, Edit
 
 __all__ = ["create_app"]
+
+_log = logging.getLogger("redraft.gateway")
 
 Id = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -116,11 +119,9 @@ def _chat(app: FastAPI, gateway: Gateway, authority: Authority) -> None:
     @app.post("/v1/chat/completions", openapi_extra=schema)
     async def chat(request: Request, caller: Annotated[Caller, _asked(authority, "client")]) -> Response:
         """Answer messages; see OpenAI's reference. ``model`` is a task, or a task's policy."""
-        started = time.perf_counter()
         asked = _parsed(await request.body())
         reply = await gateway.complete(asked, caller.project)
         headers = _headers(reply)
-        gateway.metrics.requested("chat", 200, time.perf_counter() - started)
         if reply.pieces is not None:
             usage = asked.stream_options is not None and asked.stream_options.include_usage
             return StreamingResponse(_events(reply, usage), media_type="text/event-stream", headers=headers)
@@ -266,8 +267,14 @@ def _status(app: FastAPI, gateway: Gateway, authority: Authority) -> None:
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
         """Whether policies are loaded and the log can be read."""
-        ready = bool(app.state.ready)
-        return JSONResponse({"status": "ready" if ready else "starting"}, 200 if ready else 503)
+        if not app.state.ready:
+            return JSONResponse({"status": "starting"}, 503)
+        try:
+            await gateway.refresh()
+        except RedraftError:
+            _log.warning("not ready", exc_info=True)
+            return JSONResponse({"status": "the log cannot be read"}, 503)
+        return JSONResponse({"status": "ready"})
 
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from redraft.gateway.openai import error_body
 
-__all__ = ["Limits", "PatientProtocol", "limited"]
+__all__ = ["App", "Limits", "PatientProtocol", "Receive", "Scope", "Send", "limited"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

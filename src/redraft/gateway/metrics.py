@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, MutableMapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from redraft.gateway.limits import App, Receive, Scope, Send
 from redraft.log.events import Revised
 from redraft.select import Count
 
-__all__ = ["Metrics"]
+__all__ = ["Metrics", "observed"]
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _COSTS = (0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5)
@@ -62,3 +65,22 @@ class Metrics:
                 self._pulls.labels(task, policy).set(count.decisions)
                 self._pending.labels(task, policy).set(count.decisions - count.resolved)
         return generate_latest(self.registry)
+
+
+def observed(app: App, metrics: Metrics) -> App:
+    """Count every request of ``app``, by the route that it matched and the status that it got."""
+
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await app(scope, receive, send)
+        started = time.perf_counter()
+
+        async def noted(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "none")  # a path that is no route can be anything
+                metrics.requested(route, message["status"], time.perf_counter() - started)
+            await send(message)
+
+        return await app(scope, receive, noted)
+
+    return run

@@ -15,6 +15,7 @@ from redraft.config import Settings
 from redraft.gateway.app import create_app
 from redraft.gateway.auth import Authority
 from redraft.gateway.limits import Limits, PatientProtocol, limited
+from redraft.gateway.metrics import observed
 from redraft.gateway.setup import make_gateway
 from redraft.log import EditLog
 
@@ -51,7 +52,7 @@ def run(settings: Settings, log: EditLog, *, without_keys: bool, started: Callab
     limits = Limits(serve.max_body_bytes, serve.body_seconds, serve.concurrency)
     protocol = type("Protocol", (PatientProtocol,), {"headers_within": serve.body_seconds})
     config = uvicorn.Config(
-        limited(app, limits),  # pyright: ignore[reportArgumentType]
+        observed(limited(app, limits), gateway.metrics),  # pyright: ignore[reportArgumentType]
         host=serve.host,
         port=serve.port,
         http=protocol,

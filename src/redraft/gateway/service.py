@@ -23,6 +23,7 @@ from redraft.gateway.engine import Answer, Breaker, Engine, EngineError, Piece
 from redraft.gateway.ledger import Ledger
 from redraft.gateway.metrics import Metrics
 from redraft.gateway.openai import ChatRequest
+from redraft.gateway.traces import Traces
 from redraft.log import EditLog
 from redraft.log.events import Answered, Event, Feedback, Finished, Pinned, Revised, Started, checked
 from redraft.log.statistics import Tally
@@ -99,7 +100,7 @@ class _Turn:
 class Gateway:
     """The tasks of a configuration over one log. Use as ``async with``; for one event loop.
 
-    ``trained_on`` names the policies that learnt from any of some completions.
+    ``trained_on`` names the policies that learnt from any of some completions; ``traces`` are told of every request.
     """
 
     def __init__(
@@ -109,8 +110,9 @@ class Gateway:
         metrics: Metrics | None = None,
         *,
         trained_on: Callable[[Collection[str]], list[str]] = lambda _: [],
+        traces: Traces | None = None,
     ) -> None:
-        self.log, self.metrics, self._trained_on = log, metrics or Metrics(), trained_on
+        self.log, self.metrics, self._trained_on, self._traces = log, metrics or Metrics(), trained_on, traces
         self.tasks = {task.name: task for task in tasks}
         self._boards = {task.name: Board(task.selector) for task in tasks}
         self._breakers: dict[tuple[str, str], Breaker] = {}
@@ -135,6 +137,8 @@ class Gateway:
         if self._ledger is not None:
             await self._ledger.close()
         await self._close_engines()
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
 
     def of(self, projects: str) -> list[Task]:
         """The tasks of a project."""
@@ -150,6 +154,9 @@ class Gateway:
         checked(Answered(turn.completion("", ""), None), self.log.max_text_chars)  # before a model works for nothing
         try:
             return await (self._streamed(turn) if request.stream else self._whole(turn))
+        except RedraftError as error:
+            self._traced(turn, error=error)
+            raise
         finally:
             self._boards[turn.task.name].close(turn.completion_id)
 
@@ -230,6 +237,7 @@ class Gateway:
 
         policy, answer = await self._ask(turn, whole)
         await self._write(Answered(turn.completion(policy, answer.text), turn.decision))
+        self._traced(turn, policy, answer.usage)
         return Reply(turn.completion_id, policy, turn.decision, answer=answer)
 
     async def _streamed(self, turn: _Turn) -> Reply:
@@ -242,9 +250,11 @@ class Gateway:
 
         policy, (first, pieces) = await self._ask(turn, begin)
         await self._write(Started(turn.completion(policy, ""), turn.decision))
-        return Reply(turn.completion_id, policy, turn.decision, pieces=self._logged(turn, first, pieces))
+        return Reply(turn.completion_id, policy, turn.decision, pieces=self._logged(turn, policy, first, pieces))
 
-    async def _logged(self, turn: _Turn, first: Piece, pieces: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
+    async def _logged(
+        self, turn: _Turn, policy: str, first: Piece, pieces: AsyncIterator[Piece]
+    ) -> AsyncIterator[Piece]:
         """Pass pieces on and log what was passed on, however it ends; the last piece follows that."""
         said, held, broken = [first.text], first, None
         try:
@@ -256,6 +266,7 @@ class Gateway:
             broken = error
         finally:
             await asyncio.shield(self._write(Finished(turn.completion_id, "".join(said))))
+            self._traced(turn, policy, held.usage, broken)
         yield held
         if broken is not None:
             raise broken
@@ -283,6 +294,24 @@ class Gateway:
                 self.metrics.answered(turn.task.name, policy, time.perf_counter() - started)
                 return policy, found
         raise problem
+
+    def _traced(
+        self,
+        turn: _Turn,
+        policy: str | None = None,
+        usage: Mapping[str, Any] | None = None,
+        error: RedraftError | None = None,
+    ) -> None:
+        if self._traces is not None:
+            self._traces.chat(
+                turn.completion_id,
+                turn.request.model,
+                turn.started,
+                policy=policy,
+                chosen=turn.decision and turn.decision.chosen,
+                usage=usage,
+                error=error,
+            )
 
     def _breaker(self, task: str, policy: str) -> Breaker:
         return self._breakers.setdefault((task, policy), Breaker())

@@ -10,6 +10,7 @@ from redraft.errors import ConfigError
 from redraft.gateway.embedded import Embedded
 from redraft.gateway.engine import Engine
 from redraft.gateway.service import Gateway, Task
+from redraft.gateway.traces import make_traces
 from redraft.gateway.upstream import Upstream
 from redraft.log import EditLog
 from redraft.policies.base import BASE
@@ -45,7 +46,7 @@ def make_gateway(settings: Settings, log: EditLog) -> Gateway:
         )
         for name, task in served.items()
     ]
-    return Gateway(log, tasks, trained_on=lambda ids: trained_on(store, ids))
+    return Gateway(log, tasks, trained_on=lambda ids: trained_on(store, ids), traces=make_traces())
 
 
 def trained_on(store: PolicyStore, completion_ids: Collection[str]) -> list[str]:
