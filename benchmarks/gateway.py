@@ -1,7 +1,7 @@
 """What a gateway adds to an upstream that answers after 20 ms: ours, a bare proxy and LiteLLM's, in one run.
 
 The bare proxy passes bytes on (Starlette and aiohttp) and is what any Python gateway must be measured against. Ours
-parses, chooses, writes the decision to SQLite durably and only then answers. All run as processes of their own on
+knows the caller's key, parses, chooses, writes the decision to SQLite durably and only then answers. All run as processes of their own on
 uvicorn, one worker each, and answer the same requests at each concurrency, in turn, as often as there are rounds.
 Printed: requests a second, added latency at the median and the 99th percentile in milliseconds (over the upstream asked
 directly), resident memory in MB. The last line is one JSON object.
@@ -80,9 +80,10 @@ def serve_part(name: str, port: int, upstream: str) -> None:
 
 
 @contextmanager
-def process(command: Sequence[str], port: int) -> Generator[psutil.Process]:
-    """A server that listens on ``port`` before it is given."""
-    started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def process(command: Sequence[str], port: int, key: str) -> Generator[psutil.Process]:
+    """A server that listens on ``port`` before it is given; ``key`` is LiteLLM's, which wants one."""
+    environment = {**os.environ, "LITELLM_MASTER_KEY": key}
+    started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     try:
         deadline = time.monotonic() + 120
         while True:
@@ -104,7 +105,7 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-async def load(url: str, concurrency: int, seconds: float) -> list[float]:
+async def load(url: str, key: str, concurrency: int, seconds: float) -> list[float]:
     """Seconds of each request that was answered with 200."""
     took: list[float] = []
     until = time.perf_counter() + seconds
@@ -113,7 +114,7 @@ async def load(url: str, concurrency: int, seconds: float) -> list[float]:
         while time.perf_counter() < until:
             started = time.perf_counter()
             async with session.post(
-                f"{url}/v1/chat/completions", json=BODY, headers={"authorization": "Bearer sk-x"}
+                f"{url}/v1/chat/completions", json=BODY, headers={"authorization": f"Bearer {key}"}
             ) as found:
                 await found.read()
                 assert found.status == 200, f"{url} answered {found.status}"
@@ -124,14 +125,17 @@ async def load(url: str, concurrency: int, seconds: float) -> list[float]:
     return took
 
 
-def ours(folder: Path, port: int, upstream: str) -> list[str]:
+def ours(folder: Path, port: int, upstream: str) -> tuple[list[str], str]:
+    """The command of our gateway, and a key for it."""
     file = folder / "redraft.toml"
     file.write_text(
         f'[log]\nurl = "sqlite:///{folder}/log.db"\n[serve]\nport = {port}\n'
         f'[serve.upstreams.stub]\nurl = "{upstream}/v1"\n'
         'models = { a = "m", b = "m", c = "m" }\n[tasks.email]\npolicies = ["a", "b", "c"]\n'
     )
-    return [str(Path(sys.executable).with_name("redraft")), "--config", str(file), "serve", "--without-keys"]
+    command = [str(Path(sys.executable).with_name("redraft")), "--config", str(file)]
+    made = subprocess.run([*command, "keys", "add", "benchmark", "--json"], check=True, capture_output=True, text=True)
+    return [*command, "serve"], json.loads(made.stdout)["key"]
 
 
 def litellm(folder: Path, port: int, upstream: str, command: str) -> list[str]:
@@ -161,23 +165,25 @@ def main() -> None:
         urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
         again = [sys.executable, os.path.abspath(__file__), "--part"]
         commands = {name: [*again, name, str(ports[name]), urls["stub"]] for name in ("stub", "bare")}
-        commands["redraft"] = ours(folder, ports["redraft"], urls["stub"])
+        commands["redraft"], key = ours(folder, ports["redraft"], urls["stub"])
         if options.litellm:
             commands["litellm"] = litellm(folder, ports["litellm"], urls["stub"], options.litellm)
-        running = {name: stack.enter_context(process(command, ports[name])) for name, command in commands.items()}
+        running = {name: stack.enter_context(process(command, ports[name], key)) for name, command in commands.items()}
         for name in running:
-            asyncio.run(load(urls[name], 4, 1))  # warm
-        found = measure(urls, list(running), options.seconds, options.rounds)
+            asyncio.run(load(urls[name], key, 4, 1))  # warm
+        found = measure(urls, list(running), key, options.seconds, options.rounds)
         memory = {name: round(resident(one)) for name, one in running.items()}
     report(found, memory)
 
 
-def measure(urls: dict[str, str], names: list[str], seconds: float, rounds: int) -> dict[str, dict[int, list[Any]]]:
+def measure(
+    urls: dict[str, str], names: list[str], key: str, seconds: float, rounds: int
+) -> dict[str, dict[int, list[Any]]]:
     found: dict[str, dict[int, list[Any]]] = {name: {c: [] for c in CONCURRENCIES} for name in names}
     for _ in range(rounds):
         for concurrency in CONCURRENCIES:
             for name in names:
-                took = sorted(asyncio.run(load(urls[name], concurrency, seconds)))
+                took = sorted(asyncio.run(load(urls[name], key, concurrency, seconds)))
                 row = (len(took) / seconds, statistics.median(took), took[int(0.99 * (len(took) - 1))])
                 found[name][concurrency].append(row)
     return found

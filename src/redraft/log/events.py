@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping, select, update
+from sqlalchemy import Connection, Insert, RowMapping, Table, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from redraft.errors import ConflictError, NotFoundError, RedraftError
@@ -23,6 +23,18 @@ from redraft.log.writer import Batch, Writer
 from redraft.types import Completion, Decision, Edit, Interaction
 
 __all__ = ["Answered", "Event", "Feedback", "Finished", "Outcome", "Pinned", "Revised", "Started", "checked", "write"]
+
+
+_RESPOND = (
+    update(texts)
+    .where(texts.c.completion_id == bindparam("of_completion"), texts.c.revision == RESPONSE)
+    .where(texts.c.messages.is_not(None))
+    .values(content=bindparam("response"))
+)
+_PINNED = select(conversations.c.policy).where(
+    conversations.c.task == bindparam("task"), conversations.c.id == bindparam("id")
+)
+_REQUEST = select(requests).where(requests.c.project == bindparam("project"), requests.c.key == bindparam("key"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +154,13 @@ def _place(event: Pinned | Feedback) -> tuple[str, ...]:
 
 def _set_response(connection: Connection, completion_id: str, response: str | None) -> None:
     """Only while it was not erased: a person's wish goes before what arrives later."""
-    of = (texts.c.completion_id == completion_id) & (texts.c.revision == RESPONSE) & texts.c.messages.is_not(None)
-    connection.execute(update(texts).where(of).values(content=response))
+    connection.execute(_RESPOND, {"of_completion": completion_id, "response": response})
 
 
 def _pin(connection: Connection, event: Pinned) -> str:
     row = {"task": event.task, "id": event.conversation, "policy": event.policy, "created_at": event.created_at}
-    connection.execute(_insert_for(connection)(conversations).values(row).on_conflict_do_nothing())
-    of = (conversations.c.task == event.task) & (conversations.c.id == event.conversation)
-    return str(connection.scalars(select(conversations.c.policy).where(of)).one())
+    connection.execute(_keep(connection, conversations), row)
+    return str(connection.scalars(_PINNED, {"task": event.task, "id": event.conversation}).one())
 
 
 def _give(connection: Connection, writer: Writer, event: Feedback) -> Revised:
@@ -165,15 +175,14 @@ def _give(connection: Connection, writer: Writer, event: Feedback) -> Revised:
     if event.key is not None:
         kept = {"project": event.project, "key": event.key, "digest": event.digest, "created_at": edit.created_at}
         kept |= {"completion_id": edit.completion_id, "revision": edit.revision}
-        connection.execute(_insert_for(connection)(requests).values(kept).on_conflict_do_nothing())
+        connection.execute(_keep(connection, requests), kept)
     return _revised(connection, row, edit.revision, new=new)
 
 
 def _known_request(connection: Connection, event: Feedback) -> int | None:
     if event.key is None:
         return None
-    of = (requests.c.project == event.project) & (requests.c.key == event.key)
-    row = connection.execute(select(requests).where(of)).mappings().first()
+    row = connection.execute(_REQUEST, {"project": event.project, "key": event.key}).mappings().first()
     if row is not None and row["digest"] != event.digest:
         raise ConflictError(f"idempotency key {event.key!r} came before with another request: use a key once")
     return None if row is None else int(row["revision"])
@@ -183,18 +192,17 @@ def _next_revision(connection: Connection, row: RowMapping, edit: Edit) -> int:
     """The revision asked for; else the holding one if this says the same, else the one after it."""
     if edit.revision >= 0:
         return edit.revision
-    holding = connection.execute(queries.holding_of(edit.completion_id)).mappings().first()
+    holding = connection.execute(queries.HOLDING, {"completion_id": edit.completion_id}).mappings().first()
     if holding is None:
         return 0
-    found = queries.revision_of(edit.completion_id, holding[edits.c.revision])
-    text = connection.execute(found).mappings().one()[queries.edited_text.c.content]
-    response = row[texts.c.content]
+    response, text = row[texts.c.content], holding[queries.edited_text.c.content]
     same = (response if holding[edits.c.accepted] else text) == (response if edit.edited is None else edit.edited)
     return holding[edits.c.revision] + (0 if same else 1)
 
 
 def _revised(connection: Connection, row: RowMapping, revision: int, *, new: bool) -> Revised:
-    edit = connection.execute(queries.revision_of(row[completions.c.id], revision)).mappings().one()
+    place = {"completion_id": row[completions.c.id], "revision": revision}
+    edit = connection.execute(queries.REVISION, place).mappings().one()
     return Revised(
         task=row[completions.c.task],
         policy=row[completions.c.policy],
@@ -206,5 +214,7 @@ def _revised(connection: Connection, row: RowMapping, revision: int, *, new: boo
     )
 
 
-def _insert_for(connection: Connection):
-    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+def _keep(connection: Connection, table: Table) -> Insert:
+    """An insert that leaves alone what is there."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table).on_conflict_do_nothing()

@@ -1,23 +1,26 @@
-"""What is asked of the log, as statements: the holding edit is always the one with the highest revision."""
+"""What is asked of the log, as statements: the holding edit is always the one with the highest revision.
+
+Statements in capitals take parameters: to build one costs more than to execute it, and each edit executes several.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, case, func, or_, select
 
 from redraft.log.schema import RESPONSE, completions, decisions, edits, texts
 
 __all__ = [
+    "HOLDING",
+    "LOGGED",
+    "REVISION",
     "edited_text",
     "edits_of",
-    "holding_of",
     "interactions_of",
     "learnt_of",
-    "logged",
     "resolved_of",
-    "revision_of",
     "tally",
 ]
 
@@ -41,22 +44,24 @@ def _holding() -> ColumnElement[bool]:
     return and_(edits.c.completion_id == completions.c.id, edits.c.revision == highest.scalar_subquery())
 
 
-def logged(completion_id: str) -> Select[Any]:
-    """One completion with its texts."""
-    return (
-        select(completions, texts.c.messages, texts.c.content)
-        .outerjoin(texts, _response)
-        .where(completions.c.id == completion_id)
-    )
+LOGGED = (
+    select(completions, texts.c.messages, texts.c.content)
+    .outerjoin(texts, _response)
+    .where(completions.c.id == bindparam("completion_id"))
+)
+"""One completion with its texts."""
 
+_OF_COMPLETION = (
+    select(edits, edited_text.c.content)
+    .outerjoin(edited_text, _edit_text)
+    .where(edits.c.completion_id == bindparam("completion_id"))
+)
 
-def revision_of(completion_id: str, revision: int) -> Select[Any]:
-    """One edit event with its text."""
-    return (
-        select(edits, edited_text.c.content)
-        .outerjoin(edited_text, _edit_text)
-        .where(edits.c.completion_id == completion_id, edits.c.revision == revision)
-    )
+REVISION = _OF_COMPLETION.where(edits.c.revision == bindparam("revision"))
+"""One edit event with its text."""
+
+HOLDING = _OF_COMPLETION.order_by(edits.c.revision.desc()).limit(1)
+"""The edit event that holds for a completion, with its text."""
 
 
 def interactions_of(task: str | None, *, edited_only: bool = False, completion_id: str | None = None) -> Select[Any]:
@@ -98,11 +103,6 @@ def learnt_of(task: str | None) -> Select[Any]:
         .outerjoin(edits, _holding())
     )
     return _narrow(statement, task)
-
-
-def holding_of(completion_id: str) -> Select[Any]:
-    """The edit event that holds for a completion."""
-    return select(edits).where(edits.c.completion_id == completion_id).order_by(edits.c.revision.desc()).limit(1)
 
 
 def edits_of(completion_id: str | None = None) -> Select[Any]:

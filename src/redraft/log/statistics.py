@@ -11,10 +11,11 @@ nothing about the choice.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass
+from operator import itemgetter
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from redraft.costs import Cost
@@ -23,6 +24,15 @@ from redraft.log.mapping import cost_today
 from redraft.log.schema import completions, decisions, statistics
 
 __all__ = ["Changes", "Tally", "differences", "other_costs", "rebuild", "recount", "tallies"]
+
+
+_OF_TASK = select(statistics).where(statistics.c.task == bindparam("of_task"))
+_LOCK = _OF_TASK.order_by(statistics.c.policy).with_for_update()
+_SET = (
+    update(statistics)
+    .where(statistics.c.task == bindparam("of_task"), statistics.c.policy == bindparam("of_policy"))
+    .values({name: bindparam(name) for name in ("decisions", "resolved", "total", "squares")})
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +66,25 @@ class Changes:
         """A higher revision took the place of what held: the sums change, N does not."""
         self._found[task, policy] += Tally(0, 0, new - old, new**2 - old**2)
 
-    def settle(self, connection: Connection, cost_of: Callable[[str], Cost]) -> set[str]:
-        """Write them, and return the tasks they are of. Every row is locked, in one order in all processes."""
-        tasks = {task for task, _ in self._found}
-        for task in sorted(tasks):
-            name = cost_of(task).name
-            changed = {policy: tally for (of, policy), tally in sorted(self._found.items()) if of == task}
-            before = {policy: _locked(connection, task, policy, name) for policy in changed}
-            if other_costs(connection, task, name):
-                rebuild(connection, task, cost_of)
-            else:
-                for policy, tally in changed.items():
-                    _set(connection, task, policy, before[policy] + tally)
+    def settle(self, connection: Connection, cost_of: Callable[[str], Cost]) -> dict[str, dict[str, Tally]]:
+        """Write them, and return the statistics of their tasks. Rows are locked in one order in all processes."""
+        settled: dict[str, dict[str, Tally]] = {}
+        for task in sorted({task for task, _ in self._found}):
+            changed = {policy: tally for (of, policy), tally in self._found.items() if of == task}
+            rows = _locked(connection, task, changed, cost_of(task).name)
+            if any(row["cost_name"] != cost_of(task).name for row in rows):
+                settled[task] = rebuild(connection, task, cost_of)
+                continue
+            after = settled[task] = {row["policy"]: _tally(row) + changed.get(row["policy"], Tally()) for row in rows}
+            places = [{"of_task": task, "of_policy": policy, **asdict(after[policy])} for policy in changed]
+            connection.execute(_SET, places)
         self._found.clear()
-        return tasks
+        return settled
 
 
 def tallies(connection: Connection, task: str) -> dict[str, Tally]:
     """What is known of each policy of a task."""
-    rows = connection.execute(select(statistics).where(statistics.c.task == task)).mappings()
-    return {row["policy"]: Tally(*(row[name] for name in Tally.__slots__)) for row in rows}
+    return {row["policy"]: _tally(row) for row in connection.execute(_OF_TASK, {"of_task": task}).mappings()}
 
 
 def recount(connection: Connection, task: str | None, cost_of: Callable[[str], Cost]) -> Mapping[str, dict[str, Tally]]:
@@ -92,7 +101,7 @@ def recount(connection: Connection, task: str | None, cost_of: Callable[[str], C
 def differences(connection: Connection, cost_of: Callable[[str], Cost]) -> Iterator[str]:
     """One line for each policy whose kept numbers are not those of its events."""
     kept = {
-        (row["task"], row["policy"]): Tally(*(row[name] for name in Tally.__slots__))
+        (row["task"], row["policy"]): _tally(row)
         for row in connection.execute(select(statistics)).mappings()
         if row["cost_name"] == cost_of(row["task"]).name
     }
@@ -107,13 +116,19 @@ def differences(connection: Connection, cost_of: Callable[[str], Cost]) -> Itera
             yield f"statistics of {task}, {policy}: {asdict(found)} are kept, there is no such decision"
 
 
-def _locked(connection: Connection, task: str, policy: str, cost_name: str) -> Tally:
-    """The row of a policy, made if need be and locked until the transaction ends (SQLite locks all there is)."""
+def _locked(connection: Connection, task: str, policies: Iterable[str], cost_name: str) -> list[RowMapping]:
+    """All rows of a task, those of ``policies`` made if need be, locked until the end (SQLite locks all there is)."""
+    rows = list(connection.execute(_LOCK, {"of_task": task}).mappings())
+    known = {row["policy"] for row in rows}
+    fresh = [{"task": task, "policy": p, "cost_name": cost_name, **asdict(Tally())} for p in policies if p not in known]
+    if not fresh:
+        return rows
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    fresh = {"task": task, "policy": policy, "cost_name": cost_name, **asdict(Tally())}
-    connection.execute(dialect.insert(statistics).values(fresh).on_conflict_do_nothing())
-    where = (statistics.c.task == task) & (statistics.c.policy == policy)
-    row = connection.execute(select(statistics).where(where).with_for_update()).mappings().one()
+    connection.execute(dialect.insert(statistics).on_conflict_do_nothing(), sorted(fresh, key=itemgetter("policy")))
+    return list(connection.execute(_LOCK, {"of_task": task}).mappings())
+
+
+def _tally(row: RowMapping) -> Tally:
     return Tally(*(row[name] for name in Tally.__slots__))
 
 
@@ -123,16 +138,11 @@ def other_costs(connection: Connection, task: str, cost_name: str) -> bool:
     return connection.execute(other).first() is not None
 
 
-def _set(connection: Connection, task: str, policy: str, tally: Tally) -> None:
-    where = (statistics.c.task == task) & (statistics.c.policy == policy)
-    connection.execute(update(statistics).where(where).values(asdict(tally)))
-
-
-def rebuild(connection: Connection, task: str, cost_of: Callable[[str], Cost]) -> Mapping[str, Tally]:
+def rebuild(connection: Connection, task: str, cost_of: Callable[[str], Cost]) -> dict[str, Tally]:
     """Count a task's events anew, under the Δ it has now, and keep and return that."""
     found, name = recount(connection, task, cost_of).get(task, {}), cost_of(task).name
     connection.execute(delete(statistics).where(statistics.c.task == task))
     rows = [{"task": task, "policy": policy, "cost_name": name, **asdict(tally)} for policy, tally in found.items()]
     if rows:
         connection.execute(insert(statistics), rows)
-    return found
+    return dict(found)

@@ -178,8 +178,7 @@ class EditLog:
         with writing(self._engine) as connection:
             writer = Writer(connection, self.cost_of)
             outcomes = write(connection, writer, events)
-            touched = writer.settle()
-            return outcomes, {task: tallies(connection, task) for task in sorted(touched)}
+            return outcomes, writer.settle()
 
     def statistics(self, task: str) -> dict[str, Tally]:
         """What is known of each policy of a task, under the Δ it has now."""
@@ -189,7 +188,7 @@ class EditLog:
         if not stale:
             return found
         with writing(self._engine) as connection:
-            return dict(rebuild(connection, task, self.cost_of))
+            return rebuild(connection, task, self.cost_of)
 
     def interactions(self, task: str | None = None, *, edited_only: bool = False) -> Iterator[Interaction]:
         """Stream completions in order of arrival, each with the edit that holds; erased ones are left out."""

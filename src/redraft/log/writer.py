@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
-from sqlalchemy import Connection, RowMapping, insert, select
+from sqlalchemy import Connection, RowMapping, bindparam, insert, select
 
 from redraft.costs import Cost
 from redraft.errors import ConflictError, NotFoundError, RedraftError
@@ -25,12 +25,17 @@ from redraft.log.mapping import (
     interaction_rows,
 )
 from redraft.log.schema import completions, decisions, edits, texts
-from redraft.log.statistics import Changes
+from redraft.log.statistics import Changes, Tally
 from redraft.types import Completion, Decision, Edit, Interaction
 
 __all__ = ["Added", "Batch", "Refused", "Writer", "batches"]
 
 Refused = Callable[[int, RedraftError], None]
+
+_KNOWN = select(completions.c.id).where(completions.c.id.in_(bindparam("ids", expanding=True)))
+_INSERTS = {table: insert(table) for table in (completions, decisions, edits, texts)}
+_LOCKED = queries.LOGGED.with_for_update(of=completions)
+_LEARNT = queries.learnt_of(None).where(completions.c.id == bindparam("completion_id"))
 
 BATCH_ROWS = 1000
 BATCH_CHARS = 4_000_000
@@ -94,8 +99,8 @@ class Writer:
         self._cost_of = cost_of
         self._changes = Changes()
 
-    def settle(self) -> set[str]:
-        """Bring the statistics up to what was written; last of all. Returns the tasks whose statistics changed."""
+    def settle(self) -> dict[str, dict[str, Tally]]:
+        """Bring the statistics up to what was written; last of all. Returns those of the tasks where any changed."""
         return self._changes.settle(self._connection, self._cost_of)
 
     def add(self, given: Interaction) -> bool:
@@ -133,7 +138,7 @@ class Writer:
 
     def _divide(self, batch: Batch) -> tuple[list[tuple[Interaction, Rows]], list[tuple[int, Interaction]]]:
         ids = [interaction.completion.id for _, interaction in batch.rows]
-        seen = set(self._connection.scalars(select(completions.c.id).where(completions.c.id.in_(ids))))
+        seen = set(self._connection.scalars(_KNOWN, {"ids": ids})) if ids else set()
         fresh: list[tuple[Interaction, Rows]] = []
         repeated: list[tuple[int, Interaction]] = []
         for index, interaction in batch.rows:
@@ -160,21 +165,20 @@ class Writer:
                     self._changes.resolved(completion.task, decision.chosen, row["cost"])
 
     def _insert(self, several: list[Rows]) -> None:
-        for table in (completions, decisions, edits, texts):
+        for table, statement in _INSERTS.items():
             rows = [row for rows in several for row in rows.get(table.name, ())]
             if rows:
-                self._connection.execute(insert(table), rows)
+                self._connection.execute(statement, rows)
 
     def locked(self, completion_id: str) -> RowMapping | None:
         """The completion, locked until the transaction ends: its edits are counted one after the other."""
-        found = queries.logged(completion_id).with_for_update(of=completions)
-        return self._connection.execute(found).mappings().first()
+        return self._connection.execute(_LOCKED, {"completion_id": completion_id}).mappings().first()
 
     def add_edit(self, row: RowMapping, edit: Edit) -> bool:
         """Add an edit of the completion that ``locked`` gave; returns and raises as ``revise``."""
         response = row[texts.c.content]
-        found = queries.revision_of(edit.completion_id, edit.revision)
-        before = self._connection.execute(found).mappings().first()
+        place = {"completion_id": edit.completion_id, "revision": edit.revision}
+        before = self._connection.execute(queries.REVISION, place).mappings().first()
         if before is None:
             if response is None:
                 raise NotFoundError(
@@ -195,8 +199,7 @@ class Writer:
 
     def _learn(self, row: RowMapping, revision: int, units: int) -> None:
         """Count what a new revision changes; one that comes after a higher one changes nothing."""
-        decided = queries.learnt_of(None).where(completions.c.id == row[completions.c.id])
-        decision = self._connection.execute(decided).mappings().first()
+        decision = self._connection.execute(_LEARNT, {"completion_id": row[completions.c.id]}).mappings().first()
         if decision is None:
             return
         task, chosen, holding = row[completions.c.task], decision[decisions.c.chosen], decision[edits.c.revision]
