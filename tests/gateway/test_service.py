@@ -280,3 +280,17 @@ def test_standing_has_means_and_intervals(log: EditLog) -> None:
     assert (base["policy"], base["decisions"], base["edits"], sft["mean_cost"]) == ("base", 2, 2, None)
     low, high = base["interval"]
     assert low < base["mean_cost"] < high
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_half_a_surrogate_pair_spoils_nobodys_transaction(log: EditLog, stream: bool) -> None:
+    engine = Scripted({arm: ["Dear", " \ud83d"] for arm in ARMS})
+
+    async def use(gateway: Gateway) -> str:
+        reply = await gateway.complete(request(stream=stream), "default")
+        if reply.pieces is not None:
+            assert [piece.text async for piece in reply.pieces][:2] == ["Dear", " \ud83d"]
+        return reply.completion_id
+
+    name = with_gateway(log, [task(engine)], use)
+    assert log.interaction(name).completion.response == "Dear ?"

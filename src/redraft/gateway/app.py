@@ -1,12 +1,15 @@
 """The gateway over HTTP: routes, status codes and OpenAI's shapes. What they do stands in ``service``.
 
+Every request of a writer waits for one route, chat. It is answered at once and not led through FastAPI's middlewares
+and dependencies, which took a fifth of a request's time (results/LOG.md); FastAPI knows it for the description.
+
 No postponed annotations here: FastAPI reads them, and those of a route name its own dependencies.
 """
 
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -17,6 +20,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from redraft import __version__
 from redraft.errors import ConflictError, DataError, NotFoundError, RedraftError
@@ -86,7 +91,7 @@ def create_app(gateway: Gateway, authority: Authority) -> FastAPI:
             yield
             app.state.ready = False
 
-    app = FastAPI(
+    app = _Application(
         title="redraft",
         version=__version__,
         summary="Policies that learn from how people edit them.",
@@ -100,6 +105,28 @@ def create_app(gateway: Gateway, authority: Authority) -> FastAPI:
     return app
 
 
+class _Application(FastAPI):
+    """FastAPI with routes that are answered at once."""
+
+    def answer_at_once(self, path: str, answer: Callable[[Request], Awaitable[Response]]) -> None:
+        """Let ``answer`` have what is posted to ``path``, an exact one."""
+        self._at_once = {**getattr(self, "_at_once", {}), path: (answer, Route(path, answer))}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or let FastAPI do so."""
+        path = scope["path"] if scope["type"] == "http" and scope["method"] == "POST" else None
+        if path not in self._at_once:
+            await super().__call__(scope, receive, send)
+            return
+        answer, scope["route"] = self._at_once[path]
+        request = Request(scope, receive)
+        try:
+            response = await answer(request)
+        except (RedraftError, RequestValidationError) as error:
+            response = await (_failed if isinstance(error, RedraftError) else _invalid)(request, error)
+        await response(scope, receive, send)
+
+
 def _asked(authority: Authority, scope: str) -> Any:
     """The caller of a request, who must have this scope."""
 
@@ -111,14 +138,16 @@ def _asked(authority: Authority, scope: str) -> Any:
     return Depends(caller)
 
 
-def _chat(app: FastAPI, gateway: Gateway, authority: Authority) -> None:
+def _chat(app: _Application, gateway: Gateway, authority: Authority) -> None:
     schema = {
         "requestBody": {"content": {"application/json": {"schema": ChatRequest.model_json_schema()}}, "required": True}
     }
 
     @app.post("/v1/chat/completions", openapi_extra=schema)
-    async def chat(request: Request, caller: Annotated[Caller, _asked(authority, "client")]) -> Response:
+    async def chat(request: Request) -> Response:
         """Answer messages; see OpenAI's reference. ``model`` is a task, or a task's policy."""
+        caller = await authority.caller(request.headers.get("authorization"))
+        caller.require("client")
         asked = _parsed(await request.body())
         reply = await gateway.complete(asked, caller.project)
         headers = _headers(reply)
@@ -128,6 +157,8 @@ def _chat(app: FastAPI, gateway: Gateway, authority: Authority) -> None:
         assert reply.answer is not None
         body = response_of(reply.completion_id, reply.policy, reply.answer.choice, reply.answer.usage)
         return Response(json.dumps(body), media_type="application/json", headers=headers)
+
+    app.answer_at_once("/v1/chat/completions", chat)
 
 
 def _parsed(body: bytes) -> ChatRequest:
@@ -285,30 +316,33 @@ def _status(app: FastAPI, gateway: Gateway, authority: Authority) -> None:
 
 def _errors(app: FastAPI) -> None:
     """The one place where an error becomes a status code."""
+    app.add_exception_handler(RedraftError, _failed)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _refused)
 
-    def answer(status: int, message: str, kind: str, **more: Any) -> JSONResponse:
-        headers = {"www-authenticate": "Bearer"} if status == 401 else {"retry-after": "1"} if status == 429 else None
-        return JSONResponse(error_body(message, kind, **more), status, headers)
 
-    async def ours(request: Request, error: Exception) -> JSONResponse:
-        status = _status_of(error)
-        kind = "api_error" if status >= 500 else _KINDS.get(status, "invalid_request_error")
-        code = "model_not_found" if status == 404 and request.url.path.endswith("/chat/completions") else None
-        return answer(status, str(error), kind, code=code)
+def _error(status: int, message: str, kind: str, **more: Any) -> JSONResponse:
+    headers = {"www-authenticate": "Bearer"} if status == 401 else {"retry-after": "1"} if status == 429 else None
+    return JSONResponse(error_body(message, kind, **more), status, headers)
 
-    async def invalid(_request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"] if part != "body")
-        return answer(400, f"{place or 'body'}: {first['msg']}", "invalid_request_error", param=place or None)
 
-    async def http(_request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, HTTPException)
-        return answer(error.status_code, str(error.detail), "invalid_request_error")
+async def _failed(request: Request, error: Exception) -> JSONResponse:
+    status = _status_of(error)
+    kind = "api_error" if status >= 500 else _KINDS.get(status, "invalid_request_error")
+    code = "model_not_found" if status == 404 and request.url.path.endswith("/chat/completions") else None
+    return _error(status, str(error), kind, code=code)
 
-    app.add_exception_handler(RedraftError, ours)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, http)
+
+async def _invalid(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    return _error(400, f"{place or 'body'}: {first['msg']}", "invalid_request_error", param=place or None)
+
+
+async def _refused(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return _error(error.status_code, str(error.detail), "invalid_request_error")
 
 
 _KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}

@@ -7,13 +7,19 @@ then. Decisions not yet written are counted on top, so that requests that come t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from redraft.log.statistics import Tally
 from redraft.select import Count, Selector
 from redraft.types import Decision
 
 __all__ = ["Board"]
+
+_NOTHING = Tally()
+
+
+def _count(tally: Tally) -> Count:
+    return Count(tally.decisions, tally.resolved, tally.total, tally.squares)
 
 
 class Board:
@@ -30,7 +36,7 @@ class Board:
 
     def settle(self, found: Mapping[str, Tally]) -> None:
         """Take over what the log knows. Policies that are no arms any more are left aside."""
-        self.selector.restore({"arms": {arm: asdict(found.get(arm, Tally())) for arm in self.arms}})
+        self.selector.counts = {arm: _count(found.get(arm, _NOTHING)) for arm in self.arms}
         for decision in self._open.values():
             self.selector.record(decision)
 

@@ -13,7 +13,7 @@ import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -25,11 +25,12 @@ from redraft.gateway.metrics import Metrics
 from redraft.gateway.openai import ChatRequest
 from redraft.gateway.traces import Traces
 from redraft.log import EditLog
+from redraft.log.canonical import canonical, check_text
 from redraft.log.events import Answered, Event, Feedback, Finished, Pinned, Revised, Started, checked
 from redraft.log.statistics import Tally
 from redraft.select import Count, Selector
 from redraft.select.base import UNITS
-from redraft.types import Completion, Decision, Edit
+from redraft.types import Completion, Decision, Edit, Interaction
 
 __all__ = ["Gateway", "Reply", "Task"]
 
@@ -73,28 +74,15 @@ class Reply:
 class _Turn:
     """One request while it is answered."""
 
-    completion_id: str
     task: Task
     request: ChatRequest
-    user_id: str | None
     decision: Decision | None
     policies: list[str]
-    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    completion: Completion  # without policy and response
 
-    def completion(self, policy: str, response: str) -> Completion:
-        metadata = dict(self.request.metadata or {})
-        return Completion(
-            id=self.completion_id,
-            task=self.task.name,
-            messages=self.request.logged(),
-            response=response,
-            policy=policy,
-            model=self.task.model,
-            user_id=self.user_id or self.request.user,
-            created_at=self.started,
-            decoding=self.request.decoding(),
-            metadata=metadata,
-        )
+    def answered(self, policy: str, response: str) -> Completion:
+        """The completion as it is logged. No log can hold half a surrogate pair, and some models say one."""
+        return replace(self.completion, policy=policy, response=response.encode(errors="replace").decode())
 
 
 class Gateway:
@@ -151,14 +139,13 @@ class Gateway:
         and ``EngineError`` when no policy answers.
         """
         turn = await self._turn(request, project, user_id)
-        checked(Answered(turn.completion("", ""), None), self.log.max_text_chars)  # before a model works for nothing
         try:
             return await (self._streamed(turn) if request.stream else self._whole(turn))
         except RedraftError as error:
             self._traced(turn, error=error)
             raise
         finally:
-            self._boards[turn.task.name].close(turn.completion_id)
+            self._boards[turn.task.name].close(turn.completion.id)
 
     async def edit(self, edit: Edit, project: str, *, key: str | None = None) -> Revised:
         """Log what a person made of a completion. A revision below 0 asks for the next one.
@@ -166,7 +153,7 @@ class Gateway:
         Raises ``NotFoundError``, ``ConflictError`` and ``DataError`` as the log does.
         """
         tasks = frozenset(task.name for task in self.of(project))
-        outcome = await self._write(Feedback(edit, project, tasks, key))
+        outcome = await self._write(checked(Feedback(edit, project, tasks, key), self.log.max_text_chars))
         assert isinstance(outcome, Revised)
         self.metrics.edited(outcome)
         return outcome
@@ -207,16 +194,16 @@ class Gateway:
                 _log.warning("statistics could not be read", extra={"error": str(error)})
 
     async def _turn(self, request: ChatRequest, project: str, user_id: str | None) -> _Turn:
-        completion_id = _new_id()
         task, pinned = self._named(request.model, project)
         board = self._boards[task.name]
+        completion = canonical(Interaction(_asked(request, task, user_id)), self.log.max_text_chars).completion
         if pinned is not None:
-            return _Turn(completion_id, task, request, user_id, None, [pinned])
-        decision = board.choose(completion_id)
+            return _Turn(task, request, None, [pinned], completion)
+        decision = board.choose(completion.id)
         if request.conversation is not None:
             decision = await self._pinned(board, task, decision, request.conversation)
         others = [task.fallback] if task.fallback not in (None, decision.chosen) else []
-        return _Turn(completion_id, task, request, user_id, decision, [decision.chosen, *filter(None, others)])
+        return _Turn(task, request, decision, [decision.chosen, *filter(None, others)], completion)
 
     async def _pinned(self, board: Board, task: Task, decision: Decision, conversation: str) -> Decision:
         """The decision for a conversation: the first one made holds for all of it."""
@@ -236,9 +223,11 @@ class Gateway:
             return await engine.complete(policy, turn.request)
 
         policy, answer = await self._ask(turn, whole)
-        await self._write(Answered(turn.completion(policy, answer.text), turn.decision))
+        completion = turn.answered(policy, answer.text)
+        check_text("response", completion.response, self.log.max_text_chars)
+        await self._write(Answered(completion, turn.decision))
         self._traced(turn, policy, answer.usage)
-        return Reply(turn.completion_id, policy, turn.decision, answer=answer)
+        return Reply(turn.completion.id, policy, turn.decision, answer=answer)
 
     async def _streamed(self, turn: _Turn) -> Reply:
         async def begin(engine: Engine, policy: str) -> tuple[Piece, AsyncIterator[Piece]]:
@@ -249,8 +238,8 @@ class Gateway:
                 raise EngineError(f"policy {policy} ended before it began") from None
 
         policy, (first, pieces) = await self._ask(turn, begin)
-        await self._write(Started(turn.completion(policy, ""), turn.decision))
-        return Reply(turn.completion_id, policy, turn.decision, pieces=self._logged(turn, policy, first, pieces))
+        await self._write(Started(turn.answered(policy, ""), turn.decision))
+        return Reply(turn.completion.id, policy, turn.decision, pieces=self._logged(turn, policy, first, pieces))
 
     async def _logged(
         self, turn: _Turn, policy: str, first: Piece, pieces: AsyncIterator[Piece]
@@ -265,7 +254,9 @@ class Gateway:
         except EngineError as error:
             broken = error
         finally:
-            await asyncio.shield(self._write(Finished(turn.completion_id, "".join(said))))
+            await asyncio.shield(
+                self._write(Finished(turn.completion.id, turn.answered(policy, "".join(said)).response))
+            )
             self._traced(turn, policy, held.usage, broken)
         yield held
         if broken is not None:
@@ -287,7 +278,7 @@ class Gateway:
                 if not error.retry:
                     raise
                 breaker.failed()
-                _log.warning("policy failed", extra={"policy": policy, "completion_id": turn.completion_id})
+                _log.warning("policy failed", extra={"policy": policy, "completion_id": turn.completion.id})
                 problem = error
             else:
                 breaker.succeeded()
@@ -304,9 +295,9 @@ class Gateway:
     ) -> None:
         if self._traces is not None:
             self._traces.chat(
-                turn.completion_id,
+                turn.completion.id,
                 turn.request.model,
-                turn.started,
+                turn.completion.created_at or datetime.now(UTC),
                 policy=policy,
                 chosen=turn.decision and turn.decision.chosen,
                 usage=usage,
@@ -331,7 +322,7 @@ class Gateway:
 
     async def _write(self, event: Event) -> Any:
         assert self._ledger is not None, "a gateway is entered before it is used"
-        return await self._ledger.write(checked(event, self.log.max_text_chars))
+        return await self._ledger.write(event)
 
     def _settled(self, statistics: Mapping[str, Mapping[str, Tally]]) -> None:
         for task, found in statistics.items():
@@ -350,6 +341,21 @@ class Gateway:
                 if policy not in policies:
                     policies.append(policy)
         return found
+
+
+def _asked(request: ChatRequest, task: Task, user_id: str | None) -> Completion:
+    return Completion(
+        id=_new_id(),
+        task=task.name,
+        messages=request.logged(),
+        response="",
+        policy="",
+        model=task.model,
+        user_id=user_id or request.user,
+        created_at=datetime.now(UTC),
+        decoding=request.decoding(),
+        metadata=dict(request.metadata or {}),
+    )
 
 
 def _numbers(count: Count) -> dict[str, Any]:

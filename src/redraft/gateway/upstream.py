@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Upstream"]
 
 _QUOTED = 300
+_JSON = {"Content-Type": "application/json"}
 _BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 
@@ -58,6 +59,7 @@ class Upstream:
         retries: int = 2,
     ) -> None:
         self.name, self.base_url, self.retries, self.timeout = name, base_url.rstrip("/"), retries, timeout
+        self._chat_url = f"{self.base_url}/chat/completions"
         self._key = _key(name, api_key_env)
         self._models, self._adapters = dict(models or {}), dict(adapters or {})
         self._session: aiohttp.ClientSession | None = None
@@ -131,10 +133,11 @@ class Upstream:
     async def _accepted(self, body: Mapping[str, Any]) -> aiohttp.ClientResponse:
         import aiohttp
 
+        said = json.dumps(body).encode()
         for attempt in count():
             last = attempt == self.retries
             try:
-                response = await self._open().post(f"{self.base_url}/chat/completions", json=body)
+                response = await self._open().post(self._chat_url, data=said, headers=_JSON)
             except (aiohttp.ClientError, TimeoutError) as error:
                 if last:
                     raise self._lost("cannot be reached", error) from None

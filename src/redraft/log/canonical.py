@@ -17,11 +17,12 @@ from typing import Any
 from redraft.errors import DataError
 from redraft.types import Completion, Decision, Edit, Interaction
 
-__all__ = ["NO_TASK", "canonical", "canonical_edit", "check_task", "decision_problems"]
+__all__ = ["NO_TASK", "canonical", "canonical_edit", "check_task", "check_text", "decision_problems"]
 
 NO_TASK = "task is missing: name it in the row, or give --task"
 
 _TASK = re.compile(r"[^/@\s]+")
+_FIELDS = {kind: [field.name for field in fields(kind)] for kind in (Completion, Edit, Decision)}
 _MAX_REVISION = 2**31 - 1
 
 
@@ -44,7 +45,7 @@ def canonical(interaction: Interaction, max_text_chars: int) -> Interaction:
 def _canonical_completion(completion: Completion, max_text_chars: int) -> Completion:
     _check_texts(completion, max_text_chars)
     for index, message in enumerate(completion.messages):
-        _check_text(f"messages[{index}]", message.content, max_text_chars)
+        check_text(f"messages[{index}]", message.content, max_text_chars)
     if not completion.id:
         raise DataError("id is empty: give every completion an id of its own")
     check_task(completion.task)
@@ -73,13 +74,14 @@ def canonical_edit(edit: Edit, max_text_chars: int) -> Edit:
 
 
 def _check_texts(record: Completion | Edit | Decision, max_text_chars: int) -> None:
-    for field in fields(record):
-        value = getattr(record, field.name)
+    for name in _FIELDS[type(record)]:
+        value = getattr(record, name)
         if isinstance(value, str):
-            _check_text(field.name, value, max_text_chars)
+            check_text(name, value, max_text_chars)
 
 
-def _check_text(name: str, text: str, max_text_chars: int) -> None:
+def check_text(name: str, text: str, max_text_chars: int) -> None:
+    """Raise ``DataError`` unless a text can be stored as it is."""
     if len(text) > max_text_chars:
         size = f"{len(text):,} characters, more than {max_text_chars:,}"
         raise DataError(f"{name} has {size}: shorten it, or raise [log] max_text_chars")

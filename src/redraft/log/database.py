@@ -58,7 +58,7 @@ def reading(engine: Engine) -> Generator[Connection]:
 @contextmanager
 def writing(engine: Engine) -> Generator[Connection]:
     """Give a connection in one transaction: committed durably at the end, undone as a whole by any exception."""
-    with _explained(engine), engine.execution_options(begin="IMMEDIATE").begin() as connection:
+    with _explained(engine), engine.connect().execution_options(begin="IMMEDIATE") as connection, connection.begin():
         yield connection
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from operator import itemgetter
 
 from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
@@ -45,7 +45,12 @@ class Tally:
     squares: int = 0
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Tally(
+            self.decisions + other.decisions,
+            self.resolved + other.resolved,
+            self.total + other.total,
+            self.squares + other.squares,
+        )
 
 
 class Changes:
