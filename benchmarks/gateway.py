@@ -1,8 +1,9 @@
 """What a gateway adds to an upstream that answers after 20 ms: ours, a bare proxy and LiteLLM's, in one run.
 
 The bare proxy passes bytes on (Starlette and aiohttp) and is what any Python gateway must be measured against. Ours
-knows the caller's key, parses, chooses, writes the decision to SQLite durably and only then answers. All run as processes of their own on
-uvicorn, one worker each, and answer the same requests at each concurrency, in turn, as often as there are rounds.
+knows the caller's key, parses, chooses, writes the decision to SQLite durably and only then answers. All run as
+processes of their own on uvicorn, one worker each, and answer the same requests at each concurrency, in turn, as often
+as there are rounds.
 Printed: requests a second, added latency at the median and the 99th percentile in milliseconds (over the upstream asked
 directly), resident memory in MB. The last line is one JSON object.
 

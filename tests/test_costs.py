@@ -142,6 +142,17 @@ def test_importing_costs_is_light() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_the_first_price_loads_no_scientific_library() -> None:
+    code = """
+import sys
+from redraft.costs import COSTS
+COSTS["word"]("a b", "a c")
+assert not {"sklearn", "scipy", "pandas"} & set(sys.modules)
+import scipy.stats
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_survival_of_other_lengths() -> None:
     lost, length = ngram_survival(str.split, n=3)
     assert (lost("a b c d", "a b c"), length("a b c d")) == (1, 2)

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import importlib
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -107,9 +108,23 @@ def _windows(tokens: Sequence[Hashable], sizes: set[int]) -> Counter[tuple[Hasha
 
 @lru_cache(maxsize=64)  # a cost asks for y twice; texts that a user has erased must not linger
 def _words(text: str) -> tuple[str, ...]:
-    from nltk.tokenize import word_tokenize
+    return tuple(_nltk()(text, preserve_line=True))
 
-    return tuple(word_tokenize(text, preserve_line=True))
+
+@cache
+def _nltk() -> Callable[..., list[str]]:
+    """NLTK's tokenizer without what NLTK could use elsewhere: scikit-learn and SciPy are 160 MB and two seconds.
+
+    NLTK does without them where they are not installed, and for as long as its import lasts they are not.
+    """
+    unused = {name: None for name in ("sklearn", "scipy") if name not in sys.modules}
+    sys.modules.update(unused)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    try:
+        from nltk.tokenize import word_tokenize
+    finally:
+        for name in unused:
+            del sys.modules[name]
+    return word_tokenize
 
 
 def _pieces(text: str) -> list[str]:

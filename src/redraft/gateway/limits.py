@@ -112,37 +112,36 @@ class PatientProtocol(HttpToolsProtocol):
     """uvicorn's protocol, but a connection whose request's headers do not arrive in time is closed."""
 
     headers_within = 30.0
-    _headers_timer: asyncio.TimerHandle | None = None
+    _awaited_since: float | None = None
+    _timer: asyncio.TimerHandle | None = None  # one for the connection: a new one for each request costs more than all
 
     def connection_made(self, transport: Any) -> None:
         """Start to wait for headers."""
         super().connection_made(transport)
-        self._await_headers()
+        self._awaited_since = self.loop.time()
+        self._look()
 
     def on_headers_complete(self) -> None:
         """They are there."""
-        self._cancel()
+        self._awaited_since = None
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
         """Wait for the next request's."""
         super().on_response_complete()
-        self._await_headers()
+        self._awaited_since = self.loop.time()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing to wait for."""
-        self._cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         super().connection_lost(exc)
 
-    def _await_headers(self) -> None:
-        self._cancel()
-        self._headers_timer = self.loop.call_later(self.headers_within, self._give_up)
-
-    def _give_up(self) -> None:
-        if not self.transport.is_closing():
+    def _look(self) -> None:
+        """Close the connection when it is time, else look again then."""
+        now = self.loop.time()
+        due = (now if self._awaited_since is None else self._awaited_since) + self.headers_within
+        if now < due:
+            self._timer = self.loop.call_at(due, self._look)
+        elif not self.transport.is_closing():
             self.transport.close()
-
-    def _cancel(self) -> None:
-        if self._headers_timer is not None:
-            self._headers_timer.cancel()
-            self._headers_timer = None
