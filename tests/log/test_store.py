@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.config import Settings
 from redraft.costs import COSTS, Cost
 from redraft.errors import ConfigError, ConflictError, DataError, NotFoundError, RedraftError
-from redraft.log import Added, Counts, EditLog
+from redraft.log import Added, Counts, EditLog, migrations
+from redraft.log.database import NEWEST
 from redraft.log.writer import batches
 from redraft.types import Completion, Decision, Edit, Interaction, Message
 
@@ -572,3 +575,16 @@ def test_a_log_killed_between_any_two_writes_holds_what_was_acknowledged(tmp_pat
     assert [len(after[steps][0]) for steps in range(7)] == [0, 1, 1, 1, 3, 5, 4]
     for acknowledged, content in zip(said, found, strict=True):
         assert content in (after[acknowledged], after[min(acknowledged + 1, 6)])
+
+
+def test_the_newest_schema_is_the_last_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    assert ScriptDirectory.from_config(config).get_current_head() == NEWEST
+
+
+def test_opening_a_log_again_needs_no_alembic(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    EditLog(url).close()
+    code = f"import sys; from redraft.log import EditLog; EditLog({url!r}); assert 'alembic' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

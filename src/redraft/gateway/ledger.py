@@ -46,7 +46,7 @@ class Ledger:
         """
         future: asyncio.Future[Outcome] = self._loop.create_future()
         self._given.put((event, future))
-        outcome = await asyncio.shield(future)  # a client that goes away does not take back what it said
+        outcome = await future  # a client that goes away cancels it and does not take back what it said
         if isinstance(outcome, RedraftError):
             raise outcome
         return outcome

@@ -119,12 +119,14 @@ class Gateway:
             raise
         self._ledger = Ledger(self.log, self._settled)
         self._refreshing = asyncio.create_task(self._keep_fresh())
-        self._warming = asyncio.create_task(asyncio.to_thread(self._warm))
+        self._warming = asyncio.create_task(self._warm())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._refreshing is not None:
             self._refreshing.cancel()
+        if self._warming is not None:
+            self._warming.cancel()
         if self._ledger is not None:
             await self._ledger.close()
         await self._close_engines()
@@ -188,11 +190,12 @@ class Gateway:
         for name, board in self._boards.items():
             board.settle(await asyncio.to_thread(self.log.statistics, name))
 
-    def _warm(self) -> None:
-        """Load what edits are priced with before the first one waits for it."""
+    async def _warm(self) -> None:
+        """Load what edits are priced with before the first one waits for it, and after the server listens."""
+        await asyncio.sleep(1)
         for task in self.tasks:
             with suppress(Exception):  # a Δ of one's own may not take these texts
-                self.log.cost_of(task).raw("a", "b")
+                await asyncio.to_thread(self.log.cost_of(task).raw, "a", "b")
 
     async def _keep_fresh(self) -> None:
         while True:
