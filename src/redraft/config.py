@@ -36,6 +36,7 @@ NOT_SETTINGS = {
     "REDRAFT_CONFIG": "Settings file, where --config does not name one.",
     "REDRAFT_DATA": "Folder of public data sets, which some tests read.",
     "REDRAFT_TEST_POSTGRES": "URL of a PostgreSQL that tests may fill and empty.",
+    "REDRAFT_TEST_KILLS": "How often a slow test kills a gateway under load; 12 if it does not say.",
 }
 """Variables of ours that are no key of the settings, and what they are."""
 DEFAULT_FILE = "redraft.toml"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -20,6 +21,11 @@ from redraft.log.statistics import Tally
 __all__ = ["Ledger", "Settled"]
 
 BATCH = 512
+LINGER = 0.005
+"""Seconds for which a transaction waits for company when the one before had some (PostgreSQL's ``commit_delay``).
+
+Under load fewer and fuller transactions answer a fifth more requests a second (results/LOG.md); alone none waits.
+"""
 
 Settled = Callable[[Mapping[str, Mapping[str, Tally]]], None]
 """Told, on the event loop, the statistics of the tasks in which a transaction changed them."""
@@ -57,12 +63,14 @@ class Ledger:
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        open_ = True
+        open_, company = True, False
         while open_:
             batch = [self._given.get()]
+            if company:
+                time.sleep(LINGER)
             while len(batch) < BATCH and not self._given.empty():
                 batch.append(self._given.get())
-            open_ = None not in batch
+            open_, company = None not in batch, len(batch) > 1
             told = [given for given in batch if given is not None]
             if told:
                 self._write([event for event, _ in told], [future for _, future in told])
