@@ -15,6 +15,7 @@ import typer
 from redraft.cli.options import options_from
 from redraft.cli.output import AsJson, emit, note
 from redraft.cli.session import LogUrl, bars, open_log, require_task, table
+from redraft.cli.train_cost import train_cost
 from redraft.errors import ConfigError, DataError
 from redraft.train.options import METHODS, TrainOptions
 
@@ -31,6 +32,8 @@ UNKNOWN = "an unknown model"
 """What ``foreign_policies`` calls the model of rows that name none."""
 
 train_app = typer.Typer(help="Fine-tune policies on the edits of a task.", no_args_is_help=True)
+
+train_app.command("cost")(train_cost)
 
 TaskName = Annotated[str, typer.Argument(help="The task whose edits to learn from.")]
 Limit = Annotated[int | None, typer.Option(min=2, help="Use at most so many edits, the first of the log.")]

@@ -1,0 +1,153 @@
+"""From logged edits to a cost model in a folder: features of every y, and of every y', which costs nothing.
+
+That y' costs 0 is what its author said by writing it; whether these rows help to price a model's own responses is
+decided by held-out error, and the manifest says how it was decided. The folder (``NAME@VERSION`` beside the policies,
+and none of them) holds ``cost_model.json``, ``cost_model.npz`` and the ids of what was learnt from.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from redraft.costs import Cost
+from redraft.data import context_groups, context_key, split
+from redraft.errors import ConfigError, DataError
+from redraft.lm.load import Base
+from redraft.lm.pooled import pooled
+from redraft.train.cost_features import TEXT_FEATURES, text_features
+from redraft.train.cost_model import CostModel, Examples, Quality, check_contexts, fit_cost, quality
+from redraft.train.runs import versions, write_sources
+from redraft.types import Interaction, Message
+
+__all__ = ["CostRun", "Features", "learn_cost", "read_cost", "write_cost"]
+
+MANIFEST, ARRAYS = "cost_model.json", "cost_model.npz"
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of responses by a base model, each context and response cut to so many tokens."""
+
+    base: Base
+    cache: Path
+    max_prompt: int = 512
+    max_response: int = 512
+    on_batch: Callable[[int], None] | None = None
+
+    def __call__(
+        self, messages: Sequence[Sequence[Message]], responses: Sequence[str]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Text features with the mean log-probability last [n, a + 1], and mean hidden states [n, d]."""
+        hidden, logprobs = pooled(
+            self.base,
+            messages,
+            responses,
+            self.cache,
+            max_prompt=self.max_prompt,
+            max_response=self.max_response,
+            on_batch=self.on_batch,
+        )
+        return np.hstack([text_features(messages, responses), logprobs[:, None]]), hidden
+
+
+@dataclass(frozen=True)
+class CostRun:
+    """A cost model with how it does on contexts that were held out, over all and by user, and what it learnt from."""
+
+    model: CostModel
+    heldout: Quality
+    by_user: Mapping[str, Quality]
+    sources: Sequence[str]
+    seconds: float
+
+
+def learn_cost(
+    interactions: Sequence[Interaction], features: Features, cost: Cost, *, holdout: float, seed: int
+) -> CostRun:
+    """Fit on some contexts, measure on the others, and fit again on all with what was chosen.
+
+    Raises ``DataError`` when there are too few contexts.
+    """
+    edited = [i for i in interactions if i.edited is not None]
+    train, heldout = split(edited, holdout=holdout, seed=seed)
+    if not train or not heldout:
+        raise DataError(f"{len(edited)} edits in too few contexts to learn from and to hold out: log more edits")
+    check_contexts(len(set(context_groups(i.completion.messages for i in train).values())))
+    rows = _examples([*train, *heldout], features, cost)
+    ids = [i.completion.id for i in [*train, *heldout]]
+    started = time.perf_counter()
+    seen = rows.rows < len(train)
+    first = fit_cost(rows.examples.take(seen))
+    unseen = rows.examples.take(~seen)
+    users = np.array([i.edit.user_id or "" if i.edit else "" for i in [*train, *heldout]])[rows.rows][~seen]
+    by_user = {str(user): quality(first, unseen.take(users == user)) for user in np.unique(users) if user}
+    final = fit_cost(rows.examples, choices=[first.choice])
+    return CostRun(final, quality(first, unseen), by_user, ids, round(time.perf_counter() - started, 3))
+
+
+def write_cost(folder: Path, run: CostRun, features: Features, cost: Cost) -> dict[str, Any]:
+    """Write a cost model into a folder that does not exist yet, and return its manifest."""
+    manifest = {
+        "base": {"name": features.base.name, "revision": features.base.revision},
+        "limits": {"prompt": features.max_prompt, "response": features.max_response},
+        "cost": cost.name,
+        "kappa": run.model.kappa,
+        "choice": asdict(run.model.choice),
+        "features": [*TEXT_FEATURES, "log-probability a token"],
+        "responses": len(run.sources),
+        "heldout": run.heldout.as_dict(),
+        "by_user": {user: found.as_dict() for user, found in run.by_user.items()},
+        "seconds": run.seconds,
+        "versions": versions(),
+    }
+    scratch = folder.with_name(f"{folder.name}.partial")
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+        np.savez(scratch / ARRAYS, **run.model.arrays())  # pyright: ignore[reportArgumentType]
+        (scratch / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        write_sources(scratch, run.sources)
+        scratch.rename(folder)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror}): set [policies] root") from error
+    return manifest
+
+
+def read_cost(folder: Path) -> tuple[CostModel, dict[str, Any]]:
+    """Read a cost model and its manifest; raises ``DataError`` where there is none."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        with np.load(folder / ARRAYS) as arrays:
+            return CostModel.from_arrays(dict(arrays), manifest["kappa"], manifest["choice"]), manifest
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder}: not a cost model ({error}): redraft train cost makes one") from error
+
+
+@dataclass(frozen=True)
+class _Rows:
+    examples: Examples
+    rows: NDArray[np.int64]  # which interaction each example is of
+
+
+def _examples(interactions: Sequence[Interaction], features: Features, cost: Cost) -> _Rows:
+    """Every response with its cost, then every y' that differs from its response with cost 0."""
+    changed = [n for n, i in enumerate(interactions) if i.edited not in (None, i.completion.response)]
+    messages = [i.completion.messages for i in interactions]
+    responses = [i.completion.response for i in interactions]
+    texts = [*responses, *(interactions[n].edited or "" for n in changed)]
+    text, hidden = features([*messages, *(messages[n] for n in changed)], texts)
+    groups = context_groups(messages)
+    numbers = {group: place for place, group in enumerate(dict.fromkeys(groups.values()))}
+    rows = np.array([*range(len(interactions)), *changed])
+    contexts = np.array([numbers[groups[context_key(x)]] for x in messages])[rows]
+    costs = [cost(i.completion.response, i.edited or "") for i in interactions]
+    edited = np.arange(len(rows)) >= len(interactions)
+    sizes = np.array([max(1.0, len(text.split())) for text in texts])
+    return _Rows(Examples(text, hidden, np.array([*costs, *[0.0] * len(changed)]), contexts, edited, sizes), rows)
