@@ -106,11 +106,15 @@ def create_app(gateway: Gateway, authority: Authority) -> FastAPI:
 
 
 class _Application(FastAPI):
-    """FastAPI with routes that are answered at once."""
+    """FastAPI with routes that are answered at once: none of its middlewares sees their requests."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._at_once: dict[str, tuple[Callable[[Request], Awaitable[Response]], Route]] = {}
 
     def answer_at_once(self, path: str, answer: Callable[[Request], Awaitable[Response]]) -> None:
         """Let ``answer`` have what is posted to ``path``, an exact one."""
-        self._at_once = {**getattr(self, "_at_once", {}), path: (answer, Route(path, answer))}
+        self._at_once[path] = answer, Route(path, answer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or let FastAPI do so."""
