@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from test_crash import KILLS, crash
 
-from redraft.errors import ConflictError
+from redraft.errors import ConfigError, ConflictError
 from redraft.log import EditLog
 from redraft.log.events import Answered, Feedback, Revised, checked
 from redraft.types import Completion, Decision, Edit, Message
@@ -75,6 +76,26 @@ def test_many_writers_lose_nothing_and_count_nothing_twice(url: str) -> None:
     assert sum(found.resolved for found in logs[0].statistics("email").values()) == len(names)
     for log in logs:
         log.close()
+
+
+def test_a_server_that_cuts_connections_costs_one_request(url: str) -> None:
+    with EditLog(url) as log:
+        for n, cut in enumerate((False, True, False)):
+            if cut:
+                _cut_connections(url)
+            completion = Completion(f"c{n}", "email", (Message("user", "x"),), "one two three", "base")
+            answered = Answered(completion, Decision(f"c{n}", ARMS, "base", 1, "late"))
+            with pytest.raises(ConfigError, match="log ") if cut else nullcontext():
+                give(log, answered)
+        assert log.counts().completions == 2
+        assert log.verify() == []
+
+
+def _cut_connections(url: str) -> None:
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
+    with engine.begin() as connection:
+        connection.execute(text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"))
+    engine.dispose()
 
 
 def test_three_replicas_killed_at_random_moments(url: str, tmp_path: Path) -> None:

@@ -68,11 +68,12 @@ def writing(engine: Engine) -> Generator[Connection]:
 def _explained(engine: Engine) -> Generator[None]:
     try:
         yield
-    except IntegrityError:
+    except (IntegrityError, engine.dialect.loaded_dbapi.IntegrityError):
         raise
-    except DatabaseError as error:
+    except (DatabaseError, engine.dialect.loaded_dbapi.DatabaseError) as error:  # the driver's own: see ``prepared``
+        said = error.orig if isinstance(error, DatabaseError) else error
         raise ConfigError(
-            f"log {engine.url}: {error.orig}: check that its folder exists, is writable and has room, "
+            f"log {engine.url}: {said}: check that its folder exists, is writable and has room, "
             "that the file is a redraft log, and that no other process holds it for long ([log] url, --log)"
         ) from error
 
@@ -121,7 +122,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}")
+    connection.connection.cursor().execute(f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}")
 
 
 def _upgrade(engine: Engine) -> None:

@@ -21,14 +21,15 @@ from sqlalchemy.dialects import postgresql, sqlite
 from redraft.costs import Cost
 from redraft.log import queries
 from redraft.log.mapping import cost_today
+from redraft.log.prepared import Prepared
 from redraft.log.schema import completions, decisions, statistics
 
 __all__ = ["Changes", "Tally", "differences", "other_costs", "rebuild", "recount", "tallies"]
 
 
 _OF_TASK = select(statistics).where(statistics.c.task == bindparam("of_task"))
-_LOCK = _OF_TASK.order_by(statistics.c.policy).with_for_update()
-_SET = (
+_LOCK = Prepared(_OF_TASK.order_by(statistics.c.policy).with_for_update())
+_SET = Prepared(
     update(statistics)
     .where(statistics.c.task == bindparam("of_task"), statistics.c.policy == bindparam("of_policy"))
     .values({name: bindparam(name) for name in ("decisions", "resolved", "total", "squares")})
@@ -77,12 +78,12 @@ class Changes:
         for task in sorted({task for task, _ in self._found}):
             changed = {policy: tally for (of, policy), tally in self._found.items() if of == task}
             rows = _locked(connection, task, changed, cost_of(task).name)
-            if any(row["cost_name"] != cost_of(task).name for row in rows):
+            if any(cost_name != cost_of(task).name for cost_name, _ in rows.values()):
                 settled[task] = rebuild(connection, task, cost_of)
                 continue
-            after = settled[task] = {row["policy"]: _tally(row) + changed.get(row["policy"], Tally()) for row in rows}
+            after = settled[task] = {policy: old + changed.get(policy, Tally()) for policy, (_, old) in rows.items()}
             places = [{"of_task": task, "of_policy": policy, **asdict(after[policy])} for policy in changed]
-            connection.execute(_SET, places)
+            _SET.execute(connection, places)
         self._found.clear()
         return settled
 
@@ -121,16 +122,23 @@ def differences(connection: Connection, cost_of: Callable[[str], Cost]) -> Itera
             yield f"statistics of {task}, {policy}: {asdict(found)} are kept, there is no such decision"
 
 
-def _locked(connection: Connection, task: str, policies: Iterable[str], cost_name: str) -> list[RowMapping]:
-    """All rows of a task, those of ``policies`` made if need be, locked until the end (SQLite locks all there is)."""
-    rows = list(connection.execute(_LOCK, {"of_task": task}).mappings())
-    known = {row["policy"] for row in rows}
-    fresh = [{"task": task, "policy": p, "cost_name": cost_name, **asdict(Tally())} for p in policies if p not in known]
+def _locked(connection: Connection, task: str, policies: Iterable[str], cost_name: str) -> dict[str, tuple[str, Tally]]:
+    """All rows of a task, those of ``policies`` made if need be, locked until the end (SQLite locks all there is).
+
+    Policy → name of its Δ and its numbers.
+    """
+    rows = _kept(connection, task)
+    fresh = [{"task": task, "policy": p, "cost_name": cost_name, **asdict(Tally())} for p in policies if p not in rows]
     if not fresh:
         return rows
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     connection.execute(dialect.insert(statistics).on_conflict_do_nothing(), sorted(fresh, key=itemgetter("policy")))
-    return list(connection.execute(_LOCK, {"of_task": task}).mappings())
+    return _kept(connection, task)
+
+
+def _kept(connection: Connection, task: str) -> dict[str, tuple[str, Tally]]:
+    rows = _LOCK.select(connection, {"of_task": task})
+    return {policy: (cost_name, Tally(*numbers)) for _, policy, cost_name, *numbers in rows}
 
 
 def _tally(row: RowMapping) -> Tally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import NoReturn
 
 from sqlalchemy import Connection, RowMapping, bindparam, insert, select
@@ -24,6 +25,7 @@ from redraft.log.mapping import (
     edit_rows,
     interaction_rows,
 )
+from redraft.log.prepared import Prepared
 from redraft.log.schema import completions, decisions, edits, texts
 from redraft.log.statistics import Changes, Tally
 from redraft.types import Completion, Decision, Edit, Interaction
@@ -32,8 +34,10 @@ __all__ = ["Added", "Batch", "Refused", "Writer", "batches"]
 
 Refused = Callable[[int, RedraftError], None]
 
-_KNOWN = select(completions.c.id).where(completions.c.id.in_(bindparam("ids", expanding=True)))
-_INSERTS = {table: insert(table) for table in (completions, decisions, edits, texts)}
+_INSERTS = {
+    table: Prepared(insert(table).inline().values({c.name: bindparam(c.name) for c in table.c if c.name != "position"}))
+    for table in (completions, decisions, edits, texts)
+}
 _LOCKED = queries.LOGGED.with_for_update(of=completions)
 _LEARNT = queries.learnt_of(None).where(completions.c.id == bindparam("completion_id"))
 
@@ -137,8 +141,7 @@ class Writer:
         return total
 
     def _divide(self, batch: Batch) -> tuple[list[tuple[Interaction, Rows]], list[tuple[int, Interaction]]]:
-        ids = [interaction.completion.id for _, interaction in batch.rows]
-        seen = set(self._connection.scalars(_KNOWN, {"ids": ids})) if ids else set()
+        seen = self._known([interaction.completion.id for _, interaction in batch.rows])
         fresh: list[tuple[Interaction, Rows]] = []
         repeated: list[tuple[int, Interaction]] = []
         for index, interaction in batch.rows:
@@ -151,6 +154,14 @@ class Writer:
             except RedraftError as error:
                 batch.refused(index, error)
         return fresh, repeated
+
+    def _known(self, ids: list[str]) -> set[str]:
+        """Those of these ids that the log knows."""
+        if not ids:
+            return set()
+        size = 1 << (len(ids) - 1).bit_length()  # a few statements for all sizes; the rest asks for the last id again
+        asked = {f"id_{place}": ids[min(place, len(ids) - 1)] for place in range(size)}
+        return {known for (known,) in _known_of(size).select(self._connection, asked)}
 
     def _rows(self, interaction: Interaction) -> Rows:
         return interaction_rows(interaction, self._cost_of(interaction.completion.task))
@@ -168,7 +179,7 @@ class Writer:
         for table, statement in _INSERTS.items():
             rows = [row for rows in several for row in rows.get(table.name, ())]
             if rows:
-                self._connection.execute(statement, rows)
+                statement.execute(self._connection, rows)
 
     def locked(self, completion_id: str) -> RowMapping | None:
         """The completion, locked until the transaction ends: its edits are counted one after the other."""
@@ -226,3 +237,9 @@ class Writer:
         if known != given:
             what = "no decision" if known is None else f"another decision ({difference(known, given)})"
             raise ConflictError(f"completion {given.completion_id!r} is in the log with {what}: it cannot change later")
+
+
+@cache
+def _known_of(size: int) -> Prepared:
+    ids = [bindparam(f"id_{place}") for place in range(size)]
+    return Prepared(select(completions.c.id).where(completions.c.id.in_(ids)))

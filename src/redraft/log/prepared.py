@@ -1,0 +1,85 @@
+"""Statements that every request of a gateway executes, compiled once and handed to the driver as they are.
+
+SQLAlchemy writes them and converts their values; its way from ``execute`` to the driver is left out. For the five
+statements of one answer that way took two thirds of the transaction (results/LOG.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, Dialect, Executable, Select
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.types import TypeEngine
+
+__all__ = ["Prepared"]
+
+_Convert = Callable[[Any], Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A statement for one kind of database: its text, its parameters in order, and how values are converted."""
+
+    sql: str
+    named: bool
+    binds: tuple[tuple[str, _Convert], ...]
+    results: tuple[_Convert, ...]
+
+    def values(self, row: Mapping[str, Any]) -> Any:
+        found = ((name, row[name] if convert is None else convert(row[name])) for name, convert in self.binds)
+        return dict(found) if self.named else tuple(value for _, value in found)
+
+
+class Prepared:
+    """A statement whose parameters all are given by name at each execution. Errors are the driver's own."""
+
+    def __init__(self, statement: Executable) -> None:
+        self._statement = statement
+        self._ready: WeakKeyDictionary[Dialect, _Ready] = WeakKeyDictionary()
+
+    def execute(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Execute it once for each row of parameters."""
+        ready = self._for(connection.dialect)
+        connection.connection.cursor().executemany(ready.sql, [ready.values(row) for row in rows])
+
+    def select(self, connection: Connection, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Execute a query; its rows have the values in the order of its columns."""
+        ready = self._for(connection.dialect)
+        cursor = connection.connection.cursor()
+        cursor.execute(ready.sql, ready.values(parameters))
+        return [_converted(row, ready.results) for row in cursor.fetchall()]
+
+    def text(self, dialect: Dialect) -> str:
+        """The SQL for one kind of database."""
+        return self._for(dialect).sql
+
+    def _for(self, dialect: Dialect) -> _Ready:
+        found = self._ready.get(dialect)
+        if found is None:
+            found = self._ready[dialect] = _compiled(self._statement, dialect)
+        return found
+
+
+def _compiled(statement: Any, dialect: Dialect) -> _Ready:
+    compiled = statement.compile(dialect=dialect)
+    assert isinstance(compiled, SQLCompiler)
+    order = compiled.positiontup or list(compiled.binds)
+    columns = statement.selected_columns if isinstance(statement, Select) else ()
+    return _Ready(
+        sql=str(compiled),
+        named=compiled.positiontup is None,
+        binds=tuple((name, _impl(compiled.binds[name].type, dialect).bind_processor(dialect)) for name in order),
+        results=tuple(_impl(column.type, dialect).result_processor(dialect, None) for column in columns),
+    )
+
+
+def _impl(kind: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
+    return kind.dialect_impl(dialect)
+
+
+def _converted(row: Iterable[Any], results: Iterable[_Convert]) -> tuple[Any, ...]:
+    return tuple(value if convert is None else convert(value) for value, convert in zip(row, results, strict=True))
