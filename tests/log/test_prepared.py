@@ -6,12 +6,15 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, bindparam, create_engine, insert, select
+from sqlalchemy import Connection, bindparam, create_engine, insert, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.pool import StaticPool
 
+from redraft.errors import ConfigError
+from redraft.log import EditLog
 from redraft.log.prepared import Prepared
 from redraft.log.schema import conversations, decisions, keys, schema, statistics
+from redraft.types import Completion, Decision, Message
 
 TABLES = (decisions, statistics, keys, conversations)
 MOMENT = datetime(2026, 1, 1, 12, tzinfo=timezone(timedelta(hours=5)))
@@ -87,3 +90,11 @@ def test_one_statement_serves_several_kinds_of_database(connection: Connection) 
     query = Prepared(select(statistics.c.policy).where(statistics.c.task == bindparam("task")).with_for_update())
     assert query.text(connection.dialect).endswith("statistics.task = ?")  # SQLite locks all there is
     assert query.text(postgresql.psycopg.dialect()).endswith("FOR UPDATE")
+
+
+def test_what_the_driver_refuses_is_explained_and_undone(log: EditLog) -> None:
+    with log.keys() as transaction:
+        transaction.execute(text("DROP TABLE decisions"))
+    with pytest.raises(ConfigError, match="no such table: decisions"):
+        log.record(Completion("c", "t", (Message("user", "x"),), "y", "a"), Decision("c", ("a",), "a", 1, "late"))
+    assert log.tasks() == []

@@ -1,7 +1,7 @@
 """Statements that every request of a gateway executes, compiled once and handed to the driver as they are.
 
-SQLAlchemy writes them and converts their values; its way from ``execute`` to the driver is left out. For the five
-statements of one answer that way took two thirds of the transaction (results/LOG.md).
+SQLAlchemy writes them and converts their values; its way from ``execute`` to the driver is left out. With the five
+statements of one answer it took nearly half of a transaction (results/LOG.md).
 """
 
 from __future__ import annotations
