@@ -269,8 +269,9 @@ def _training_of(path: Path | None) -> list[dict[str, Any]]:
 
 
 def _chosen(training: Sequence[Mapping[str, Any]], setting: Setting, method: str) -> Mapping[str, Any] | None:
-    """Options chosen for this training user, or else for the one that it is a variant of (``strong+noise=0.3``)."""
-    for user in dict.fromkeys((setting.train_user, setting.train_user.partition("+")[0])):
+    """Options chosen for this training user, or else for one that it is made of (``strong+noise=0.3``, a mixture)."""
+    parts = [part.strip().split()[-1].partition("+")[0] for part in setting.train_user.split(";")]
+    for user in dict.fromkeys((setting.train_user, *parts)):
         wanted = (setting.task, user, method, True)
         for row in training:
             if (row["task"], row["train_user"], row["method"], row["chosen"]) == wanted:
