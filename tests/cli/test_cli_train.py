@@ -161,3 +161,23 @@ def test_a_cost_model_is_no_policy_and_says_how_good_it_is(shell: Callable[..., 
         assert status == 2
         assert says in err
         assert err.strip().count("\n") == 0
+
+
+def test_train_rl_asks_for_a_cost_model_and_then_uses_it(shell: Callable[..., Ran], tiny_model_folder: Path) -> None:
+    model = ("--model", str(tiny_model_folder))
+    status, _, err = shell("train", "rl", "email", *QUICK, *model)
+    assert status == 2
+    assert "no cost model in policies: redraft train cost email makes one" in err
+    limits = ("--max-prompt", "64", "--max-response", "24")
+    assert shell("train", "cost", "email", "--holdout", "0.4", *limits, *model)[0] == 0
+    status, out, _ = shell("train", "rl", "email", *QUICK, *model, "--samples", "2", "--json")
+    assert status == 0
+    policy = json.loads(out)["policies"][0]
+    assert policy["policy"] == "email/rl@1"
+    assert policy["data"]["train_pairs"] == 0  # samples are no pairs
+    status, out, _ = shell("train", "rl", "email", *QUICK, *model, "--samples", "0", "--json")
+    assert status == 0
+    assert "regression_loss" in json.loads(out)["policies"][0]["metrics"]
+    status, _, err = shell("train", "rl", "email", *QUICK, *model, "--pessimism", "-1")
+    assert status == 2
+    assert "pessimism = -1.0: must not be negative" in err

@@ -17,7 +17,7 @@ from redraft.cli.output import AsJson, emit, note
 from redraft.cli.session import LogUrl, bars, open_log, require_task, table
 from redraft.cli.train_cost import train_cost
 from redraft.errors import ConfigError, DataError
-from redraft.train.options import METHODS, TrainOptions
+from redraft.train.options import METHODS, RL, TrainOptions
 
 if TYPE_CHECKING:
     from redraft.lm.load import Base
@@ -79,10 +79,11 @@ def _method_command(method: str) -> None:
         _emit(task, [_train(ground, task, options, resume)], as_json)
 
     about = {"sft": "the edited texts (SFT, eq. 3)", "dpo": "preferences (DPO, eq. 4)", "early": "both (eq. 7)"}
+    about[RL] = "costs that a cost model predicts (pessimistic RL, eq. 6)"
     train_app.command(method, help=f"Learn from {about[method]}.")(command)
 
 
-for _method in METHODS:
+for _method in (*METHODS, RL):
     _method_command(_method)
 
 
@@ -108,7 +109,7 @@ def train_all(
 @options_from(TrainOptions, method="early")
 def train_sweep(
     task: TaskName,
-    method: Annotated[str, typer.Argument(help="sft, dpo or early.")],
+    method: Annotated[str, typer.Argument(help="sft, dpo, early or rl.")],
     *,
     options: TrainOptions,
     over: Annotated[
@@ -181,6 +182,7 @@ def _ground(task: str, options: TrainOptions, source: Source) -> _Ground:
     root = source.policies or settings.policies.root
     with open_log(source.log) as edit_log:
         require_task(edit_log, task)
+        cost = edit_log.cost_of(task)
         interactions = list(islice(edit_log.interactions(task, edited_only=True), source.limit))
     if not interactions:
         raise DataError(f"task {task!r} has no edits yet: log or import some")
@@ -192,6 +194,21 @@ def _ground(task: str, options: TrainOptions, source: Source) -> _Ground:
 
     if options.preference_weight:
         _warn_of(foreign_policies(interactions, base), base.identity)
+    if options.method == RL:
+        from redraft.train.cost_run import read_bound
+        from redraft.train.rl import prepare_rl
+
+        bound = read_bound(root, task, base, settings.cache, cost, pessimism=options.pessimism)
+        with bars() as progress:
+            done, total = 0, options.samples * len(interactions)
+
+            def advance(responses: int) -> None:
+                nonlocal done
+                done += responses
+                progress("samples", done, total)
+
+            data = prepare_rl(interactions, bound, options, settings.cache, on_batch=advance)
+        return _Ground(base, data, root, settings.cache)
     return _Ground(base, prepare(interactions, base, options), root, settings.cache)
 
 

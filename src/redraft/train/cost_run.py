@@ -27,7 +27,7 @@ from redraft.train.cost_model import CostModel, Examples, Quality, check_context
 from redraft.train.runs import versions, write_sources
 from redraft.types import Interaction, Message
 
-__all__ = ["CostRun", "Features", "learn_cost", "read_cost", "write_cost"]
+__all__ = ["Bound", "CostRun", "Features", "learn_cost", "read_bound", "read_cost", "write_cost"]
 
 MANIFEST, ARRAYS = "cost_model.json", "cost_model.npz"
 
@@ -56,6 +56,20 @@ class Features:
             on_batch=self.on_batch,
         )
         return np.hstack([text_features(messages, responses), logprobs[:, None]]), hidden
+
+
+@dataclass(frozen=True)
+class Bound:
+    """f̄ = f̂ + p · κ‖φ‖_{Λ⁻¹} of texts: what a pessimist takes an edit to cost; p = 1 is the calibrated bound."""
+
+    model: CostModel
+    features: Features
+    pessimism: float = 1.0
+
+    def __call__(self, messages: Sequence[Sequence[Message]], responses: Sequence[str]) -> NDArray[np.float64]:
+        """One number for each response to its messages [n], in units of the cost."""
+        mean, bonus = self.model.predict(*self.features(messages, responses))
+        return mean + self.pessimism * bonus
 
 
 @dataclass(frozen=True)
@@ -128,6 +142,24 @@ def read_cost(folder: Path) -> tuple[CostModel, dict[str, Any]]:
             return CostModel.from_arrays(dict(arrays), manifest["kappa"], manifest["choice"]), manifest
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: not a cost model ({error}): redraft train cost makes one") from error
+
+
+def read_bound(root: Path, task: str, base: Base, cache: Path, cost: Cost, *, pessimism: float = 1.0) -> Bound:
+    """The latest cost model of a task below a folder of policies, ready to price texts.
+
+    Raises ``DataError`` where there is none, or it is of another base model or another cost.
+    """
+    found = sorted(root.glob(f"{task}/cost@*/{MANIFEST}"), key=lambda file: int(file.parent.name.rpartition("@")[2]))
+    if not found:
+        raise DataError(f"task {task!r} has no cost model in {root}: redraft train cost {task} makes one")
+    folder = found[-1].parent
+    model, manifest = read_cost(folder)
+    learnt = f"{manifest['base']['name']}:{manifest['base']['revision']}"
+    for what, was, wanted in (("base model", learnt, base.identity), ("cost", manifest["cost"], cost.name)):
+        if was != wanted:
+            raise DataError(f"{folder}: learnt with {what} {was}, not {wanted}: redraft train cost {task} learns anew")
+    limits = manifest["limits"]
+    return Bound(model, Features(base, cache, limits["prompt"], limits["response"]), pessimism)
 
 
 @dataclass(frozen=True)

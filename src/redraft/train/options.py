@@ -7,9 +7,10 @@ from typing import Any
 
 from redraft.errors import ConfigError
 
-__all__ = ["METHODS", "TrainOptions"]
+__all__ = ["METHODS", "RL", "TrainOptions"]
 
-METHODS = ("sft", "dpo", "early")
+METHODS = ("sft", "dpo", "early")  # what edits alone teach
+RL = "rl"  # needs a cost model too
 
 
 def _option(default: Any, text: str) -> Any:
@@ -20,13 +21,15 @@ def _option(default: Any, text: str) -> Any:
 class TrainOptions:
     """Options of one run. Defaults suit some dozens to some thousands of edits and a small model."""
 
-    method: str = _option("early", "sft (eq. 3), dpo (eq. 4) or early (eq. 7).")
+    method: str = _option("early", "sft (eq. 3), dpo (eq. 4), early (eq. 7) or rl (eq. 6).")
     learning_rate: float = _option(5e-4, "Peak rate, reached after the warm-up and then held.")
     epochs: int = _option(3, "Passes over the training edits, at most.")
     batch_size: int = _option(8, "Edits in one forward pass.")
     accumulation: int = _option(1, "Forward passes to one optimiser step.")
-    beta: float = _option(0.1, "τ of eq. 4 (the field calls it beta): how far log-ratios to the reference count.")
+    beta: float = _option(0.1, "τ of eq. 4 (the field calls it beta); for rl, β of eq. 6: what a nat of KL costs.")
     nll_weight: float = _option(1.0, "λ of eq. 7: weight of the likelihood of y' beside the preference loss.")
+    samples: int = _option(8, "For rl: responses drawn for each context and priced; 0 learns from logged pairs.")
+    pessimism: float = _option(1.0, "For rl: how many κ of the cost model's bonus count; 0 trusts its mean.")
     warmup: float = _option(0.1, "Share of all steps over which the learning rate rises.")
     rank: int = _option(16, "Rank of the LoRA matrices, on all linear layers but the output head.")
     lora_alpha: int = _option(32, "LoRA's scale is this over the rank.")
@@ -43,11 +46,12 @@ class TrainOptions:
 
     def _rules(self) -> list[tuple[bool, str]]:
         positive = ("learning_rate", "epochs", "batch_size", "accumulation", "beta", "rank", "lora_alpha", "patience")
+        not_negative = ("nll_weight", "samples", "pessimism")
         rules = [(getattr(self, n) <= 0, f"{n} = {getattr(self, n)}: must be positive") for n in positive]
         return [
             *rules,
-            (self.method not in METHODS, f"method = {self.method!r}: use one of {', '.join(METHODS)}"),
-            (self.nll_weight < 0, f"nll_weight = {self.nll_weight}: must not be negative"),
+            (self.method not in (*METHODS, RL), f"method = {self.method!r}: use one of {', '.join((*METHODS, RL))}"),
+            *((getattr(self, n) < 0, f"{n} = {getattr(self, n)}: must not be negative") for n in not_negative),
             (not 0 <= self.warmup < 1, f"warmup = {self.warmup}: must be in [0, 1)"),
             (not 0 < self.holdout < 1, f"holdout = {self.holdout}: must be between 0 and 1"),
             (min(self.max_prompt, self.max_response) < 2, "max_prompt and max_response: must be at least 2"),
@@ -55,17 +59,24 @@ class TrainOptions:
 
     @property
     def preference_weight(self) -> float:
-        """Weight of L_DPO in the objective."""
-        return 0.0 if self.method == "sft" else 1.0
+        """Weight of L_DPO in the objective; for rl of the regression, which needs pairs."""
+        return 0.0 if self.method == "sft" or self.projects else 1.0
 
     @property
     def likelihood_weight(self) -> float:
-        """Weight of the NLL of y' in the objective."""
-        return {"sft": 1.0, "dpo": 0.0, "early": self.nll_weight}[self.method]
+        """Weight of the NLL of y' in the objective; where rl projects, of samples that count as their costs say."""
+        return {"sft": 1.0, "dpo": 0.0, "early": self.nll_weight, RL: float(self.projects)}[self.method]
+
+    @property
+    def projects(self) -> bool:
+        """Whether eq. 6 is solved by projection, from samples, rather than by regression on logged pairs."""
+        return self.method == RL and self.samples > 0
 
     @property
     def criterion(self) -> str:
         """Held-out metric that chooses epoch and trial, as the paper: lower is better."""
+        if self.method == RL:
+            return "nll" if self.projects else "regression_loss"
         return "preference_loss" if self.method == "dpo" else "nll"
 
     def as_dict(self) -> dict[str, Any]:

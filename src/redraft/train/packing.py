@@ -44,7 +44,9 @@ class Limits:
 class Triple:
     """Token ids of one edit. ``rejected`` is ``None`` where y' = y: a target, and no preference.
 
-    ``cut`` says that a text was longer than its limit; a cut response has no end-of-turn.
+    ``cut`` says that a text was longer than its limit; a cut response has no end-of-turn. ``weight`` is what the
+    likelihood of ``chosen`` counts, ``gap`` what ``rejected`` costs more than it, where that is known or predicted
+    (eq. 6). ``source`` is the logged completion that this was made of, if it is not ``id`` itself.
     """
 
     id: str
@@ -52,6 +54,9 @@ class Triple:
     chosen: list[int]
     rejected: list[int] | None
     cut: bool = False
+    weight: float = 1.0
+    gap: float = 0.0
+    source: str = ""
 
     @property
     def length(self) -> int:
@@ -79,7 +84,8 @@ def fingerprint(triples: Sequence[Triple]) -> str:
     """Content hash of a tokenised data set: what a manifest and the reference cache are keyed by."""
     digest = hashlib.sha256()
     for triple in triples:
-        digest.update(json.dumps([triple.prompt, triple.chosen, triple.rejected]).encode())
+        priced = [] if (triple.weight, triple.gap) == (1.0, 0.0) else [triple.weight, triple.gap]
+        digest.update(json.dumps([triple.prompt, triple.chosen, triple.rejected, *priced]).encode())
     return digest.hexdigest()[:16]
 
 
@@ -88,7 +94,8 @@ def collate(triples: Sequence[Triple], pad: int, *, pairs: bool) -> dict[str, to
 
     Returns ``input_ids``, ``position_ids`` [B, L], ``attention_mask`` [B, 1, L, L] (bool, true = may look at),
     ``logits_to_keep`` [K] column numbers, ``labels`` [B, K] for them, and ``first_rejected`` [B], the label that
-    column P-1 has for y. With ``pairs=False`` y is left out and ``first_rejected`` is ``IGNORED``.
+    column P-1 has for y, and ``weights`` and ``gaps`` [B]. With ``pairs=False`` y is left out and ``first_rejected``
+    is ``IGNORED``.
     """
     rejected = [(t.rejected or []) if pairs else [] for t in triples]
     prompt_width = max(len(t.prompt) for t in triples)
@@ -120,6 +127,8 @@ def collate(triples: Sequence[Triple], pad: int, *, pairs: bool) -> dict[str, to
         "labels": labels,
         "first_rejected": first_rejected,
         "rejected_from": torch.tensor(chosen_width + 1),
+        "weights": torch.tensor([t.weight for t in triples]),
+        "gaps": torch.tensor([t.gap for t in triples]),
     }
 
 

@@ -131,8 +131,7 @@ def write_card(folder: Path, manifest: Manifest) -> None:
         f"# {manifest.policy}",
         "",
         f"LoRA adapter for `{manifest.base['name']}` (revision `{manifest.base['revision']}`), trained by redraft with"
-        f" `{manifest.options['method']}` on {manifest.data['train']} human edits ("
-        f"{manifest.data['train_pairs']} of them preferences); {manifest.data['heldout']} more chose the epoch.",
+        f" `{manifest.options['method']}` on {_learned(manifest)}; {manifest.data['heldout']} more chose the epoch.",
         "",
         *_table("Held-out metric", manifest.metrics),
         "",
@@ -147,6 +146,12 @@ def write_card(folder: Path, manifest: Manifest) -> None:
         "",
     ]
     (folder / "README.md").write_text("\n".join([*front, *text]), "utf-8")
+
+
+def _learned(manifest: Manifest) -> str:
+    if TrainOptions(**manifest.options).projects:
+        return f"{manifest.data['train']} of its base model's responses, weighted by their predicted costs"
+    return f"{manifest.data['train']} human edits ({manifest.data['train_pairs']} of them preferences)"
 
 
 def _table(title: str, values: Mapping[str, Any]) -> Sequence[str]:

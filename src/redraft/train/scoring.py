@@ -10,7 +10,7 @@ import torch
 
 from redraft.lm.load import fastest_dtype
 from redraft.lm.logprobs import packed_logprobs
-from redraft.train.losses import preference_loss
+from redraft.train.losses import preference_loss, regression_loss, sft_loss
 from redraft.train.packing import Triple, collate
 from redraft.train.reference import Reference
 
@@ -21,7 +21,7 @@ __all__ = ["Scores", "score", "with_reference"]
 class Scores:
     """Log-probabilities in nats of each triple's y' and y, by the model and by the reference, and token counts: [n].
 
-    ``rejected_tokens`` is 0 where y' = y and there is no preference.
+    ``rejected_tokens`` is 0 where y' = y and there is no preference. ``weights`` and ``gaps`` are the triples' own.
     """
 
     chosen: torch.Tensor
@@ -30,6 +30,8 @@ class Scores:
     rejected_tokens: torch.Tensor
     ref_chosen: torch.Tensor
     ref_rejected: torch.Tensor
+    weights: torch.Tensor
+    gaps: torch.Tensor
 
     @property
     def pair(self) -> torch.Tensor:
@@ -49,14 +51,18 @@ class Scores:
     def metrics(self, beta: float) -> dict[str, float]:
         """Return ``nll`` (nats per token of y') and, where there are pairs, means over them.
 
-        ``preference_loss`` (eq. 4), ``prefers_edit``, ``prefers_edit_over_reference`` (by log-ratios, shares of pairs),
-        ``chosen_above_reference`` and ``rejected_above_reference`` (nats per response).
+        ``preference_loss`` (eq. 4), ``regression_loss`` (eq. 6) where gaps are known, ``prefers_edit``,
+        ``prefers_edit_over_reference`` (by log-ratios, shares of pairs), ``chosen_above_reference`` and
+        ``rejected_above_reference`` (nats per response).
         """
-        metrics = {"nll": float(-self.chosen.sum() / self.chosen_tokens.sum())}
+        metrics = {"nll": float(sft_loss(self.chosen, self.chosen_tokens, self.weights))}
         if not self.pair.any():
             return metrics
         up, down = self.above_reference
         zero = torch.zeros_like(up)
+        if self.gaps.any():
+            loss = regression_loss(up, down, zero, zero, self.gaps[self.pair], beta=beta)
+            metrics["regression_loss"] = float(loss.mean())
         return metrics | {
             "preference_loss": float(preference_loss(up, down, zero, zero, beta).mean()),
             "prefers_edit": float(self.prefers_edit.double().mean()),
@@ -80,14 +86,15 @@ def score(
     model.eval()
     device = next(model.parameters()).device
     order = sorted(range(len(triples)), key=lambda i: triples[i].length)
-    rows = torch.zeros(6, len(triples), dtype=torch.float64)
+    rows = torch.zeros(8, len(triples), dtype=torch.float64)
     with torch.autocast(device.type, fastest_dtype(), enabled=fastest_dtype() == torch.bfloat16):
         for start in range(0, len(order), batch_size):
             part = order[start : start + batch_size]
             batch = with_reference([triples[i] for i in part], reference, pad=pad, pairs=True)
             found = packed_logprobs(model, {k: v.to(device) for k, v in batch.items()}, head)
             columns = (found.chosen, found.rejected, found.chosen_tokens, found.rejected_tokens)
-            rows[:, part] = torch.stack([c.double().cpu() for c in (*columns, *batch["reference"].T)])
+            given = (*batch["reference"].T, batch["weights"], batch["gaps"])
+            rows[:, part] = torch.stack([c.double().cpu() for c in (*columns, *given)])
     return Scores(*rows)
 
 

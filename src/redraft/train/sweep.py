@@ -26,6 +26,7 @@ GRIDS: dict[str, dict[str, Sequence[float]]] = {
     "sft": {"learning_rate": (1e-4, 2e-4, 5e-4, 1e-3)},
     "dpo": {"learning_rate": (5e-5, 2e-4, 5e-4), "beta": (0.05, 0.1)},
     "early": {"learning_rate": (2e-4, 5e-4), "beta": (0.05, 0.1), "nll_weight": (0.3, 1.0)},
+    "rl": {"learning_rate": (2e-4, 5e-4, 1e-3)},  # its β is part of the question, and not to be chosen by the answer
 }
 """Default values to try: at most eight trials a method."""
 

@@ -1,9 +1,10 @@
 """One trainer for every signal of an edit: transformers' Trainer with our batches, our loss and our held-out scores.
 
 The objective is w_p · L_DPO + w_l · NLL(y') (eq. 7), with weights (0, 1) for sft, (1, 0) for dpo and (1, λ) for early:
-one flow, no subclasses. Rows with y' = y teach the likelihood and no preference. Accelerate, checkpoints and callbacks
-are the Trainer's own (tried in one process so far). Guaranteed: gradient accumulation does not change the gradient
-(denominators are those of the whole step), and a run resumed from a checkpoint equals an uninterrupted one.
+one flow, no subclasses. For rl (eq. 6) the regression takes the place of L_DPO, or weighted samples that of y'. Rows
+with y' = y teach the likelihood and no preference. Accelerate, checkpoints and callbacks are the Trainer's own (tried
+in one process so far). Guaranteed: gradient accumulation does not change the gradient (denominators are those of the
+whole step), and a run resumed from a checkpoint equals an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from transformers import Trainer, TrainingArguments
 
 from redraft.lm.load import fastest_dtype
 from redraft.lm.logprobs import PackedLogprobs, frozen_head, packed_logprobs
-from redraft.train.losses import early_loss, preference_loss, sft_loss
-from redraft.train.options import TrainOptions
+from redraft.train.losses import early_loss, preference_loss, regression_loss, sft_loss
+from redraft.train.options import RL, TrainOptions
 from redraft.train.packing import LengthBuckets, Triple
 from redraft.train.reference import Reference
 from redraft.train.scoring import score, with_reference
@@ -93,11 +94,11 @@ class EditTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], torch.Tensor]:
-        """Fetch one step's batches and count its response tokens and pairs [2], over all processes."""
+        """Fetch one step's batches and count its (weighted) response tokens and pairs [2], over all processes."""
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
-        tokens = sum((_chosen_labels(b) != -100).sum() for b in batches)
+        tokens = sum(((_chosen_labels(b) != -100).sum(1) * b["weights"]).sum() for b in batches)
         pairs = sum((b["first_rejected"] != -100).sum() for b in batches)
-        counts = torch.tensor([int(tokens), int(pairs)], device=device)
+        counts = torch.tensor([float(tokens), float(pairs)], device=device)
         return batches, self.accelerator.reduce(counts, "sum")  # pyright: ignore[reportReturnType]
 
     def compute_loss(
@@ -111,8 +112,9 @@ class EditTrainer(Trainer):
         scored = packed_logprobs(model, inputs, self.head)
         assert isinstance(num_items_in_batch, torch.Tensor)
         tokens, pairs = num_items_in_batch
-        nll = sft_loss(scored.chosen, tokens)
-        self._count(nll_sum=-scored.chosen.sum(), tokens=scored.chosen_tokens.sum())
+        weights = inputs["weights"]
+        nll = sft_loss(scored.chosen, tokens, weights)
+        self._count(nll_sum=-(weights * scored.chosen).sum(), tokens=(weights * scored.chosen_tokens).sum())
         if self.options.preference_weight == 0:
             loss = nll
         else:
@@ -126,7 +128,11 @@ class EditTrainer(Trainer):
         pair = inputs["first_rejected"] != -100
         ref = inputs["reference"][pair]
         chosen, rejected = scored.chosen[pair], scored.rejected[pair]
-        loss = preference_loss(chosen, rejected, ref[:, 0], ref[:, 1], self.options.beta)
+        if self.options.method == RL:
+            gaps = inputs["gaps"][pair]
+            loss = regression_loss(chosen, rejected, ref[:, 0], ref[:, 1], gaps, beta=self.options.beta)
+        else:
+            loss = preference_loss(chosen, rejected, ref[:, 0], ref[:, 1], self.options.beta)
         self._count(
             pairs=pair.sum(),
             preference_sum=loss.sum(),
@@ -145,7 +151,8 @@ class EditTrainer(Trainer):
         if s["tokens"] and "loss" in logs:
             logs["nll"] = s["nll_sum"] / s["tokens"]
             if s["pairs"]:
-                logs["preference_loss"] = s["preference_sum"] / s["pairs"]
+                name = "regression_loss" if self.options.method == RL else "preference_loss"
+                logs[name] = s["preference_sum"] / s["pairs"]
                 logs["chosen_above_reference"] = s["chosen_sum"] / s["pairs"]
                 logs["rejected_above_reference"] = s["rejected_sum"] / s["pairs"]
             s.clear()

@@ -1,0 +1,198 @@
+"""Eq. 6 off-line: both solvers against the closed form, weights and gaps by hand, a run of each on the tiny model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from redraft.costs import COSTS
+from redraft.errors import DataError
+from redraft.lm.load import Base
+from redraft.train.cost_run import Bound, Features, learn_cost, read_bound, write_cost
+from redraft.train.fit import Dataset, Run, fit
+from redraft.train.losses import projection_weights, regression_loss, sft_loss
+from redraft.train.options import TrainOptions
+from redraft.train.rl import draw_samples, prepare_rl
+from redraft.train.runs import read_sources
+from redraft.types import Decoding, Interaction
+
+from .test_cost_run import interactions
+from .test_fit import assert_same_weights
+from .test_packing import triples
+
+COST, BETA = COSTS["word"], 0.3
+OPTIONS = TrainOptions(
+    method="rl", epochs=1, batch_size=4, rank=2, samples=3, beta=BETA, max_prompt=64, max_response=12, holdout=0.3
+)
+
+
+def optimum(reference: torch.Tensor, costs: torch.Tensor) -> torch.Tensor:
+    return torch.softmax(reference.log() - costs / BETA, 0)
+
+
+def objective(law: torch.Tensor, reference: torch.Tensor, costs: torch.Tensor) -> float:
+    return float(law @ (costs + BETA * (law / reference).log()))
+
+
+def solved(loss: Callable[[torch.Tensor], torch.Tensor], size: int) -> torch.Tensor:
+    """The tabular policy softmax(θ) at the minimum of a loss of its log-probabilities."""
+    theta = torch.zeros(size, dtype=torch.float64, requires_grad=True)
+    search = torch.optim.LBFGS([theta], max_iter=500, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        search.zero_grad()
+        value = loss(torch.log_softmax(theta, 0))
+        value.backward()
+        return value
+
+    search.step(closure)
+    return torch.softmax(theta.detach(), 0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_both_solvers_reach_the_closed_form_where_all_responses_are_enumerated(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    counts = torch.from_numpy(rng.integers(1, 30, 12))  # a sample in which every response is as frequent as it is
+    reference = counts.double() / counts.sum()
+    costs = torch.from_numpy(rng.gamma(2, 0.4, 12))
+    best = objective(optimum(reference, costs), reference, costs)
+    drawn = torch.repeat_interleave(torch.arange(12), counts)
+    weights = projection_weights(costs[drawn], BETA)
+    ones = torch.ones(len(drawn))
+    projected = solved(lambda logp: sft_loss(logp[drawn], ones, weights), 12)
+    assert objective(projected, reference, costs) == pytest.approx(best, abs=1e-6)
+    chosen, rejected = torch.triu_indices(12, 12, 1)
+    ref = reference.log()
+
+    def regression(logp: torch.Tensor) -> torch.Tensor:
+        gap = costs[rejected] - costs[chosen]
+        return regression_loss(logp[chosen], logp[rejected], ref[chosen], ref[rejected], gap, beta=BETA).sum()
+
+    assert objective(solved(regression, 12), reference, costs) == pytest.approx(best, abs=1e-6)
+    assert objective(reference, reference, costs) > best + 0.01  # so that the lines above can fail
+
+
+def test_regression_by_hand() -> None:
+    # log-ratios: y' up by 2 nats, y down by 1: β·3 = 1.5 where 0.9 was asked for.
+    values = (torch.tensor([v]) for v in (-3.0, -6.0, -5.0, -5.0))
+    assert regression_loss(*values, gap=torch.tensor([0.9]), beta=0.5).item() == pytest.approx(0.36)
+
+
+def test_weights_by_hand() -> None:
+    # A cost that is lower by β log 3 counts three times as much.
+    weights = projection_weights(torch.tensor([1.0, 1.0 - 0.2 * math.log(3)]), 0.2)
+    assert weights.tolist() == pytest.approx([0.25, 0.75])
+
+
+@pytest.fixture
+def bound(tiny_base: Base, tmp_path: Path) -> Bound:
+    features = Features(tiny_base, tmp_path / "cache", 64, 12)
+    return Bound(learn_cost(interactions(40), features, COST, holdout=0.3, seed=0).model, features)
+
+
+def test_samples_are_drawn_once_and_weighed_by_their_price(bound: Bound, tmp_path: Path) -> None:
+    rows = interactions(20)
+    counted: list[int] = []
+    data = prepare_rl(rows, bound, OPTIONS, tmp_path / "cache", on_batch=counted.append)
+    assert sum(counted) == 20 * 3
+    by_id = {i.completion.id: i for i in rows}
+    assert {t.source for t in data.train}.isdisjoint(t.source for t in data.heldout)
+    assert {t.source for t in (*data.train, *data.heldout)} == by_id.keys()
+    drawn = draw_samples(
+        bound.features.base,
+        [by_id[source].completion.messages for source in dict.fromkeys(t.source for t in data.train)],
+        OPTIONS,
+        Decoding(11, 1.0),
+        tmp_path / "cache",
+    )
+    for source, responses in zip(dict.fromkeys(t.source for t in data.train), drawn, strict=True):
+        own = {int(t.id.rpartition("/")[2]): t.weight for t in data.train if t.source == source}
+        prices = bound([by_id[source].completion.messages] * 3, responses)
+        expected = np.exp(-prices / BETA) / np.exp(-prices / BETA).sum()
+        assert own == pytest.approx({k: w for k, w in enumerate(expected) if w >= 0.01})
+    again = prepare_rl(rows, bound, OPTIONS, tmp_path / "cache", on_batch=counted.append)
+    assert again == data
+    assert sum(counted) == 20 * 3
+    other = prepare_rl(rows, bound, replace(OPTIONS, seed=2, holdout=0.3), tmp_path / "cache", on_batch=counted.append)
+    assert sum(counted) == 2 * 20 * 3
+    assert other != data
+
+
+def test_pessimism_weighs_the_bonus(bound: Bound) -> None:
+    messages, texts = [i.completion.messages for i in interactions(4)], ["a", "b c", "d e f", ""]
+    mean, bonus = bound.model.predict(*bound.features(messages, texts))
+    assert (bonus > 0).all()
+    assert replace(bound, pessimism=0.0)(messages, texts) == pytest.approx(mean)
+    assert replace(bound, pessimism=2.0)(messages, texts) == pytest.approx(mean + 2 * bonus)
+
+
+def test_pairs_get_their_gap(bound: Bound, tmp_path: Path) -> None:
+    rows = interactions(20)
+    data = prepare_rl(rows, bound, replace(OPTIONS, samples=0), tmp_path / "cache")
+    by_id = {i.completion.id: i for i in rows}
+    for triple in data.train:
+        row = by_id[triple.id]
+        worse, better = bound([row.completion.messages] * 2, [row.completion.response, row.edited or ""])
+        assert triple.gap == pytest.approx(worse - better)
+
+
+@pytest.mark.parametrize("samples", [0, 3])
+def test_a_run_of_each_solver(bound: Bound, tmp_path: Path, samples: int) -> None:
+    options = replace(OPTIONS, samples=samples, epochs=6, learning_rate=1e-3, patience=9)
+    rows = interactions(24)
+    data = prepare_rl(rows, bound, options, tmp_path / "cache")
+    run = Run(bound.features.base, data, options, tmp_path / "rl@1", "email/rl@1", tmp_path / "cache")
+    manifest = fit(run)
+    steps = [line for line in manifest.history if "loss" in line]
+    first, last = (np.mean([line["loss"] for line in steps if math.ceil(line["epoch"]) == epoch]) for epoch in (1, 6))
+    assert last < first
+    if not samples:  # LoRA begins at the reference: the first loss is the square of what is asked for
+        gaps = [t.gap**2 for t in data.train]
+        assert min(gaps) <= steps[0]["loss"] <= max(gaps)
+        assert "regression_loss" in steps[0]
+    assert read_sources(run.folder) == {i.completion.id for i in rows}
+    assert ("weighted by their predicted costs" in (run.folder / "README.md").read_text()) == bool(samples)
+
+
+def test_a_weight_counts_as_so_many_copies(tiny_base: Base, tmp_path: Path) -> None:
+    made = [replace(t, rejected=None) for t in triples(4)]
+    options = replace(OPTIONS, batch_size=8, epochs=2, learning_rate=1e-3)
+    for name, train in {
+        "copies": [*made, replace(made[0], id="again"), replace(made[0], id="and again")],
+        "weight": [replace(made[0], weight=3.0), *made[1:]],
+    }.items():
+        data = Dataset(train, triples(3, seed=1))
+        fit(Run(tiny_base, data, options, tmp_path / name, "email/rl@1", tmp_path / "cache"))
+    assert_same_weights(tmp_path / "copies", tmp_path / "weight", atol=1e-5)
+
+
+def test_accumulation_keeps_weights(tiny_base: Base, tmp_path: Path) -> None:
+    made = [replace(t, rejected=None, weight=1 / (n + 1)) for n, t in enumerate(triples(8))]
+    for batch in (8, 2):
+        options = replace(OPTIONS, batch_size=batch, accumulation=8 // batch, epochs=2, learning_rate=1e-3)
+        data = Dataset(made, triples(3, seed=1))
+        fit(Run(tiny_base, data, options, tmp_path / str(batch), "email/rl@1", tmp_path / "cache"))
+    assert_same_weights(tmp_path / "8", tmp_path / "2", atol=2e-5)
+
+
+def test_a_bound_is_read_back_or_refused(tiny_base: Base, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no cost model in .*: redraft train cost email makes one"):
+        read_bound(tmp_path, "email", tiny_base, tmp_path, COST)
+    features = Features(tiny_base, tmp_path / "cache", 64, 12)
+    logged: list[Interaction] = interactions(40)
+    for version in (9, 10):  # the tenth is later than the ninth
+        run = learn_cost(logged[: 4 * version], features, COST, holdout=0.3, seed=0)
+        folder = tmp_path / "email" / f"cost@{version}"
+        folder.parent.mkdir(exist_ok=True)
+        write_cost(folder, run, features, COST)
+    found = read_bound(tmp_path, "email", tiny_base, tmp_path / "cache", COST)
+    assert np.array_equal(found.model.bound.weights, run.model.bound.weights)
+    assert (found.features.max_prompt, found.features.max_response) == (64, 12)
+    with pytest.raises(DataError, match="learnt with cost word, not character"):
+        read_bound(tmp_path, "email", tiny_base, tmp_path, COSTS["character"])
