@@ -64,7 +64,7 @@ def test_text_features_by_hand() -> None:
     x = (Message("user", "Venue booked. Budget 300."),)
     (row,) = text_features([x], ["Hi all,\n\n- venue booked!\n- 300 left?\nBest"])
     found = dict(zip(TEXT_FEATURES, row, strict=True))
-    assert found["1 / words"] == pytest.approx(1 / 7)
+    assert found["1 / words"] == pytest.approx(1 / 9)  # the bullets stand alone, as tokens of a cost do
     assert found["log lines"] == pytest.approx(np.log(4))
     assert (found["bullet lines"], found["exclamations"]) == (np.log1p(2), np.log1p(1))
     assert found["digits"] == pytest.approx(1 / 7)
@@ -96,3 +96,11 @@ def test_a_log_without_room_to_hold_out_is_refused(tiny_base: Base, tmp_path: Pa
         learn_cost(interactions(2), Features(tiny_base, tmp_path), COST, holdout=0.5, seed=0)
     with pytest.raises(DataError, match="not a cost model"):
         read_cost(tmp_path)
+
+
+def test_an_address_is_as_short_as_costs_take_it() -> None:
+    address = "www.example.org/a-long.way/of_one-word"
+    row = text_features([ask(1)], [address])[0]
+    log_size, inverse = (row[TEXT_FEATURES.index(name)] for name in ("log words", "1 / words"))
+    assert (log_size, inverse) == (0.0, 1.0)
+    assert COST(address, "five words of an answer") == 5.0

@@ -1,8 +1,9 @@
 """What can be seen of a response without a model: its length, its form, and what it shares with its context.
 
-Costs are a distance divided by the length of y, so length speaks first, as log n and as 1/n. Form is counted in marks,
-not in meanings: lines, bullets, questions, exclamations, digits, characters beyond ASCII. Overlap is of content words
-(four letters and more), in both directions: facts that are missing, and words that nobody gave.
+Costs are a distance divided by the length of y, so length speaks first, as log n and as 1/n, n being what stands
+between spaces: an address on the web is short to a cost, too, however many words it is made of. Form is counted in
+marks, not in meanings: lines, bullets, questions, exclamations, digits, characters beyond ASCII. Overlap is of content
+words (four letters and more), in both directions: facts that are missing, and words that nobody gave.
 """
 
 from __future__ import annotations
@@ -51,11 +52,11 @@ def text_features(messages: Sequence[Sequence[Message]], responses: Sequence[str
 def _row(context: str, response: str) -> list[float]:
     words = [word.lower() for word in _WORD.findall(response)]
     lines = [line for line in response.splitlines() if line.strip()] or [""]
-    count = max(1, len(words))
+    count, size = max(1, len(words)), max(1, len(response.split()))
     given, said = _content(context), _content(response)
     return [
-        math.log1p(len(words)),
-        1 / count,
+        math.log(size),
+        1 / size,
         math.log(len(lines)),
         math.log1p(len(_BULLET.findall(response))),
         math.log1p(response.count("?")),
