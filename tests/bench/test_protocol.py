@@ -245,10 +245,11 @@ def test_responses_of_another_run_are_edited_without_a_model(
     assert run(longer, here).left == ["office strong, seed 3", "office weak, seed 3"]
 
 
+@pytest.mark.parametrize("variant", ["strong+noise=0.5", "0.5 other; 0.5 strong+noise=0.5"])
 def test_options_of_another_run_serve_variants_of_its_user(
-    experiment: Experiment, place: Place, whole: RunFolder, tmp_path: Path
+    experiment: Experiment, place: Place, whole: RunFolder, tmp_path: Path, variant: str
 ) -> None:
-    given = {"options_from": whole.path, "sweep": {}, "train_users": ("strong+noise=0.5",), "seeds": (1,)}
+    given = {"options_from": whole.path, "sweep": {}, "train_users": (variant,), "seeds": (1,)}
     seen: list[str] = []
     here = replace(place, out=tmp_path / "noise")
     assert run(experiment.model_copy(update=given), here, watched(seen)).left == []

@@ -196,3 +196,11 @@ def test_a_bound_is_read_back_or_refused(tiny_base: Base, tmp_path: Path) -> Non
     assert (found.features.max_prompt, found.features.max_response) == (64, 12)
     with pytest.raises(DataError, match="learnt with cost word, not character"):
         read_bound(tmp_path, "email", tiny_base, tmp_path, COSTS["character"])
+
+
+@pytest.mark.parametrize("method", ["dpo", "rl"])
+def test_a_run_that_no_held_out_pair_can_score_is_refused(tiny_base: Base, tmp_path: Path, method: str) -> None:
+    data = Dataset(triples(4), [replace(t, rejected=None) for t in triples(2, seed=1)])
+    options = replace(OPTIONS, method=method, samples=0)
+    with pytest.raises(DataError, match=f"{method} has no score: raise --holdout"):
+        fit(Run(tiny_base, data, options, tmp_path / "x@1", "email/x@1", tmp_path / "cache"))

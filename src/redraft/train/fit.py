@@ -150,8 +150,9 @@ def _need_pairs(run: Run) -> None:
     counts = run.data.counts
     if run.options.preference_weight and not counts["train_pairs"]:
         raise DataError(f"method {run.options.method!r} needs edits that change something and there are none: use sft")
-    if run.options.criterion == "preference_loss" and not counts["heldout_pairs"]:
-        raise DataError("no held-out edit changes anything, so that dpo has no score: raise --holdout, or use early")
+    if run.options.criterion != "nll" and not counts["heldout_pairs"]:
+        method = run.options.method
+        raise DataError(f"no held-out edit changes anything, so that {method} has no score: raise --holdout")
 
 
 def _adapter(base: Base, options: TrainOptions) -> Any:
