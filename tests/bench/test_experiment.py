@@ -56,6 +56,50 @@ def test_sizes_may_differ_by_task(file: Path) -> None:
         benchmark(file, given, 'tasks=["summary"]')
 
 
+ARMS = """
+[arms.rl]
+method = "rl"
+start = "sft"
+options = { samples = 4, beta = 1 }
+[arms.best]
+best_of = 4
+of = "rl"
+"""
+
+
+def test_arms_come_after_the_methods_and_are_made_of_those_before(file: Path) -> None:
+    found = benchmark(written(file, ARMS), "sizes.second=5", 'methods=["sft"]')
+    assert found.names == ("base", "sft", "rl", "best")
+    assert found.sizes.further("office") == 5
+    options = found.typed(found.arms["rl"].options)
+    assert options == {"samples": 4, "beta": 1.0}
+    assert isinstance(options["beta"], float)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("sizes.second=0", "sizes.second says how much 'sft' logs"),
+        ('arms.rl.start="best"', "arms.rl needs 'best': name it before"),
+        ('arms.best.of="dpo"', "arms.best needs 'dpo'"),
+        ('arms.best.method="sft"', "arms.best: give it a method, or best_of"),
+        ('arms.sft={method="sft"}', "arms.sft: there is such an arm already"),
+        ("arms.rl.options.nothing=1", "unknown 'nothing'"),
+        ("arms.rl.options.seed=1", "unknown 'seed'"),
+        ('arms.rl.method="ppo"', "unknown 'ppo'"),
+        ("arms.best.best_of=1", "greater than or equal to 2"),
+    ],
+)
+def test_arms_that_cannot_be_made_are_refused(file: Path, override: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        benchmark(written(file, ARMS), "sizes.second=5", 'methods=["sft"]', override)
+
+
+def test_an_experiment_needs_an_arm_beside_the_base_model(file: Path) -> None:
+    with pytest.raises(ConfigError, match="no arms: name one"):
+        benchmark(written(file), "methods=[]")
+
+
 def test_smoke_replaces_keys_and_an_override_comes_last(file: Path) -> None:
     written(file, "[sweep.dpo]", "beta = [0.1]", "[smoke]", "seeds = [9]", "sweep = { sft = { epochs = [1] } }")
     assert benchmark(file).seeds == (1,)

@@ -175,7 +175,7 @@ def test_a_run_cut_off_again_and_again_ends_with_the_same_rows(
     experiment: Experiment, place: Place, whole: RunFolder, tmp_path: Path
 ) -> None:
     here = replace(place, out=tmp_path / "cut")
-    for stage in ("log", "trials", "sft", "early", "serve", "base"):
+    for stage in ("log", "trials", "sft", "serve sft", "early", "serve early", "base"):
         passed: list[str] = []
 
         def cut(what: str, done: int, _total: int, stage: str = stage, passed: list[str] = passed) -> None:
@@ -188,6 +188,80 @@ def test_a_run_cut_off_again_and_again_ends_with_the_same_rows(
     assert run(experiment, here).left == []
     assert timeless(RunFolder(here.out).rows()) == timeless(whole.rows())
     assert trained(RunFolder(here.out)) == trained(whole)
+
+
+@pytest.fixture(scope="module")
+def with_arms(experiment: Experiment) -> Experiment:
+    """A second round, an arm reranked, and nothing else."""
+    rl = {"method": "rl", "start": "sft", "options": {"samples": 2, "beta": 0.1}}
+    return Experiment.model_validate(
+        experiment.model_dump(mode="json")
+        | {"methods": ["sft"], "train_users": ["strong"], "seeds": [1], "sweep": {}, "options_from": None}
+        | {"arms": {"rl": rl, "best": {"best_of": 2, "of": "sft"}}}
+        | {"sizes": {"train": 6, "validation": 3, "online": 5, "second": 9}}
+    )
+
+
+def test_arms_are_made_of_what_earlier_arms_left(with_arms: Experiment, place: Place, tmp_path: Path) -> None:
+    here = replace(place, out=tmp_path / "arms")
+    assert run(with_arms, here).left == []
+    folder = RunFolder(here.out)
+    costs = cost_table([row for row in folder.rows() if "#" not in row.policy])
+    assert list(costs) == ["base", "sft", "rl", "best"]
+    cell = folder.work / "1" / "office" / "strong"
+    with EditLog(f"sqlite:///{cell / 'redraft-sft.db'}") as log:
+        second = list(log.interactions("office", edited_only=True))
+    contexts = split("office", 6, 3, 5, 9, seed=1)
+    assert {i.completion.id for i in second} == {c.id for c in contexts.second}
+    assert {i.completion.policy for i in second} == {"sft"}
+    host = AdapterHost(load_base(with_arms.model, place.cache), max_prompt=96)
+    wrote = host.load("sft", cell / "policies/office/sft@1").respond(
+        [c.messages for c in contexts.second], Decoding(12, 1.0, 1)
+    )
+    assert {i.completion.id: i.completion.response for i in second} == {
+        c.id: text for c, text in zip(contexts.second, wrote, strict=True)
+    }
+    (trained_rl,) = (row for row in folder.training() if row["arm"] == "rl")
+    assert trained_rl["options"]["start"] == "sft"
+    assert trained_rl["history"][0]["eval_own_kl"] == 0
+    by_policy = {name: [r for r in folder.rows() if r.policy == name] for name in ("sft", "sft#0", "sft#1", "best")}
+    assert [r.response for r in by_policy["sft"]] == [r.response for r in by_policy["sft#0"]]
+    for one, two, best in zip(by_policy["sft#0"], by_policy["sft#1"], by_policy["best"], strict=True):
+        told = {
+            p["policy"]: p["mean"] + p["bonus"] for p in folder.predictions() if (p["arm"], p["t"]) == ("best", best.t)
+        }
+        assert best.response == (one if told["sft#0"] <= told["sft#1"] else two).response
+    assert {row["writer"] for row in folder.cost_models()} == {"sft"}
+    seen: list[str] = []
+    run(with_arms, here, watched(seen))
+    assert set(seen) == {"cells"}
+
+
+def test_arms_of_a_run_cut_off_are_the_same(with_arms: Experiment, place: Place, tmp_path: Path) -> None:
+    here, whole = replace(place, out=tmp_path / "cut"), replace(place, out=tmp_path / "whole")
+    for stage in ("sft", "rl", "serve rl", "serve best"):
+
+        def cut(what: str, done: int, _total: int, stage: str = stage) -> None:
+            if what == stage and done:
+                raise PowerCutError
+
+        with pytest.raises(PowerCutError):
+            run(with_arms, here, cut)
+    for one in (here, whole):
+        assert run(with_arms, one).left == []
+    assert timeless(RunFolder(here.out).rows()) == timeless(RunFolder(whole.out).rows())
+    assert RunFolder(here.out).predictions() == RunFolder(whole.out).predictions()
+
+
+def test_an_arm_that_changed_its_meaning_is_refused(with_arms: Experiment, place: Place, tmp_path: Path) -> None:
+    here = replace(place, out=tmp_path / "arms")
+    RunFolder(here.out).claim(with_arms.model_dump(mode="json"), {})
+    values = with_arms.model_dump(mode="json")
+    RunFolder(here.out).claim({**values, "arms": {"rl": values["arms"]["rl"]}}, {})  # one less
+    RunFolder(here.out).claim(values, {})
+    values["arms"]["rl"]["options"]["beta"] = 0.2
+    with pytest.raises(ConfigError, match=r"other arms\.rl: choose another"):
+        RunFolder(here.out).claim(values, {})
 
 
 def test_a_killed_run_goes_on_from_rows_alone(

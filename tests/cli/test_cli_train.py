@@ -46,7 +46,7 @@ def test_train_all_evaluate_and_policies(shell: Callable[..., Ran], tiny_model_f
     status, out, err = shell("train", "all", "email", *QUICK, *model, "--json")
     assert status == 0
     trained = json.loads(out)["policies"]
-    assert [p["policy"] for p in trained] == ["email/sft@1", "email/dpo@1", "email/early@1"]
+    assert [p["policy"] for p in trained] == ["email/sft@1", "email/dpo@1", "email/early@1", "email/rl@1"]
     assert "warning: rows of this log do not say which model wrote them" in err
     assert 'import rows with "model"' in err
     status, out, _ = shell("policies", "--json")
@@ -64,7 +64,13 @@ def test_train_all_evaluate_and_policies(shell: Callable[..., Ran], tiny_model_f
     status, out, _ = shell("evaluate", "email", *holdout, *model, "--json", "--out", "results/e.json")
     assert status == 0
     found = json.loads(out)
-    assert [p["policy"] for p in found["policies"]] == ["base", "email/dpo@1", "email/early@1", "email/sft@2"]
+    assert [p["policy"] for p in found["policies"]] == [
+        "base",
+        "email/dpo@1",
+        "email/early@1",
+        "email/rl@1",
+        "email/sft@2",
+    ]
     assert found == json.loads(Path("results/e.json").read_text())
     base = found["policies"][0]
     assert base["log_likelihood"]["low"] <= base["log_likelihood"]["mean"] < 0

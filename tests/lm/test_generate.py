@@ -172,3 +172,24 @@ def test_greedy_is_what_transformers_generates_with_smollm2() -> None:
     expected = [by_transformers(base, prompt, 20, stop) for prompt in prompts]
     assert len(set(map(len, expected))) == 2  # one of them ends its turn
     assert generate_ids(base.model, prompts, Decoding(20), stop) == expected
+
+
+def test_samples_of_one_prompt_read_it_once_and_are_those_of_their_seeds(
+    tiny_base: Base, prompts: list[list[int]], early_stop: frozenset[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoding, seeds = Decoding(24, 1.0), [3, 1, 4, 1, 5, 9]
+    alone = [generate_ids(tiny_base.model, [prompts[1]], Decoding(24, 1.0, seed=seed), early_stop)[0] for seed in seeds]
+    rows: list[int] = []
+    forward = tiny_base.model.forward
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        rows.append(len(kwargs["input_ids"]))
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(tiny_base.model, "forward", counted)
+    repeated = [prompts[1]] * 3 + [prompts[4]] + [prompts[1]] * 3
+    together = generate_ids(tiny_base.model, repeated, decoding, early_stop, seeds=[*seeds[:3], 7, *seeds[3:]])
+    assert [*together[:3], *together[4:]] == alone
+    assert together[1] == together[4] != together[0]
+    assert rows[0] == 2
+    assert 4 < rows[1] <= 7  # one may have ended at once

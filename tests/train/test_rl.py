@@ -13,13 +13,18 @@ import torch
 
 from redraft.costs import COSTS
 from redraft.errors import DataError
+from redraft.lm.encode import encode_prompt
+from redraft.lm.generate import generate_ids, stop_tokens
 from redraft.lm.load import Base
 from redraft.train.cost_run import Bound, Features, learn_cost, read_bound, write_cost
 from redraft.train.fit import Dataset, Run, fit
 from redraft.train.losses import projection_weights, regression_loss, sft_loss
 from redraft.train.options import TrainOptions
-from redraft.train.rl import draw_samples, prepare_rl
+from redraft.train.packing import Triple
+from redraft.train.reference import reference_logprobs
+from redraft.train.rl import SEEDS, draw_samples, prepare_rl, track
 from redraft.train.runs import read_sources
+from redraft.train.start import reference_model
 from redraft.types import Decoding, Interaction
 
 from .test_cost_run import interactions
@@ -144,7 +149,7 @@ def test_pairs_get_their_gap(bound: Bound, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("samples", [0, 3])
 def test_a_run_of_each_solver(bound: Bound, tmp_path: Path, samples: int) -> None:
-    options = replace(OPTIONS, samples=samples, epochs=6, learning_rate=1e-3, patience=9)
+    options = replace(OPTIONS, samples=samples, nll_weight=0.0, epochs=6, learning_rate=1e-3, patience=9)
     rows = interactions(24)
     data = prepare_rl(rows, bound, options, tmp_path / "cache")
     run = Run(bound.features.base, data, options, tmp_path / "rl@1", "email/rl@1", tmp_path / "cache")
@@ -158,6 +163,37 @@ def test_a_run_of_each_solver(bound: Bound, tmp_path: Path, samples: int) -> Non
         assert "regression_loss" in steps[0]
     assert read_sources(run.folder) == {i.completion.id for i in rows}
     assert ("weighted by their predicted costs" in (run.folder / "README.md").read_text()) == bool(samples)
+
+
+def test_a_run_is_followed_on_its_own_answers(bound: Bound, tmp_path: Path) -> None:
+    options = replace(OPTIONS, epochs=3, learning_rate=1e-2, patience=9)
+    rows = interactions(24)
+    data = prepare_rl(rows, bound, options, tmp_path / "cache")
+    follow = track(rows, data, bound, options)
+    base = bound.features.base
+    run = Run(base, data, options, tmp_path / "rl@1", "email/rl@1", tmp_path / "cache", track=follow)
+    begun, *lines = [line for line in fit(run).history if "eval_own_kl" in line]
+    assert [line["epoch"] for line in (begun, *lines)] == [0, 1, 2, 3]
+    assert begun["eval_own_kl"] == 0
+    assert lines[-1]["eval_own_kl"] > 0.01
+    held = [i.completion.messages for i in rows if i.completion.id in {t.source for t in data.heldout}]
+    assert len(follow.contexts) == len(held)
+    # The policy as it was left, asked from outside: its answers, their likelihood under it and under the base model.
+    prompts = [encode_prompt(base.tokenizer, x, options.max_prompt) for x in follow.contexts]
+    with reference_model(base, run.folder) as policy:
+        ids = generate_ids(
+            policy.model,
+            prompts,
+            replace(follow.decoding, seed=options.seed * SEEDS - 1),
+            stop_tokens(policy.model, base.tokenizer),
+        )
+        made = [Triple(str(n), x, y, None) for n, (x, y) in enumerate(zip(prompts, ids, strict=True))]
+        own = reference_logprobs(policy, made, tmp_path / "fresh")
+    other = reference_logprobs(base, made, tmp_path / "fresh")
+    best = next(line for line in lines if line["eval_nll"] == min(one["eval_nll"] for one in lines))
+    assert best["eval_own_kl"] == pytest.approx(np.mean([own[t.id][0] - other[t.id][0] for t in made]), abs=1e-3)
+    texts = [str(base.tokenizer.decode(y, skip_special_tokens=True)) for y in ids]
+    assert best["eval_own_cost"] == pytest.approx(bound(follow.contexts, texts).mean(), abs=1e-4)
 
 
 def test_a_weight_counts_as_so_many_copies(tiny_base: Base, tmp_path: Path) -> None:

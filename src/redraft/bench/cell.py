@@ -70,11 +70,12 @@ def log_edits(
     task: str,
     model: str,
     decoding: Decoding,
+    policy: str = BASE,
     threads: int = 1,
 ) -> list[Interaction]:
     """Fill ``log`` with an edited answer to every context, and return all of its edits.
 
-    ``respond`` is asked for the contexts that the log does not have yet; ``model`` names who answers, and
+    ``respond`` is asked for the contexts that the log does not have yet; ``policy`` on ``model`` is who answers, and
     ``decoding.seed`` seeds the user as well.
     """
     known = {row.completion.id for row in log.interactions(task, edited_only=True)}
@@ -85,7 +86,7 @@ def log_edits(
         edits = _edited(user, part, drafts, [0] * len(part), seed=decoding.seed, threads=threads)
         log.add_many(
             Interaction(
-                Completion(context.id, task, context.messages, draft, BASE, model, decoding=asdict(decoding)),
+                Completion(context.id, task, context.messages, draft, policy, model, decoding=asdict(decoding)),
                 Edit(context.id, edited, user_id=user.name),
             )
             for context, draft, edited in zip(part, drafts, edits, strict=True)

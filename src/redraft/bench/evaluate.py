@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redraft.bench.stats import Interval, mean_interval
-from redraft.policies.adapter import AdapterHost, fitting
+from redraft.policies.adapter import AdapterHost
 from redraft.policies.base import BASE
+from redraft.train.start import fitting
 from redraft.types import Decoding, Interaction
 
 if TYPE_CHECKING:

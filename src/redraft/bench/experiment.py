@@ -19,11 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from redraft.bench.tasks import TASKS
 from redraft.costs import get_cost
 from redraft.errors import ConfigError
-from redraft.train.options import METHODS, TrainOptions
+from redraft.policies.base import BASE
+from redraft.train.options import METHODS, RL, TrainOptions
 
-__all__ = ["KINDS", "Ablation", "AnyExperiment", "CostComparison", "Experiment", "load_experiment"]
+__all__ = ["CANDIDATE", "KINDS", "Ablation", "AnyExperiment", "Arm", "CostComparison", "Experiment", "load_experiment"]
 
-_DERIVED = {"method", "seed", "holdout", "max_prompt"}  # said elsewhere in the file
+_DERIVED = {"method", "start", "seed", "holdout", "max_prompt"}  # said elsewhere in the file
+CANDIDATE = "#"
+"""In the name of a row's policy: ``sft#2`` is the third answer that an arm had to choose from, and no arm."""
 _SHARED = _DERIVED | {"max_response"}  # trials of one sweep are compared on the same texts
 
 Count = Annotated[int, Field(ge=1)]
@@ -40,10 +43,15 @@ class Sizes(_Section):
     train: Count | dict[str, Count]
     validation: Count | dict[str, Count]
     online: Count | dict[str, Count]
+    second: Annotated[int, Field(ge=0)] | dict[str, Count] = 0
 
     def of(self, task: str) -> tuple[int, int, int]:
         """(train, validation, online) of a task; raises ``ConfigError`` where the task has none."""
         return _of(task, self.train), _of(task, self.validation), _of(task, self.online)
+
+    def further(self, task: str) -> int:
+        """How many more contexts an arm that others go on from answers, for a log of its own."""
+        return _of(task, self.second)
 
 
 class Generation(_Section):
@@ -62,6 +70,37 @@ class Server(_Section):
     api_key_env: str | None = None
 
 
+class Arm(_Section):
+    """An arm beside the methods: a policy trained with options of its own, or another arm's answers reranked.
+
+    Trained with ``method``, it goes on from the arm ``start`` and learns from what that one wrote. With ``best_of`` it
+    gives, of so many answers of the arm ``of``, the one of the least predicted cost; ``pessimism`` times the bonus is
+    part of it.
+    """
+
+    method: str | None = None
+    start: str = BASE
+    options: dict[str, int | float] = Field(default_factory=dict[str, int | float])
+    best_of: Annotated[int, Field(ge=2)] | None = None
+    of: str = BASE
+    pessimism: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+
+    @field_validator("method")
+    @classmethod
+    def _known_method(cls, method: str | None) -> str | None:
+        return None if method is None else _within([method], (*METHODS, RL))[0]
+
+    @field_validator("options")
+    @classmethod
+    def _trainable(cls, given: Mapping[str, float]) -> Mapping[str, float]:
+        return _options(given, _SHARED)
+
+    @property
+    def needs(self) -> str:
+        """The arm that must be there first."""
+        return self.start if self.best_of is None else self.of
+
+
 class Experiment(_Section):
     """A benchmark. Users are named as ``redraft.users.catalogue`` names them."""
 
@@ -73,7 +112,8 @@ class Experiment(_Section):
     test_users: Names
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     cost: str = "word"
-    methods: Names = METHODS
+    methods: tuple[str, ...] = METHODS
+    arms: dict[Annotated[str, Field(pattern=r"^\w[\w.+-]*$")], Arm] = Field(default_factory=dict[str, Arm])
     sizes: Sizes
     decoding: Generation = Generation()
     training: dict[str, int | float] = Field(default_factory=dict[str, int | float])
@@ -130,6 +170,7 @@ class Experiment(_Section):
             (bool(self.responses_from and (self.sweep or self.options_from)), "responses_from trains nothing: leave "
              "out sweep and options_from"),
             (bool(self.options_from and self.sweep), "options_from and sweep both choose options: keep one"),
+            *self._broken_arms(),
         ]  # fmt: skip
         with _as_value_error():
             for task in self.tasks:
@@ -138,10 +179,36 @@ class Experiment(_Section):
             raise ValueError("; ".join(said))
         return self
 
+    def _broken_arms(self) -> list[tuple[bool, str]]:
+        known = [BASE, *self.methods]
+        found = [(len(self.names) < 2, "methods = () and no arms: name one")]
+        for name, arm in self.arms.items():
+            trained = arm.method is not None
+            second = all(self.sizes.second[task] if isinstance(self.sizes.second, dict) else self.sizes.second
+                         for task in self.tasks)  # fmt: skip
+            found += [
+                (name in known, f"arms.{name}: there is such an arm already, call it otherwise"),
+                (trained == (arm.best_of is not None), f"arms.{name}: give it a method, or best_of"),
+                (arm.needs not in known, f"arms.{name} needs {arm.needs!r}: name it before, there are {known}"),
+                (trained and arm.start != BASE and not second, f"arms.{name}: sizes.second says how much "
+                 f"{arm.start!r} logs, and is 0"),
+            ]  # fmt: skip
+            known.append(name)
+        return found
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All arms, in an order in which each can be made of those before it."""
+        return (BASE, *self.methods, *self.arms)
+
+    def typed(self, options: Mapping[str, float]) -> dict[str, Any]:
+        """Training options in the types of their fields."""
+        return _options(options, _SHARED)
+
     def options(self, task: str, method: str, seed: int) -> TrainOptions:
         """What a method is trained with where nothing is swept; its end-of-turn token lengthens a response by one."""
         train, validation, _ = self.sizes.of(task)
-        given = {"max_response": self.decoding.max_new_tokens + 1} | _options(self.training, _DERIVED)
+        given: dict[str, Any] = {"max_response": self.decoding.max_new_tokens + 1} | _options(self.training, _DERIVED)
         share = validation / (train + validation)
         return TrainOptions(method, seed=seed, holdout=share, max_prompt=self.decoding.max_prompt, **given)
 

@@ -3,6 +3,7 @@
     experiment.json    what was run, on which model, with which versions
     matrix.jsonl       who would have paid what; compressed to matrix.jsonl.gz while nothing is running
     training.jsonl     every trained run, trials included
+    cost_models.jsonl  how every cost model does on what was held out; predictions.jsonl, what they think of answers
     work/              edit logs, policies, answers: what may be deleted, and is never committed
 
 Rows are on disk when an append returns. Whatever a kill leaves behind is taken up again.
@@ -25,7 +26,7 @@ from redraft.errors import ConfigError, DataError
 
 __all__ = ["RunFolder", "read_lines", "write_lines"]
 
-FREE = {"name", "tasks", "train_users", "test_users", "seeds", "methods", "threads"}
+FREE = {"name", "tasks", "train_users", "test_users", "seeds", "methods", "arms", "threads"}
 """What may change from one start to the next: it adds rows, and makes none that are there wrong."""
 
 
@@ -37,6 +38,7 @@ class RunFolder:
         self.work = path / "work"
         self._matrix, self._packed = path / "matrix.jsonl", path / "matrix.jsonl.gz"
         self._training = path / "training.jsonl"
+        self._cost_models, self._predictions = path / "cost_models.jsonl", path / "predictions.jsonl"
 
     def claim(self, experiment: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         """Make the folder this experiment's. ``about`` is recorded beside it.
@@ -97,9 +99,23 @@ class RunFolder:
 
     def add_training(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add rows of what was trained; one that is there already is not added again."""
-        found = self.training()
-        known = [_key(row) for row in found]
-        write_lines(self._training, [*found, *(row for row in rows if _key(row) not in known)])
+        _add(self._training, rows, ("seed", "task", "train_user", "method", "options"))
+
+    def cost_models(self) -> list[dict[str, Any]]:
+        """Read the rows of cost models, one for each log that one was learnt from."""
+        return read_lines(self._cost_models)
+
+    def add_cost_models(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows of cost models as ``add_training`` does."""
+        _add(self._cost_models, rows, ("seed", "task", "train_user", "writer"))
+
+    def predictions(self) -> list[dict[str, Any]]:
+        """Read what cost models thought of answers in the matrix."""
+        return read_lines(self._predictions)
+
+    def add_predictions(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add predictions as ``add_training`` does."""
+        _add(self._predictions, rows, ("seed", "task", "train_user", "arm", "policy", "t"))
 
     def workplace(self, setting: Setting) -> Path:
         """Where a cell keeps what it makes."""
@@ -145,7 +161,11 @@ def write_lines(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    return [key for key in now if key not in FREE and _essence(key, before.get(key)) != _essence(key, now[key])]
+    """What makes rows of before wrong; an arm may come or go, and keeps its meaning."""
+    keys = [key for key in now if key not in FREE and _essence(key, before.get(key)) != _essence(key, now[key])]
+    arms: Mapping[str, Any] = before.get("arms") or {}
+    others = {name: arm for name, arm in (now.get("arms") or {}).items() if arms.get(name, arm) != arm}
+    return [*keys, *(f"arms.{name}" for name in others)]
 
 
 def _essence(key: str, value: Any) -> Any:
@@ -156,5 +176,9 @@ def _essence(key: str, value: Any) -> Any:
     return value
 
 
-def _key(row: Mapping[str, Any]) -> list[Any]:
-    return [row[name] for name in ("seed", "task", "train_user", "method", "options")]
+def _add(file: Path, rows: Sequence[Mapping[str, Any]], key: Sequence[str]) -> None:
+    if not rows:
+        return
+    found = read_lines(file)
+    known = {json.dumps([row[name] for name in key]) for row in found}
+    write_lines(file, [*found, *(row for row in rows if json.dumps([row[name] for name in key]) not in known)])

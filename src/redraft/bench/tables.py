@@ -104,7 +104,8 @@ def read_plan(experiment: Mapping[str, Any], rows: Sequence[MatrixRow]) -> Plan:
         return tuple(experiment.get(key) or dict.fromkeys(getattr(row, field) for row in rows))
 
     tasks = said("tasks", "task")
-    arms = (BASE, *experiment["methods"]) if experiment.get("methods") else said("arms", "policy")
+    named = (*experiment.get("methods", ()), *experiment.get("arms", ()))
+    arms = (BASE, *named) if named else said("arms", "policy")
     online: Any = experiment.get("sizes", {}).get("online", {})
     promised: Mapping[str, int] = online if isinstance(online, Mapping) else dict.fromkeys(tasks, online)
     found = {task: max((row.t for row in rows if row.task == task), default=0) for task in tasks}

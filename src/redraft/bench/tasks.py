@@ -49,17 +49,21 @@ _PLAIN: dict[tuple[str, str], Wording] = {
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Contexts to log and train on, to select hyperparameters on, and to serve: none in two of them."""
+    """Contexts to log and train on, to select hyperparameters on, to serve, and for a second log: none in two."""
 
     train: list[Context]
     validation: list[Context]
     online: list[Context]
+    second: list[Context]
 
 
-def split(task: str, train: int, validation: int, online: int, *, seed: int, data: Path | None = None) -> Split:
-    """The first contexts of a seed, cut in three; raises ``ConfigError`` as ``contexts`` does."""
-    found = contexts(task, train + validation + online, seed=seed, data=data)
-    return Split(found[:train], found[train : train + validation], found[train + validation :])
+def split(
+    task: str, train: int, validation: int, online: int, second: int = 0, *, seed: int, data: Path | None = None
+) -> Split:
+    """The first contexts of a seed, cut in four; raises ``ConfigError`` as ``contexts`` does."""
+    sizes = (train, validation, online, second)
+    found = iter(contexts(task, sum(sizes), seed=seed, data=data))
+    return Split(*(list(islice(found, size)) for size in sizes))
 
 
 def contexts(task: str, n: int, *, seed: int, data: Path | None = None) -> list[Context]:

@@ -3,63 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import islice
-from pathlib import Path
+from dataclasses import asdict, replace
 from shutil import copytree
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from redraft.cli.ground import Ground, Limit, Model, Policies, Source, make_ground
 from redraft.cli.options import options_from
 from redraft.cli.output import AsJson, emit, note
-from redraft.cli.session import LogUrl, bars, open_log, require_task, table
+from redraft.cli.session import LogUrl, bars, table
 from redraft.cli.train_cost import train_cost
-from redraft.errors import ConfigError, DataError
+from redraft.errors import DataError
 from redraft.train.options import METHODS, RL, TrainOptions
 
 if TYPE_CHECKING:
-    from redraft.lm.load import Base
-    from redraft.train.fit import Dataset
     from redraft.train.runs import Manifest
     from redraft.train.sweep import Trial
     from redraft.types import PolicyRef
 
 __all__ = ["train_app"]
 
-UNKNOWN = "an unknown model"
-"""What ``foreign_policies`` calls the model of rows that name none."""
-
 train_app = typer.Typer(help="Fine-tune policies on the edits of a task.", no_args_is_help=True)
 
 train_app.command("cost")(train_cost)
 
 TaskName = Annotated[str, typer.Argument(help="The task whose edits to learn from.")]
-Limit = Annotated[int | None, typer.Option(min=2, help="Use at most so many edits, the first of the log.")]
-Policies = Annotated[Path | None, typer.Option(help="Folder of policies, instead of policies.root in the settings.")]
-Model = Annotated[str | None, typer.Option(help="Base model, instead of model.name in the settings.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run that was interrupted.")]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a command takes its edits and its model from, and where policies go, if not as the settings say."""
-
-    limit: int | None
-    model: str | None
-    policies: Path | None
-    log: str | None
-
-
-@dataclass(frozen=True)
-class _Ground:
-    """What every training command stands on: the model, the data set and where things go."""
-
-    base: Base
-    data: Dataset
-    root: Path
-    cache: Path
 
 
 def _method_command(method: str) -> None:
@@ -75,8 +45,8 @@ def _method_command(method: str) -> None:
         log: LogUrl = None,
         as_json: AsJson = False,
     ) -> None:
-        ground = _ground(task, options, Source(limit, model, policies, log))
-        _emit(task, [_train(ground, task, options, resume)], as_json)
+        ground = make_ground(task, options, Source(limit, model, policies, log))
+        _emit(task, [_train(ground, ground.options, resume)], as_json)
 
     about = {"sft": "the edited texts (SFT, eq. 3)", "dpo": "preferences (DPO, eq. 4)", "early": "both (eq. 7)"}
     about[RL] = "costs that a cost model predicts (pessimistic RL, eq. 6)"
@@ -100,9 +70,11 @@ def train_all(
     log: LogUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train sft, dpo and early one after the other, on one split and one reference."""
-    ground = _ground(task, options, Source(limit, model, policies, log))
-    _emit(task, [_train(ground, task, replace(options, method=m), resume) for m in METHODS], as_json)
+    """Train sft, dpo, early and rl one after the other, on one split and one reference; rl has a cost model learnt."""
+    ground = make_ground(task, options, Source(limit, model, policies, log))
+    trained = [_train(ground, replace(ground.options, method=m), resume) for m in METHODS]
+    priced = ground.with_costs(replace(ground.options, method=RL), learn=True)
+    _emit(task, [*trained, _train(priced, priced.options, resume)], as_json)
 
 
 @train_app.command("sweep")
@@ -123,16 +95,16 @@ def train_sweep(
 ) -> None:
     """Try hyperparameters, keep the table of trials, and make the best one a policy. Continues where it stopped."""
     from redraft.policies.store import PolicyStore
-    from redraft.train.fit import Run
     from redraft.train.sweep import GRIDS, grid, sweep
 
     options = replace(options, method=method)
     trials = grid(options, _values(over) or GRIDS[method])
-    ground = _ground(task, options, Source(limit, model, policies, log))
+    ground = make_ground(task, options, Source(limit, model, policies, log))
+    trials = [replace(trial, start=ground.options.start) for trial in trials]
     reference = PolicyStore(ground.root).next(task, method)
     with bars() as progress:
         folder = ground.root / task / f"{method}.sweep"
-        run = Run(ground.base, ground.data, options, folder, str(reference), ground.cache, progress)
+        run = replace(ground.run(folder, reference, progress), options=options)
         found = sweep(run, trials)
     policy = _publish(ground, reference, found[0])
     note(f"the best trial is {policy}; every trial stands in {folder / 'trials.jsonl'}")
@@ -142,7 +114,7 @@ def train_sweep(
     emit({"task": task, "policy": policy, "trials": [asdict(m) for m in manifests]}, as_json, table(columns))
 
 
-def _publish(ground: _Ground, reference: PolicyRef, best: Trial) -> str:
+def _publish(ground: Ground, reference: PolicyRef, best: Trial) -> str:
     """Make a trial a policy, unless it is one already."""
     from redraft.policies.store import PolicyStore
     from redraft.train.runs import COMPLETE, write_card, write_manifest
@@ -161,7 +133,7 @@ def _publish(ground: _Ground, reference: PolicyRef, best: Trial) -> str:
     return str(reference)
 
 
-def _trained(ground: _Ground, reference: PolicyRef, like: Manifest) -> Manifest | None:
+def _trained(ground: Ground, reference: PolicyRef, like: Manifest) -> Manifest | None:
     """A complete policy of this name that was trained on the same data and base with the same options."""
     from redraft.policies.store import PolicyStore
     from redraft.train.runs import read_manifest
@@ -175,73 +147,12 @@ def _trained(ground: _Ground, reference: PolicyRef, like: Manifest) -> Manifest 
     return None
 
 
-def _ground(task: str, options: TrainOptions, source: Source) -> _Ground:
-    from redraft.config import load_settings
-
-    settings = load_settings()
-    root = source.policies or settings.policies.root
-    with open_log(source.log) as edit_log:
-        require_task(edit_log, task)
-        cost = edit_log.cost_of(task)
-        interactions = list(islice(edit_log.interactions(task, edited_only=True), source.limit))
-    if not interactions:
-        raise DataError(f"task {task!r} has no edits yet: log or import some")
-    _require_writable(root)
-    from redraft.lm.load import load_base
-
-    base = load_base(source.model or settings.model.name, settings.cache)
-    from redraft.train.fit import foreign_policies, prepare  # only now: a wrong name is told before torch is loaded
-
-    if options.preference_weight:
-        _warn_of(foreign_policies(interactions, base), base.identity)
-    if options.method == RL:
-        from redraft.train.cost_run import read_bound
-        from redraft.train.rl import prepare_rl
-
-        bound = read_bound(root, task, base, settings.cache, cost, pessimism=options.pessimism)
-        with bars() as progress:
-            done, total = 0, options.samples * len(interactions)
-
-            def advance(responses: int) -> None:
-                nonlocal done
-                done += responses
-                progress("samples", done, total)
-
-            data = prepare_rl(interactions, bound, options, settings.cache, on_batch=advance)
-        return _Ground(base, data, root, settings.cache)
-    return _Ground(base, prepare(interactions, base, options), root, settings.cache)
-
-
-def _require_writable(root: Path) -> None:
-    """Raise ``ConfigError`` unless policies can be written below ``root``, which need not exist yet."""
-    there = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
-    try:
-        TemporaryFile(dir=there).close()
-    except OSError as error:
-        remedy = "set [policies] root or use --policies"
-        raise ConfigError(f"{root}: policies cannot be written there ({error.strerror}): {remedy}") from error
-
-
-def _warn_of(foreign: Sequence[str], base: str) -> None:
-    """Say whose answers the log holds that ``base`` did not write: it is the reference of dpo and early."""
-    if UNKNOWN in foreign:
-        note(
-            f"warning: rows of this log do not say which model wrote them, and dpo and early take {base} for it: "
-            'go on if that is so (to say it, import rows with "model"), else set [model] name to the one that did'
-        )
-    if known := [name for name in foreign if name != UNKNOWN]:
-        note(
-            f"warning: this log was written by {', '.join(known)}, not by {base}: "
-            "dpo and early measure preferences against the wrong reference; set [model] name to the log's own model"
-        )
-
-
-def _train(ground: _Ground, task: str, options: TrainOptions, resume: bool) -> Manifest:
+def _train(ground: Ground, options: TrainOptions, resume: bool) -> Manifest:
     from redraft.policies.store import PolicyStore
-    from redraft.train.fit import Run, fit
+    from redraft.train.fit import fit
     from redraft.train.runs import DIVERGED, new_manifest
 
-    store, method = PolicyStore(ground.root), options.method
+    store, task, method = PolicyStore(ground.root), ground.task, options.method
     interrupted = store.partial(task, method) if resume else None
     reference = interrupted or store.next(task, method)
     begun = new_manifest(str(reference), ground.base, ground.data.counts, options)
@@ -251,7 +162,7 @@ def _train(ground: _Ground, task: str, options: TrainOptions, resume: bool) -> M
     partial = store.partial_path(reference)
     try:
         with bars() as progress:
-            run = Run(ground.base, ground.data, options, partial, str(reference), ground.cache, progress, _watch)
+            run = replace(ground.run(partial, reference, progress), options=options, watch=_watch)
             manifest = fit(run, resume=resume)
     except KeyboardInterrupt:
         note(f"stopped; the run is kept in {partial}: repeat the command with --resume to go on")
@@ -272,7 +183,10 @@ def _watch(line: Mapping[str, float]) -> None:
         if f"eval_{name}_above_reference" in line
     ]
     parts = [f"epoch {line['epoch']:.2g}", f"nll {line['eval_nll']:.3f}", *moved]
-    note(f"held out: {', '.join(parts)}" + (" nats against the base" if moved else ""))
+    note(f"held out: {', '.join(parts)}" + (" nats against the reference" if moved else ""))
+    if "eval_own_cost" in line:
+        kl, cost = line["eval_own_kl"], line["eval_own_cost"]
+        note(f"its own answers: predicted to cost {cost:.3f} at most, KL {kl:.2f} nats; only edits tell the real cost")
 
 
 def _values(over: Sequence[str] | None) -> Mapping[str, Sequence[float]]:

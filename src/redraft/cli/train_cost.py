@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import islice
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from redraft.cli.ground import Limit, Model, Policies, Source, learn_cost_model, read_edits
 from redraft.cli.output import AsJson, emit, note
-from redraft.cli.session import LogUrl, bars, open_log, require_task, table
-from redraft.errors import DataError
+from redraft.cli.session import LogUrl, table
 
 __all__ = ["train_cost"]
 
@@ -24,42 +22,20 @@ def train_cost(
         int, typer.Option(min=2, help="Longest context in tokens; longer ones lose the middle.")
     ] = 512,
     max_response: Annotated[int, typer.Option(min=2, help="Longest response in tokens.")] = 512,
-    limit: Annotated[int | None, typer.Option(min=2, help="Use at most so many edits, the first of the log.")] = None,
-    model: Annotated[str | None, typer.Option(help="Base model, instead of model.name in the settings.")] = None,
-    policies: Annotated[
-        Path | None, typer.Option(help="Folder of policies, instead of policies.root in the settings.")
-    ] = None,
+    limit: Limit = None,
+    model: Model = None,
+    policies: Policies = None,
     log: LogUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Learn what a response will cost its editor (eq. 5), with a bound from above."""
-    from redraft.config import load_settings
-    from redraft.policies.store import PolicyStore
-
-    settings = load_settings()
-    store = PolicyStore(policies or settings.policies.root)
-    with open_log(log) as edit_log:
-        require_task(edit_log, task)
-        cost = edit_log.cost_of(task)
-        interactions = list(islice(edit_log.interactions(task, edited_only=True), limit))
-    if not interactions:
-        raise DataError(f"task {task!r} has no edits yet: log or import some")
-    folder = store.path(store.next(task, "cost"))
+    edits = read_edits(task, Source(limit, model, policies, log))
     from redraft.lm.load import load_base
-    from redraft.train.cost_run import Features, learn_cost, write_cost
 
-    base = load_base(model or settings.model.name, settings.cache)
-    with bars() as progress:
-        done = 0
-
-        def advance(rows: int) -> None:
-            nonlocal done
-            done += rows
-            progress("reading", done, 2 * len(interactions))
-
-        features = Features(base, settings.cache, max_prompt, max_response, advance)
-        run = learn_cost(interactions, features, cost, holdout=holdout, seed=seed)
-    manifest = write_cost(folder, run, features, cost)
+    base = load_base(edits.model, edits.cache)
+    folder, run, manifest = learn_cost_model(
+        edits, base, max_prompt=max_prompt, max_response=max_response, holdout=holdout, seed=seed
+    )
     found = run.heldout
     rows = {
         "on": [f"{found.n} held-out responses", *run.by_user],

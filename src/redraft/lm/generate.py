@@ -1,8 +1,9 @@
 """Responses to many prompts at once, greedy or sampled, each a function of its own prompt and the decoding alone.
 
 A decoding loop of our own over the model's key-value cache: prompts are batched by length, and a row that has ended
-leaves its batch. It keeps pace with transformers' ``generate``, which takes no generator and draws one row's tokens
-from what its neighbours left of the global one. Left out: beams, top-k and top-p; temperature 1 samples π itself.
+leaves its batch. Several samples of one prompt in a batch read it once. It keeps pace with transformers' ``generate``,
+which takes no generator and draws one row's tokens from what its neighbours left of the global one. Left out: beams,
+top-k and top-p; temperature 1 samples π itself.
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ def generate(
     *,
     batch_size: int = 64,
     on_batch: Callable[[int], None] | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> list[str]:
     """Text of the response to each prompt (token ids), without special tokens; arguments as for ``generate_ids``."""
     stop = stop_tokens(model, tokenizer)
-    answers = generate_ids(model, prompts, decoding, stop, batch_size=batch_size, on_batch=on_batch)
+    answers = generate_ids(model, prompts, decoding, stop, batch_size=batch_size, on_batch=on_batch, seeds=seeds)
     # Told to clean up, a tokenizer would strike the space before a comma that the policy wrote.
     return [str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)) for ids in answers]
 
@@ -74,7 +76,8 @@ def generate_ids(
     if not all(prompts):
         raise DataError(f"prompt {list(map(bool, prompts)).index(False) + 1} of {len(prompts)} has no tokens")
     # The longest come first: a batch that does not fit into memory fails at once, not after an hour.
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    # Equal ones stand together: they are read once.
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), prompts[i]))
     answers: list[list[int]] = [[] for _ in prompts]
     start = 0
     while start < len(order):
@@ -107,10 +110,16 @@ def _answer_batch(
     seeds: Sequence[int],
     watch: Watch | None,
 ) -> list[list[int]]:
-    """Left-padded, so that every row's next token stands in the last column. Row r of a tensor answers ``alive[r]``."""
+    """Left-padded, so that every row's next token stands in the last column. Row r of a tensor answers ``alive[r]``.
+
+    Equal prompts share one row of the first pass, which is most of the work where answers are short.
+    """
     width, device = max(map(len, prompts)), model.device
-    inputs = torch.tensor([[0] * (width - len(ids)) + ids for ids in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
+    distinct = list(dict.fromkeys(map(tuple, prompts)))
+    places = {ids: place for place, ids in enumerate(distinct)}
+    copies = torch.tensor([places[tuple(ids)] for ids in prompts], device=device)
+    inputs = torch.tensor([[0] * (width - len(ids)) + list(ids) for ids in distinct], device=device)
+    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in distinct], device=device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     draws = None if decoding.temperature == 0 else _draws(prompts, decoding.max_new_tokens, seeds).to(device)
     alive = list(range(len(prompts)))
@@ -126,6 +135,9 @@ def _answer_batch(
             logits_to_keep=1,
         )
         cache, logits = output.past_key_values, output.logits[:, -1]
+        if len(logits) < len(alive):
+            cache.batch_select_indices(copies)
+            logits, mask, positions = logits[copies], mask[copies], positions[copies]
         chosen = logits.argmax(1) if draws is None else _sample(logits, decoding.temperature, draws[alive, step])
         tokens = chosen.tolist()
         for row, token in zip(alive, tokens, strict=True):

@@ -2,7 +2,8 @@
 
 Adapters stay apart from the weights. Merged in, SmolLM2 answered batches of 16 only 1.1 times as fast, most of which
 the merge itself costs again: not worth a second copy of the weights. ``merged_model`` is for exports. A host takes its
-base model over: PEFT puts its layers into it, and with every adapter off it computes what it did before, bit for bit.
+base model over until it is closed: PEFT puts its layers into it, and with every adapter off it computes what it did
+before, bit for bit.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from redraft.errors import ConflictError, ModelError, NotFoundError
 from redraft.lm.encode import encode_prompt
 from redraft.policies.base import BASE
 from redraft.policies.trim import trim
-from redraft.train.runs import Manifest, read_manifest
+from redraft.train.start import fitting
 from redraft.types import Decoding, Message
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from redraft.lm.generate import Watch
     from redraft.lm.load import Base
 
-__all__ = ["AdapterHost", "AdapterPolicy", "fitting", "merged_model"]
+__all__ = ["AdapterHost", "AdapterPolicy", "merged_model"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,19 @@ class AdapterHost:
             )
         return [trim(text) for text in texts]
 
+    @contextmanager
+    def as_base(self) -> Generator[Base]:
+        """Within it the base model computes as it came, for this thread alone."""
+        with self._turn, self._active(None):
+            yield self._base
+
+    def close(self) -> None:
+        """Take all adapters out of the base model, which is free again; the host and its policies answer no more."""
+        with self._turn:
+            if self._adapters:
+                self._model.unload()
+                self._adapters.clear()
+
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Of the base model, and so of every policy."""
@@ -159,17 +173,6 @@ def merged_model(base: Base, folder: Path) -> PreTrainedModel:
     """
     fitting(base, folder)
     return _attach(base.model, folder, "merged").merge_and_unload()
-
-
-def fitting(base: Base, folder: Path) -> Manifest:
-    """The manifest of an adapter; raises ``ModelError`` when it was trained on another base model."""
-    manifest = read_manifest(folder)
-    wanted = f"{manifest.base.get('name')}:{manifest.base.get('revision')}"
-    if wanted != base.identity:
-        raise ModelError(
-            f"policy {folder} was trained on {wanted}, not on {base.identity}: set [model] name to its base"
-        )
-    return manifest
 
 
 def _attach(model: Any, folder: Path, key: str) -> Any:

@@ -13,8 +13,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from redraft.bench.experiment import CANDIDATE
 from redraft.bench.folder import RunFolder
 from redraft.bench.matrix import MatrixRow
+from redraft.bench.promises import choices, promises
 from redraft.bench.recost import compare_costs, reprice
 from redraft.bench.semantic import encoder_folder, semantic_rows
 from redraft.bench.summary import ablate, by_setting, replays, summarise
@@ -24,6 +26,7 @@ from redraft.policies.base import BASE
 from redraft.report.bench_sections import (
     ablation_sections,
     benchmark_sections,
+    cost_model_section,
     cost_sections,
     example_sections,
     real_section,
@@ -47,6 +50,9 @@ class _Run:
     rows: Sequence[MatrixRow]
     training: Sequence[Mapping[str, Any]]
     notes: list[str]
+    candidates: Sequence[MatrixRow] = ()
+    cost_models: Sequence[Mapping[str, Any]] = ()
+    predictions: Sequence[Mapping[str, Any]] = ()
 
 
 def write_bench_report(folder: Path) -> dict[str, Any]:
@@ -83,7 +89,15 @@ def _benchmark(
     folder: Path, _experiment: Mapping[str, Any], run: _Run, summary: dict[str, Any], cells: Sequence[Cell]
 ) -> list[Section]:
     summary["replays"] = replays(by_setting(cells, run.plan))
-    sections = [*benchmark_sections(summary), *example_sections(summary, cells, run.rows)]
+    sections = benchmark_sections(summary)
+    if run.cost_models:
+        test_user = summary["test_user"]
+        rows = [row for row in (*run.rows, *run.candidates) if row.test_user == test_user]
+        summary["cost_models"] = list(run.cost_models)
+        summary["promises"] = promises(run.predictions, rows)
+        summary["choices"] = choices(run.experiment.get("arms") or {}, rows)
+        sections.append(cost_model_section(summary))
+    sections += example_sections(summary, cells, run.rows)
     real = {file.stem: _object(file, "remove it") for file in sorted((folder / "real").glob("*.json"))}
     if real:
         summary["real"] = real
@@ -121,12 +135,22 @@ def _priced(cost: str, rows: Sequence[MatrixRow], encoder: str | None, scratch: 
 def _read(folder: Path) -> _Run:
     experiment = _object(folder / "experiment.json", "run that experiment first")
     run = RunFolder(folder)
-    found = run.rows()
+    everything = run.rows()
+    found = [row for row in everything if CANDIDATE not in row.policy]
     plan = read_plan(experiment, found)
     rows = planned_rows(found, plan)
     left = len(found) - len(rows)
     said = f"{left} rows are left out: another row stands for the same answer, or the experiment no longer names them."
-    return _Run(experiment, plan, rows, run.training(), [said] if left else [])
+    return _Run(
+        experiment,
+        plan,
+        rows,
+        run.training(),
+        [said] if left else [],
+        [row for row in everything if CANDIDATE in row.policy],
+        run.cost_models(),
+        run.predictions(),
+    )
 
 
 def _source(folder: Path, rows_from: Path) -> Path:

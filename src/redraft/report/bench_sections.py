@@ -15,6 +15,7 @@ from redraft.report.sections import Drawing, Example, Section, example
 __all__ = [
     "ablation_sections",
     "benchmark_sections",
+    "cost_model_section",
     "cost_sections",
     "example_sections",
     "real_section",
@@ -89,6 +90,20 @@ def ablation_sections(replays: Named, *, with_alphas: bool = False) -> list[Sect
         ),
     )
     return [alpha, arms, horizon]
+
+
+def cost_model_section(summary: Mapping[str, Any]) -> Section:
+    """How well costs were predicted, and whether what was predicted came true."""
+    grids = [tables.cost_models_grid(summary["cost_models"])]
+    if summary["promises"]:
+        grids.append(tables.promises_grid(summary["promises"]))
+    if summary["choices"]:
+        grids.append(tables.choices_grid(summary["choices"]))
+    text = (
+        "A cost model is learnt from what one policy wrote (eq. 5) and bounds a cost from above. A policy that was "
+        "trained on it has gamed it where the predicted cost falls for sure and the real mean does not.",
+    )
+    return Section("What the cost model promised", text, tuple(grids))
 
 
 def cost_sections(costs: Mapping[str, Named]) -> list[Section]:

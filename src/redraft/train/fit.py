@@ -11,11 +11,12 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
@@ -38,10 +39,11 @@ from redraft.train.runs import (
     write_manifest,
     write_sources,
 )
+from redraft.train.start import as_begun, begin, reference_model, trainable
 from redraft.train.trainer import EditTrainer
 from redraft.types import Interaction
 
-__all__ = ["Dataset", "Progress", "Run", "Watch", "fit", "foreign_policies", "prepare"]
+__all__ = ["Dataset", "Progress", "Run", "Track", "Watch", "fit", "foreign_policies", "prepare"]
 
 BASE = "base"  # the policy that is the base model as it came, as redraft.policies calls it too
 
@@ -51,6 +53,9 @@ Progress = Callable[[str, int, int], None]
 
 Watch = Callable[[Mapping[str, float]], None]
 """``watch(line)``, called with every line of the training log: losses, log-probabilities, held-out scores."""
+
+Track = Callable[[Any, Callable[[], AbstractContextManager[None]]], Mapping[str, float]]
+"""``track(model, as_reference)``: numbers of a model in training, which is π_ref within ``as_reference()``."""
 
 
 def _unwatched(_line: Mapping[str, float]) -> None:
@@ -93,16 +98,23 @@ def prepare(interactions: Sequence[Interaction], base: Base, options: TrainOptio
     return Dataset(encode(train, base.tokenizer, limits), encode(heldout, base.tokenizer, limits))
 
 
-def foreign_policies(interactions: Sequence[Interaction], base: Base) -> list[str]:
-    """Who wrote this log, where it was not ``base``: DPO's reference must be the policy that wrote y (spec §2)."""
+def foreign_policies(interactions: Sequence[Interaction], base: Base, start: str = "") -> list[str]:
+    """Who wrote this log, where it was not π_ref: the reference must be the policy that wrote y (spec §2).
+
+    π_ref is the base model, or the policy ``start`` on it.
+    """
     models = {i.completion.model or "an unknown model" for i in interactions} - {base.identity, base.name}
-    trained = {i.completion.policy for i in interactions} - {"", BASE}
-    return sorted(models | trained)
+    others = {i.completion.policy for i in interactions} - {"", start or BASE}
+    return sorted(models | others)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training run: what it learns from, how, and where it leaves the policy called ``policy``."""
+    """One training run: what it learns from, how, and where it leaves the policy called ``policy``.
+
+    ``start`` is the folder of the policy that ``options.start`` names, if it names one. ``track`` measures the policy
+    before the first step and after each epoch.
+    """
 
     base: Base
     data: Dataset
@@ -112,6 +124,8 @@ class Run:
     cache: Path
     progress: Progress = _silent
     watch: Watch = _unwatched
+    start: Path | None = None
+    track: Track | None = None
 
     @property
     def learned(self) -> list[Triple]:
@@ -131,7 +145,7 @@ def fit(run: Run, *, resume: bool = False) -> Manifest:
     _need_pairs(run)
     manifest = _begin(new_manifest(run.policy, run.base, run.data.counts, options), run.folder, resume)
     reference = _reference(run)
-    model = _adapter(run.base, options)
+    model = begin(run.base, options, run.start)
     try:
         done = _train(run, model, reference, manifest)
         model.save_pretrained(run.folder)
@@ -155,19 +169,22 @@ def _need_pairs(run: Run) -> None:
         raise DataError(f"no held-out edit changes anything, so that {method} has no score: raise --holdout")
 
 
-def _adapter(base: Base, options: TrainOptions) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    lora = LoraConfig(r=options.rank, lora_alpha=options.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM")
-    with torch.random.fork_rng():
-        torch.manual_seed(options.seed)
-        return get_peft_model(base.model, lora)  # pyright: ignore[reportArgumentType]
-
-
 def _train(run: Run, model: Any, reference: Reference, manifest: Manifest) -> Manifest:
     options = run.options
+    as_reference = partial(as_begun, model, trainable(model))
+
+    def measure() -> Mapping[str, float]:
+        return {} if run.track is None else run.track(model, as_reference)
+
     trainer = EditTrainer(
-        model, options, run.learned, run.data.heldout, reference, pad=run.base.pad, folder=run.folder / CHECKPOINTS
+        model,
+        options,
+        run.learned,
+        run.data.heldout,
+        reference,
+        pad=run.base.pad,
+        folder=run.folder / CHECKPOINTS,
+        measure=measure,
     )
     trainer.remove_callback(PrinterCallback)
     interrupt = _Interrupt()
@@ -178,6 +195,10 @@ def _train(run: Run, model: Any, reference: Reference, manifest: Manifest) -> Ma
     with interrupt:
         trainer.train(resume_from_checkpoint=str(saved[-1]) if saved else None)
     history = [_numbers(line) for line in trainer.state.log_history if "train_runtime" not in line]
+    if run.track is not None:
+        with as_reference():
+            begun = {f"eval_{name}": value for name, value in measure().items()}
+        history.insert(0, {"epoch": 0.0, "step": 0.0, **_numbers(begun)})
     seconds = manifest.seconds + time.perf_counter() - started
     done = replace(manifest, history=history, seconds=round(seconds, 2))
     if interrupt.requested:
@@ -213,10 +234,11 @@ def _reference(run: Run) -> Reference:
         done += rows
         run.progress("reference", done, total)
 
-    for triples in sets:
-        reference |= reference_logprobs(
-            run.base, triples, run.cache, batch_size=run.options.batch_size, on_batch=advance
-        )
+    with reference_model(run.base, run.start) as model:
+        for triples in sets:
+            reference |= reference_logprobs(
+                model, triples, run.cache, batch_size=run.options.batch_size, on_batch=advance
+            )
     return reference
 
 

@@ -27,7 +27,7 @@ class TrainOptions:
     batch_size: int = _option(8, "Edits in one forward pass.")
     accumulation: int = _option(1, "Forward passes to one optimiser step.")
     beta: float = _option(0.1, "τ of eq. 4 (the field calls it beta); for rl, β of eq. 6: what a nat of KL costs.")
-    nll_weight: float = _option(1.0, "λ of eq. 7: weight of the likelihood of y' beside the preference loss.")
+    nll_weight: float = _option(1.0, "λ of eq. 7: weight of the likelihood of y' beside the loss on pairs, rl's too.")
     samples: int = _option(8, "For rl: responses drawn for each context and priced; 0 learns from logged pairs.")
     pessimism: float = _option(1.0, "For rl: how many κ of the cost model's bonus count; 0 trusts its mean.")
     warmup: float = _option(0.1, "Share of all steps over which the learning rate rises.")
@@ -37,6 +37,9 @@ class TrainOptions:
     max_response: int = _option(512, "Response tokens kept.")
     holdout: float = _option(0.15, "Share of the contexts held out to choose the best epoch by.")
     patience: int = _option(2, "Epochs without a better held-out score before the run stops.")
+    start: str = _option(
+        "", "Policy to go on from, which is π_ref then and is to have written the log; none: the base."
+    )
     seed: int = _option(1, "Of the split, the order and the LoRA initialisation.")
 
     def __post_init__(self) -> None:
@@ -65,7 +68,9 @@ class TrainOptions:
     @property
     def likelihood_weight(self) -> float:
         """Weight of the NLL of y' in the objective; where rl projects, of samples that count as their costs say."""
-        return {"sft": 1.0, "dpo": 0.0, "early": self.nll_weight, RL: float(self.projects)}[self.method]
+        return {"sft": 1.0, "dpo": 0.0, "early": self.nll_weight, RL: 1.0 if self.projects else self.nll_weight}[
+            self.method
+        ]
 
     @property
     def projects(self) -> bool:

@@ -8,15 +8,15 @@ trial of a sweep reads the same numbers, so that DPO costs one forward pass per 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from redraft.errors import ConfigError
+from redraft.cache import keep
 from redraft.lm.load import Base, fastest_dtype
 from redraft.lm.logprobs import frozen_head, packed_logprobs
 from redraft.train.packing import LengthBuckets, Triple, collate, fingerprint
@@ -43,7 +43,7 @@ def reference_logprobs(
     if values is None:
         values = _compute(base, triples, batch_size, on_batch)
         if known:
-            _write(file, values)
+            keep(file, partial(np.savez, logprobs=values))
     elif on_batch:
         on_batch(len(triples))
     return {t.id: (float(row[0]), float(row[1])) for t, row in zip(triples, values, strict=True)}
@@ -73,13 +73,3 @@ def _read(file: Path, rows: int) -> NDArray[np.float64] | None:
         return None
     values: NDArray[np.float64] = np.load(file)["logprobs"]
     return values if values.shape == (rows, 2) else None
-
-
-def _write(file: Path, values: NDArray[np.float64]) -> None:
-    scratch = file.with_suffix(f".{os.getpid()}.npz")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(scratch, logprobs=values)
-        scratch.replace(file)
-    except OSError as error:
-        raise ConfigError(f"cache {file.parent} cannot be written ({error.strerror}): set [model] cache") from error

@@ -5,8 +5,8 @@ drawn from π_ref for each context, once, and count in the likelihood by exp(−
 learnt. *Regression*: each logged pair is asked to differ in log-ratio by (f̄(x,y) − f̄(x,y'))/β; y' may be what π_ref
 would not write. Held-out contexts are priced alike, and the epoch is chosen by the solver's own loss on them.
 
-Left out: on-policy rollouts, and a reference other than the base model. A response that the token limit cut counts as
-one that ended there, as it does in the log.
+``Tracker`` follows a run on answers of its own: what the bound takes them to cost, and the KL from π_ref. Left out:
+on-policy rollouts. A response that the token limit cut counts as one that ended there, as it does in the log.
 """
 
 from __future__ import annotations
@@ -14,23 +14,27 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from redraft.errors import ConfigError
+from redraft.cache import keep
 from redraft.lm.encode import encode_prompt, encode_response
-from redraft.lm.generate import generate
+from redraft.lm.generate import generate, generate_ids, stop_tokens
 from redraft.lm.load import Base
 from redraft.train.cost_run import Bound
 from redraft.train.fit import Dataset, prepare
 from redraft.train.losses import projection_weights
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Limits, Triple
+from redraft.train.scoring import score
+from redraft.train.start import reference_model
 from redraft.types import Decoding, Interaction, Message
 
-__all__ = ["draw_samples", "prepare_rl"]
+__all__ = ["Tracker", "draw_samples", "prepare_rl", "track"]
 
 NEGLIGIBLE = 0.01  # of a context's weight: samples that count less are left out
 SEEDS = 1_000_003  # apart enough that the samples of two seeds never coincide
@@ -44,12 +48,13 @@ def prepare_rl(
     options: TrainOptions,
     cache: Path,
     *,
+    start: Path | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> Dataset:
     """Split as ``prepare`` does, and give the trainer what eq. 6 needs of both sides.
 
-    ``on_batch`` is told of responses as they are drawn. Raises ``DataError`` as ``prepare`` does, and ``ConfigError``
-    when the cache cannot be written.
+    π_ref is the policy in ``start``, or the base model. ``on_batch`` is told of responses as they are drawn. Raises
+    ``DataError`` as ``prepare`` does, and ``ConfigError`` when the cache cannot be written.
     """
     base = bound.features.base
     data = prepare(interactions, base, options)
@@ -62,7 +67,8 @@ def prepare_rl(
     parts: list[list[Triple]] = []
     for side in sides:
         messages = [i.completion.messages for i in side]
-        drawn = draw_samples(base, messages, options, decoding, cache, on_batch=on_batch)
+        with reference_model(base, start) as reference:
+            drawn = draw_samples(reference, messages, options, decoding, cache, on_batch=on_batch)
         parts.append(_weighted(side, drawn, bound, options))
     return Dataset(*parts)
 
@@ -76,28 +82,61 @@ def draw_samples(
     *,
     on_batch: Callable[[int], None] | None = None,
 ) -> list[list[str]]:
-    """K responses of the base model to each context, drawn once and kept: a list of K for each context."""
+    """K responses of π_ref, which ``base`` is here, to each context, drawn once and kept: K for each context."""
     prompts = [encode_prompt(base.tokenizer, messages, options.max_prompt) for messages in contexts]
     key = json.dumps([base.identity, prompts, options.samples, options.seed, decoding.max_new_tokens])
     file = cache / "samples" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
     known = base.revision != "unknown"
     if known and file.exists():
         return json.loads(file.read_text("utf-8"))
-    drawn: list[list[str]] = [[] for _ in contexts]
-    for number in range(options.samples):
-        own = replace(decoding, seed=options.seed * SEEDS + number)
-        found = generate(base.model.eval(), base.tokenizer, prompts, own, on_batch=on_batch)
-        for responses, text in zip(drawn, found, strict=True):
-            responses.append(text)
+    k = options.samples
+    repeated = [prompt for prompt in prompts for _ in range(k)]
+    seeds = [options.seed * SEEDS + number for number in range(k)] * len(prompts)
+    found = generate(base.model.eval(), base.tokenizer, repeated, decoding, on_batch=on_batch, seeds=seeds)
+    drawn = [found[place : place + k] for place in range(0, len(found), k)]
     if known:
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            scratch = file.with_suffix(".new")
-            scratch.write_text(json.dumps(drawn, ensure_ascii=False), "utf-8")
-            scratch.replace(file)
-        except OSError as error:
-            raise ConfigError(f"cache {cache}: cannot be written ({error.strerror}): set [model] cache") from error
+        keep(file, lambda scratch: scratch.write_text(json.dumps(drawn, ensure_ascii=False), "utf-8"))
     return drawn
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """A policy's own answers to contexts [n], one each at temperature 1: their price, and how far they are from π_ref.
+
+    ``own_cost`` is the mean bound, in units of the cost; ``own_kl`` the mean of log π(y|x) − log π_ref(y|x) over the
+    answers, an unbiased estimate of KL(π‖π_ref) in nats a response. Only a user can tell whether a lower price is real.
+    """
+
+    bound: Bound
+    contexts: Contexts
+    options: TrainOptions
+    decoding: Decoding
+
+    def __call__(self, model: Any, as_reference: Callable[[], AbstractContextManager[None]]) -> dict[str, float]:
+        """Measure a model in training (``redraft.train.fit.Track``)."""
+        base, options = self.bound.features.base, self.options
+        prompts = [encode_prompt(base.tokenizer, messages, options.max_prompt) for messages in self.contexts]
+        training = model.training
+        model.eval()
+        decoding = replace(self.decoding, seed=options.seed * SEEDS - 1)  # no sample's
+        answers = generate_ids(model, prompts, decoding, stop_tokens(model, base.tokenizer))
+        triples = [Triple(str(n), x, y, None) for n, (x, y) in enumerate(zip(prompts, answers, strict=True))]
+        nothing = {triple.id: (0.0, 0.0) for triple in triples}
+        own = score(model, triples, nothing, pad=base.pad, head=None).chosen
+        with as_reference():
+            reference = score(model, triples, nothing, pad=base.pad, head=None).chosen
+        texts = [str(base.tokenizer.decode(ids, skip_special_tokens=True)) for ids in answers]
+        with model.disable_adapter():
+            costs = self.bound(self.contexts, texts)
+        model.train(training)
+        return {"own_cost": float(costs.mean()), "own_kl": float((own - reference).mean())}
+
+
+def track(interactions: Sequence[Interaction], data: Dataset, bound: Bound, options: TrainOptions) -> Tracker:
+    """Follow a run on the contexts that ``data`` holds out of these interactions."""
+    by_id = {i.completion.id: i.completion.messages for i in interactions}
+    held = dict.fromkeys(t.source or t.id for t in data.heldout)
+    return Tracker(bound, [by_id[source] for source in held], options, _decoding(interactions, options))
 
 
 def _decoding(interactions: Sequence[Interaction], options: TrainOptions) -> Decoding:

@@ -30,7 +30,7 @@ GRIDS: dict[str, dict[str, Sequence[float]]] = {
 }
 """Default values to try: at most eight trials a method."""
 
-SHARED = {"method", "holdout", "seed", "max_prompt", "max_response"}
+SHARED = {"method", "start", "holdout", "seed", "max_prompt", "max_response"}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ whole step), and a run resumed from a checkpoint equals an uninterrupted one.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,8 @@ class EditTrainer(Trainer):
         Padding token.
     folder
         Where checkpoints go.
+    measure
+        More numbers to log beside the held-out scores.
     """
 
     def __init__(
@@ -72,9 +74,11 @@ class EditTrainer(Trainer):
         *,
         pad: int,
         folder: Path,
+        measure: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self.options, self.heldout, self.reference, self.pad = options, list(heldout), reference, pad
         self._sums: dict[str, float] = defaultdict(float)
+        self._measure = measure
         pairs = options.preference_weight > 0
         super().__init__(
             model=model,
@@ -170,7 +174,7 @@ class EditTrainer(Trainer):
             head=self.head,
             batch_size=self.options.batch_size,
         )
-        metrics = scores.metrics(self.options.beta)
+        metrics = scores.metrics(self.options.beta) | dict(self._measure())
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         self.log(named)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)

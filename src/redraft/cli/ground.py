@@ -1,0 +1,189 @@
+"""What every training command stands on: a log's edits, a base model, and where policies and caches go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from redraft.cli.output import note
+from redraft.cli.session import bars, open_log, require_task
+from redraft.errors import ConfigError, DataError
+from redraft.train.options import RL, TrainOptions
+
+if TYPE_CHECKING:
+    from redraft.costs import Cost
+    from redraft.lm.load import Base
+    from redraft.train.cost_run import CostRun
+    from redraft.train.fit import Dataset, Progress, Run, Track
+    from redraft.types import Interaction, PolicyRef
+
+__all__ = ["Ground", "Limit", "Model", "Policies", "Source", "learn_cost_model", "make_ground", "read_edits"]
+
+UNKNOWN = "an unknown model"
+"""What ``foreign_policies`` calls the model of rows that name none."""
+
+Limit = Annotated[int | None, typer.Option(min=2, help="Use at most so many edits, the first of the log.")]
+Policies = Annotated[Path | None, typer.Option(help="Folder of policies, instead of policies.root in the settings.")]
+Model = Annotated[str | None, typer.Option(help="Base model, instead of model.name in the settings.")]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a command takes its edits and its model from, and where policies go, if not as the settings say."""
+
+    limit: int | None
+    model: str | None
+    policies: Path | None
+    log: str | None
+
+
+@dataclass(frozen=True)
+class Edits:
+    """The edits of a task and what they are priced with."""
+
+    task: str
+    interactions: Sequence[Interaction]
+    cost: Cost
+    root: Path
+    cache: Path
+    model: str
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Edits, split and tokenised, with the model to train. ``options.start`` is a policy's full name here, or empty."""
+
+    edits: Edits
+    base: Base
+    data: Dataset
+    options: TrainOptions
+    start: Path | None = None
+    track: Track | None = None
+
+    @property
+    def task(self) -> str:
+        """The task."""
+        return self.edits.task
+
+    @property
+    def root(self) -> Path:
+        """Folder of policies."""
+        return self.edits.root
+
+    def run(self, folder: Path, policy: PolicyRef, progress: Progress) -> Run:
+        """A run of these options into a folder."""
+        from redraft.train.fit import Run
+
+        run = Run(self.base, self.data, self.options, folder, str(policy), self.edits.cache, progress)
+        return replace(run, start=self.start, track=self.track)
+
+    def with_costs(self, options: TrainOptions, *, learn: bool = False) -> Ground:
+        """The same with what eq. 6 asks of the data: prices by the latest cost model, or by one ``learn``t first."""
+        from redraft.train.cost_run import read_bound
+        from redraft.train.rl import prepare_rl, track
+
+        edits, base = self.edits, self.base
+        if learn:
+            learn_cost_model(edits, base, max_prompt=options.max_prompt, max_response=options.max_response)
+        bound = read_bound(edits.root, edits.task, base, edits.cache, edits.cost, pessimism=options.pessimism)
+        with bars() as progress:
+            advance = counted(progress, "samples", options.samples * len(edits.interactions))
+            found = prepare_rl(edits.interactions, bound, options, edits.cache, start=self.start, on_batch=advance)
+        followed = track(edits.interactions, found, bound, options)
+        return replace(self, data=found, options=options, track=followed)
+
+
+def read_edits(task: str, source: Source) -> Edits:
+    """Read the edits of a task; raises ``DataError`` without any, ``ConfigError`` where policies cannot be written."""
+    from redraft.config import load_settings
+
+    settings = load_settings()
+    root = source.policies or settings.policies.root
+    with open_log(source.log) as edit_log:
+        require_task(edit_log, task)
+        cost = edit_log.cost_of(task)
+        interactions = list(islice(edit_log.interactions(task, edited_only=True), source.limit))
+    if not interactions:
+        raise DataError(f"task {task!r} has no edits yet: log or import some")
+    _require_writable(root)
+    return Edits(task, interactions, cost, root, settings.cache, source.model or settings.model.name)
+
+
+def make_ground(task: str, options: TrainOptions, source: Source) -> Ground:
+    """Read, load and prepare all that a run of ``options`` needs; says whose log it is where π_ref did not write it."""
+    from redraft.policies.store import PolicyStore
+
+    edits = read_edits(task, source)
+    start: Path | None = None
+    if options.start:
+        store = PolicyStore(edits.root)
+        reference = store.resolve(options.start)
+        options, start = replace(options, start=str(reference)), store.path(reference)
+    from redraft.lm.load import load_base
+
+    base = load_base(edits.model, edits.cache)
+    from redraft.train.fit import foreign_policies, prepare  # only now: a wrong name is told before torch is loaded
+
+    if options.preference_weight:
+        foreign = foreign_policies(edits.interactions, base, options.start)
+        _warn_of(foreign, options.start or base.identity)
+    ground = Ground(edits, base, prepare(edits.interactions, base, options), options, start)
+    return ground.with_costs(options) if options.method == RL else ground
+
+
+def learn_cost_model(
+    edits: Edits, base: Base, *, max_prompt: int, max_response: int, holdout: float = 0.2, seed: int = 0
+) -> tuple[Path, CostRun, dict[str, Any]]:
+    """Learn the task's next cost model, and return its folder, how it did and its manifest."""
+    from redraft.policies.store import PolicyStore
+    from redraft.train.cost_run import Features, learn_cost, write_cost
+
+    store = PolicyStore(edits.root)
+    folder = store.path(store.next(edits.task, "cost"))
+    with bars() as progress:
+        advance = counted(progress, "reading", 2 * len(edits.interactions))
+        features = Features(base, edits.cache, max_prompt, max_response, advance)
+        run = learn_cost(edits.interactions, features, edits.cost, holdout=holdout, seed=seed)
+    return folder, run, write_cost(folder, run, features, edits.cost)
+
+
+def counted(progress: Progress, what: str, total: int) -> Callable[[int], None]:
+    """Turn counts of what was just done into progress."""
+    done = 0
+
+    def advance(rows: int) -> None:
+        nonlocal done
+        done += rows
+        progress(what, done, total)
+
+    return advance
+
+
+def _require_writable(root: Path) -> None:
+    """Raise ``ConfigError`` unless policies can be written below ``root``, which need not exist yet."""
+    there = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+    try:
+        TemporaryFile(dir=there).close()
+    except OSError as error:
+        remedy = "set [policies] root or use --policies"
+        raise ConfigError(f"{root}: policies cannot be written there ({error.strerror}): {remedy}") from error
+
+
+def _warn_of(foreign: Sequence[str], reference: str) -> None:
+    """Say whose answers the log holds that the reference of dpo, early and rl did not write."""
+    if UNKNOWN in foreign:
+        note(
+            f"warning: rows of this log do not say which model wrote them, and the reference is {reference}: "
+            'go on if that is so (to say it, import rows with "model"), else set [model] name to the one that did'
+        )
+    if known := [name for name in foreign if name != UNKNOWN]:
+        note(
+            f"warning: this log was written by {', '.join(known)}, not by {reference}: preferences are measured "
+            "against the wrong reference; set [model] name to the log's own model, or go on from its policy by --start"
+        )

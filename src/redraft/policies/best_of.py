@@ -1,0 +1,59 @@
+"""Best of N: several answers of one policy to a context, of which the one that a cost model thinks cheapest is given.
+
+The first answer is what the policy would have said anyway, the others are samples at temperature 1: with a greedy
+policy the choice is between its favourite and N − 1 others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from redraft.types import Decoding, Message
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from redraft.policies.base import Policy
+
+__all__ = ["BestOf", "Price"]
+
+Contexts = Sequence[Sequence[Message]]
+Price = Callable[[Contexts, Sequence[str]], "NDArray[np.float64]"]
+"""What an edit of each response to its messages is thought to cost, [n]."""
+
+_APART = 1_000_033  # seeds of the samples of one request; those of two requests rarely meet
+
+
+@dataclass(frozen=True)
+class BestOf:
+    """Answers as ``policy`` does, but chooses among ``n`` answers by ``price``; ties go to the first."""
+
+    name: str
+    policy: Policy
+    n: int
+    price: Price
+
+    def respond(self, contexts: Contexts, decoding: Decoding) -> list[str]:
+        """One response per context, as ``redraft.policies.base.Policy`` says."""
+        return self.choose(contexts, self.candidates(contexts, decoding))
+
+    def candidates(self, contexts: Contexts, decoding: Decoding) -> list[list[str]]:
+        """The ``n`` answers to choose from: n lists of one response per context."""
+        first = self.policy.respond(contexts, decoding)
+        sampled = replace(decoding, temperature=decoding.temperature or 1.0)
+        return [
+            first,
+            *(
+                self.policy.respond(contexts, replace(sampled, seed=decoding.seed * _APART + number))
+                for number in range(1, self.n)
+            ),
+        ]
+
+    def choose(self, contexts: Contexts, candidates: Sequence[Sequence[str]]) -> list[str]:
+        """Of such lists the cheapest answer to each context."""
+        prices = np.stack([self.price(contexts, answers) for answers in candidates])  # [n × contexts]
+        return [candidates[int(best)][place] for place, best in enumerate(prices.argmin(axis=0))]
