@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -181,9 +182,37 @@ def test_train_rl_asks_for_a_cost_model_and_then_uses_it(shell: Callable[..., Ra
     policy = json.loads(out)["policies"][0]
     assert policy["policy"] == "email/rl@1"
     assert policy["data"]["train_pairs"] == 0  # samples are no pairs
-    status, out, _ = shell("train", "rl", "email", *QUICK, *model, "--samples", "0", "--json")
+    status, out, _ = shell("train", "rl", "email", *QUICK, *model, "--solver", "regression", "--json")
     assert status == 0
     assert "regression_loss" in json.loads(out)["policies"][0]["metrics"]
     status, _, err = shell("train", "rl", "email", *QUICK, *model, "--pessimism", "-1")
     assert status == 2
     assert "pessimism = -1.0: must not be negative" in err
+
+
+def test_a_second_round_goes_on_from_a_policy_and_best_of_reranks_it(
+    shell: Callable[..., Ran], tiny_model_folder: Path
+) -> None:
+    model = ("--model", str(tiny_model_folder))
+    assert shell("train", "sft", "email", *QUICK, *model)[0] == 0
+    status, out, err = shell("train", "dpo", "email", *QUICK, *model, "--start", "email/sft", "--json")
+    assert status == 0
+    (policy,) = json.loads(out)["policies"]
+    assert policy["options"]["start"] == "email/sft@1"
+    first = next(line for line in policy["history"] if "preference_loss" in line)
+    assert first["preference_loss"] == pytest.approx(math.log(2), abs=1e-4)  # it begins as its reference
+    assert "the reference is email/sft@1" in err
+    status, _, err = shell("train", "dpo", "email", *QUICK, *model, "--start", "email/nobody")
+    assert status == 2
+    assert "policy 'email/nobody': not in policies" in err
+    ask = ("generate", "--prompt", "Hi", "--max-new-tokens", "8", "--best-of", "3", *model, "--json")
+    status, _, err = shell(*ask, "--policy", "email/sft")
+    assert status == 2
+    assert "no cost model" in err
+    assert shell("train", "cost", "email", "--holdout", "0.4", "--max-response", "24", *model)[0] == 0
+    status, out, _ = shell(*ask, "--policy", "email/sft")
+    assert status == 0
+    assert json.loads(out)["policy"] == "email/sft@1, best of 3"
+    status, _, err = shell(*ask, "--policy", "base")
+    assert status == 2
+    assert "name a policy TASK/NAME" in err

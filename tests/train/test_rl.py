@@ -13,7 +13,7 @@ import torch
 
 from redraft.costs import COSTS
 from redraft.errors import DataError
-from redraft.lm.encode import encode_prompt
+from redraft.lm.encode import encode_prompt, encode_response
 from redraft.lm.generate import generate_ids, stop_tokens
 from redraft.lm.load import Base
 from redraft.train.cost_run import Bound, Features, learn_cost, read_bound, write_cost
@@ -22,7 +22,7 @@ from redraft.train.losses import projection_weights, regression_loss, sft_loss
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Triple
 from redraft.train.reference import reference_logprobs
-from redraft.train.rl import SEEDS, draw_samples, prepare_rl, track
+from redraft.train.rl import NEGLIGIBLE, SEEDS, Tracker, draw_samples, prepare_rl, priced_run
 from redraft.train.runs import read_sources
 from redraft.train.start import reference_model
 from redraft.types import Decoding, Interaction
@@ -120,7 +120,7 @@ def test_samples_are_drawn_once_and_weighed_by_their_price(bound: Bound, tmp_pat
         own = {int(t.id.rpartition("/")[2]): t.weight for t in data.train if t.source == source}
         prices = bound([by_id[source].completion.messages] * 3, responses)
         expected = np.exp(-prices / BETA) / np.exp(-prices / BETA).sum()
-        assert own == pytest.approx({k: w for k, w in enumerate(expected) if w >= 0.01})
+        assert own == pytest.approx({k: w for k, w in enumerate(expected) if w >= NEGLIGIBLE})
     again = prepare_rl(rows, bound, OPTIONS, tmp_path / "cache", on_batch=counted.append)
     assert again == data
     assert sum(counted) == 20 * 3
@@ -139,7 +139,7 @@ def test_pessimism_weighs_the_bonus(bound: Bound) -> None:
 
 def test_pairs_get_their_gap(bound: Bound, tmp_path: Path) -> None:
     rows = interactions(20)
-    data = prepare_rl(rows, bound, replace(OPTIONS, samples=0), tmp_path / "cache")
+    data = prepare_rl(rows, bound, replace(OPTIONS, solver="regression"), tmp_path / "cache")
     by_id = {i.completion.id: i for i in rows}
     for triple in data.train:
         row = by_id[triple.id]
@@ -147,9 +147,24 @@ def test_pairs_get_their_gap(bound: Bound, tmp_path: Path) -> None:
         assert triple.gap == pytest.approx(worse - better)
 
 
-@pytest.mark.parametrize("samples", [0, 3])
-def test_a_run_of_each_solver(bound: Bound, tmp_path: Path, samples: int) -> None:
-    options = replace(OPTIONS, samples=samples, nll_weight=0.0, epochs=6, learning_rate=1e-3, patience=9)
+def test_a_contrast_is_between_the_cheapest_and_the_dearest_sample(bound: Bound, tmp_path: Path) -> None:
+    rows = interactions(20)
+    options = replace(OPTIONS, solver="contrast")
+    data = prepare_rl(rows, bound, options, tmp_path / "cache")
+    by_id = {i.completion.id: i for i in rows}
+    messages = [by_id[t.id].completion.messages for t in data.train]
+    drawn = draw_samples(bound.features.base, messages, options, Decoding(11, 1.0), tmp_path / "cache")
+    tokenizer = bound.features.base.tokenizer
+    for triple, x, responses in zip(data.train, messages, drawn, strict=True):
+        prices = bound([x] * 3, responses)
+        assert triple.gap == pytest.approx(prices.max() - prices.min())
+        assert triple.chosen == encode_response(tokenizer, responses[prices.argmin()])[:12]
+        assert triple.rejected == encode_response(tokenizer, responses[prices.argmax()])[:12]
+
+
+@pytest.mark.parametrize("solver", ["projection", "contrast", "regression"])
+def test_a_run_of_each_solver(bound: Bound, tmp_path: Path, solver: str) -> None:
+    options = replace(OPTIONS, solver=solver, nll_weight=0.0, epochs=6, learning_rate=1e-3, patience=9)
     rows = interactions(24)
     data = prepare_rl(rows, bound, options, tmp_path / "cache")
     run = Run(bound.features.base, data, options, tmp_path / "rl@1", "email/rl@1", tmp_path / "cache")
@@ -157,21 +172,24 @@ def test_a_run_of_each_solver(bound: Bound, tmp_path: Path, samples: int) -> Non
     steps = [line for line in manifest.history if "loss" in line]
     first, last = (np.mean([line["loss"] for line in steps if math.ceil(line["epoch"]) == epoch]) for epoch in (1, 6))
     assert last < first
-    if not samples:  # LoRA begins at the reference: the first loss is the square of what is asked for
+    if solver != "projection":  # LoRA begins at the reference: the first loss is the square of what is asked for
         gaps = [t.gap**2 for t in data.train]
         assert min(gaps) <= steps[0]["loss"] <= max(gaps)
         assert "regression_loss" in steps[0]
     assert read_sources(run.folder) == {i.completion.id for i in rows}
-    assert ("weighted by their predicted costs" in (run.folder / "README.md").read_text()) == bool(samples)
+    assert ("weighted by their predicted costs" in (run.folder / "README.md").read_text()) == (solver == "projection")
 
 
 def test_a_run_is_followed_on_its_own_answers(bound: Bound, tmp_path: Path) -> None:
     options = replace(OPTIONS, epochs=3, learning_rate=1e-2, patience=9)
     rows = interactions(24)
     data = prepare_rl(rows, bound, options, tmp_path / "cache")
-    follow = track(rows, data, bound, options)
     base = bound.features.base
-    run = Run(base, data, options, tmp_path / "rl@1", "email/rl@1", tmp_path / "cache", track=follow)
+    run = Run(base, data, options, tmp_path / "rl@1", "email/rl@1", tmp_path / "cache")
+    run = priced_run(run, rows, bound)
+    follow = run.track
+    assert isinstance(follow, Tracker)
+    assert run.rollouts is None
     begun, *lines = [line for line in fit(run).history if "eval_own_kl" in line]
     assert [line["epoch"] for line in (begun, *lines)] == [0, 1, 2, 3]
     assert begun["eval_own_kl"] == 0
@@ -237,6 +255,6 @@ def test_a_bound_is_read_back_or_refused(tiny_base: Base, tmp_path: Path) -> Non
 @pytest.mark.parametrize("method", ["dpo", "rl"])
 def test_a_run_that_no_held_out_pair_can_score_is_refused(tiny_base: Base, tmp_path: Path, method: str) -> None:
     data = Dataset(triples(4), [replace(t, rejected=None) for t in triples(2, seed=1)])
-    options = replace(OPTIONS, method=method, samples=0)
+    options = replace(OPTIONS, method=method, solver="regression")
     with pytest.raises(DataError, match=f"{method} has no score: raise --holdout"):
         fit(Run(tiny_base, data, options, tmp_path / "x@1", "email/x@1", tmp_path / "cache"))

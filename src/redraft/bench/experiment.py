@@ -80,7 +80,7 @@ class Arm(_Section):
 
     method: str | None = None
     start: str = BASE
-    options: dict[str, int | float] = Field(default_factory=dict[str, int | float])
+    options: dict[str, int | float | str] = Field(default_factory=dict[str, int | float | str])
     best_of: Annotated[int, Field(ge=2)] | None = None
     of: str = BASE
     pessimism: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
@@ -92,7 +92,7 @@ class Arm(_Section):
 
     @field_validator("options")
     @classmethod
-    def _trainable(cls, given: Mapping[str, float]) -> Mapping[str, float]:
+    def _trainable(cls, given: Mapping[str, float | str]) -> Mapping[str, float | str]:
         return _options(given, _SHARED)
 
     @property
@@ -201,7 +201,7 @@ class Experiment(_Section):
         """All arms, in an order in which each can be made of those before it."""
         return (BASE, *self.methods, *self.arms)
 
-    def typed(self, options: Mapping[str, float]) -> dict[str, Any]:
+    def typed(self, options: Mapping[str, float | str]) -> dict[str, Any]:
         """Training options in the types of their fields."""
         return _options(options, _SHARED)
 
@@ -327,7 +327,7 @@ def _within(names: Iterable[str], known: Sequence[str]) -> Any:
     return names
 
 
-def _options(given: Mapping[str, float], excluded: set[str]) -> dict[str, Any]:
+def _options(given: Mapping[str, float | str], excluded: set[str]) -> dict[str, Any]:
     """Training options in the types of their fields; raises ``ValueError`` on a name or a value that is none."""
     defaults = TrainOptions().as_dict()
     _within(given, sorted(defaults.keys() - excluded))

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from redraft.bench.folder import RunFolder, read_lines, write_lines
 from redraft.errors import ConfigError
 from redraft.log import EditLog
 from redraft.policies.base import BASE
-from redraft.policies.best_of import BestOf
+from redraft.policies.best_of import reranked
 from redraft.policies.store import PolicyStore
 from redraft.train.options import RL, TrainOptions
 from redraft.types import Context, Decoding, Interaction, PolicyRef
@@ -31,8 +30,7 @@ if TYPE_CHECKING:
     from redraft.bench.tasks import Split
     from redraft.costs import Cost
     from redraft.lm.load import Base
-    from redraft.policies.adapter import AdapterHost
-    from redraft.policies.base import Policy
+    from redraft.policies.adapter import AdapterHost, AdapterPolicy
     from redraft.train.cost_run import Bound
     from redraft.train.fit import Progress
     from redraft.train.runs import Manifest
@@ -93,7 +91,7 @@ class Maker:
         messages = [context.messages for context in self.contexts.online]
         bound = self.bound(self.writer(arm.of), arm.pessimism)
         with self.serving(arm.of, f"serve {name}", arm.best_of * len(messages)) as (policy, host):
-            best = BestOf(name, policy, arm.best_of, partial(_priced, host, bound))
+            best = reranked(host, policy, arm.best_of, bound)
             started = time.perf_counter()
             drawn = best.candidates(messages, self.decoding())
             chosen = best.choose(messages, drawn)
@@ -126,10 +124,9 @@ class Maker:
             self.progress, start=start,
         )  # fmt: skip
         if arm.method == RL:
-            from redraft.train.rl import track
+            from redraft.train.rl import priced_run
 
-            bound = self.bound(arm.start, options.pessimism)
-            run = replace(run, track=track(interactions, run.data, bound, options))
+            run = priced_run(run, interactions, self.bound(arm.start, options.pessimism))
         manifests = learn(run, candidates, folder)
         self.folder.add_training([_row(self.setting, name, m, chosen=m is manifests[0]) for m in manifests])
         return folder
@@ -231,7 +228,7 @@ class Maker:
         return Answers(tuple(row["response"] for row in done), round(fmean(row["seconds"] for row in done), 4))
 
     @contextmanager
-    def serving(self, name: str, what: str, total: int) -> Generator[tuple[Policy, AdapterHost]]:
+    def serving(self, name: str, what: str, total: int) -> Generator[tuple[AdapterPolicy, AdapterHost]]:
         """An arm's policy and its host, which answer within the context; then the base model is free again."""
         from redraft.policies.adapter import AdapterHost
 
@@ -252,11 +249,6 @@ class Maker:
     def decoding(self, seed: int = 0, *, temperature: float = 0.0) -> Decoding:
         """As the experiment says; rounds are answered greedily."""
         return Decoding(self.experiment.decoding.max_new_tokens, temperature, seed)
-
-
-def _priced(host: AdapterHost, bound: Bound, messages: Any, responses: Sequence[str]) -> Any:
-    with host.as_base():
-        return bound(messages, responses)
 
 
 def _chosen(training: Sequence[Mapping[str, Any]], setting: Setting, arm: str) -> Mapping[str, Any] | None:

@@ -19,8 +19,8 @@ from redraft.train.options import RL, TrainOptions
 if TYPE_CHECKING:
     from redraft.costs import Cost
     from redraft.lm.load import Base
-    from redraft.train.cost_run import CostRun
-    from redraft.train.fit import Dataset, Progress, Run, Track
+    from redraft.train.cost_run import Bound, CostRun
+    from redraft.train.fit import Dataset, Progress, Run
     from redraft.types import Interaction, PolicyRef
 
 __all__ = ["Ground", "Limit", "Model", "Policies", "Source", "learn_cost_model", "make_ground", "read_edits"]
@@ -64,7 +64,7 @@ class Ground:
     data: Dataset
     options: TrainOptions
     start: Path | None = None
-    track: Track | None = None
+    bound: Bound | None = None
 
     @property
     def task(self) -> str:
@@ -80,13 +80,17 @@ class Ground:
         """A run of these options into a folder."""
         from redraft.train.fit import Run
 
-        run = Run(self.base, self.data, self.options, folder, str(policy), self.edits.cache, progress)
-        return replace(run, start=self.start, track=self.track)
+        run = Run(self.base, self.data, self.options, folder, str(policy), self.edits.cache, progress, start=self.start)
+        if self.bound is None:
+            return run
+        from redraft.train.rl import priced_run
+
+        return priced_run(run, self.edits.interactions, self.bound)
 
     def with_costs(self, options: TrainOptions, *, learn: bool = False) -> Ground:
         """The same with what eq. 6 asks of the data: prices by the latest cost model, or by one ``learn``t first."""
         from redraft.train.cost_run import read_bound
-        from redraft.train.rl import prepare_rl, track
+        from redraft.train.rl import prepare_rl
 
         edits, base = self.edits, self.base
         if learn:
@@ -95,8 +99,7 @@ class Ground:
         with bars() as progress:
             advance = counted(progress, "samples", options.samples * len(edits.interactions))
             found = prepare_rl(edits.interactions, bound, options, edits.cache, start=self.start, on_batch=advance)
-        followed = track(edits.interactions, found, bound, options)
-        return replace(self, data=found, options=options, track=followed)
+        return replace(self, data=found, options=options, bound=bound)
 
 
 def read_edits(task: str, source: Source) -> Edits:

@@ -43,6 +43,9 @@ def generate(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = _DEFAULT.max_new_tokens,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = _DEFAULT.temperature,
     seed: Annotated[int, typer.Option(help="Decides what a temperature above 0 draws.")] = _DEFAULT.seed,
+    best_of: Annotated[
+        int, typer.Option(min=1, help="Answer so often and give what the task's cost model thinks cheapest.")
+    ] = 1,
     policies: Policies = None,
     model: Model = None,
     as_json: AsJson = False,
@@ -63,6 +66,14 @@ def generate(
     with _bar(len(contexts)) as advance:
         host = AdapterHost(base, on_batch=advance)
         chosen = host.policy() if ref is None else host.load(str(ref), store.path(ref))
+        if best_of > 1:
+            if ref is None:
+                raise ConfigError("--best-of: base is of no task, and a cost model is of one: name a policy TASK/NAME")
+            from redraft.policies.best_of import reranked
+            from redraft.train.cost_run import read_bound
+
+            bound = read_bound(store.root, ref.task, base, settings.cache)
+            chosen = reranked(host, chosen, best_of, bound)
         responses = chosen.respond(contexts, decoding)
     result = {"policy": chosen.name, "model": base.identity, "decoding": asdict(decoding), "responses": responses}
     rows = file is not None and _is_rows(file)

@@ -34,7 +34,7 @@ def pooled(
     *,
     max_prompt: int = 512,
     max_response: int = 512,
-    batch_size: int = 8,
+    batch_size: int = 16,
     on_batch: Callable[[int], None] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean hidden states [n, d] and mean log-probabilities in nats a token [n], known ones from the cache."""
@@ -67,26 +67,51 @@ def _compute(
     wanted: Sequence[int],
     batch_size: int,
 ) -> Iterator[tuple[int, Row]]:
-    """The number of each wanted text, and its mean hidden state with its mean log-probability last [d + 1]."""
+    """The number of each wanted text, and its mean hidden state with its mean log-probability last [d + 1].
+
+    Responses to one prompt stand together, and read it once.
+    """
     model = base.model.eval()
     device, head = next(model.parameters()).device, model.get_output_embeddings()
     assert head is not None
-    order = sorted(wanted, key=lambda i: sum(map(len, tokens[i])))
+    order = sorted(wanted, key=lambda i: (len(tokens[i][0]), tokens[i]))
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        width = max(sum(map(len, tokens[i])) for i in rows)
-        ids = torch.full((len(rows), width), base.pad)
-        mask = torch.zeros((len(rows), width), dtype=torch.long)
-        for row, i in enumerate(rows):
-            prompt, response = tokens[i]
-            ids[row, : len(prompt) + len(response)] = torch.tensor(prompt + response)
-            mask[row, : len(prompt) + len(response)] = 1
+        distinct = list(dict.fromkeys(tuple(tokens[i][0]) for i in rows))
+        places = torch.tensor([distinct.index(tuple(tokens[i][0])) for i in rows], device=device)
+        prompts, mask = _padded(distinct, base.pad, left=True)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
         read = model(
-            input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True, logits_to_keep=1
+            input_ids=prompts.to(device),
+            attention_mask=mask.to(device),
+            position_ids=positions.to(device),
+            use_cache=True,
+            output_hidden_states=True,
+            logits_to_keep=1,
         )
-        states = read.hidden_states[-1]
+        before, cache = read.hidden_states[-1][places, -1], read.past_key_values
+        cache.batch_select_indices(places)
+        responses, filled = _padded([tokens[i][1] for i in rows], base.pad, left=False)
+        mask, positions = mask[places.cpu()], positions[places.cpu(), -1:]
+        read = model(
+            input_ids=responses.to(device),
+            attention_mask=torch.cat([mask, filled], dim=1).to(device),
+            position_ids=(positions + filled.cumsum(1)).to(device),
+            past_key_values=cache,
+            output_hidden_states=True,
+            logits_to_keep=1,
+        )
         for row, i in enumerate(rows):
-            begin, end = len(tokens[i][0]), sum(map(len, tokens[i]))
-            logits = head(states[row, begin - 1 : end - 1]).float()
-            token = logits.log_softmax(1).gather(1, ids[row, begin:end, None].to(device)).mean()
-            yield i, np.append(states[row, begin:end].double().mean(0).cpu().numpy(), float(token))
+            states = read.hidden_states[-1][row, : len(tokens[i][1])]
+            logits = head(torch.cat([before[row, None], states[:-1]])).float()
+            token = logits.log_softmax(1).gather(1, responses[row, : len(states), None].to(device)).mean()
+            yield i, np.append(states.double().mean(0).cpu().numpy(), float(token))
+
+
+def _padded(rows: Sequence[Sequence[int]], pad: int, *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids [n, width], filled up on one side, and the mask of what is no filling."""
+    width = max(map(len, rows))
+    sides = [(width - len(row), 0) if left else (0, width - len(row)) for row in rows]
+    ids = [[pad] * before + list(row) + [pad] * after for row, (before, after) in zip(rows, sides, strict=True)]
+    mask = [[0] * before + [1] * len(row) + [0] * after for row, (before, after) in zip(rows, sides, strict=True)]
+    return torch.tensor(ids), torch.tensor(mask)

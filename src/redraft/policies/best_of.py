@@ -6,7 +6,7 @@ policy the choice is between its favourite and N − 1 others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,15 +17,24 @@ from redraft.types import Decoding, Message
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from redraft.policies.adapter import AdapterHost, AdapterPolicy
     from redraft.policies.base import Policy
+    from redraft.train.fit import Price
 
-__all__ = ["BestOf", "Price"]
+__all__ = ["BestOf", "reranked"]
 
 Contexts = Sequence[Sequence[Message]]
-Price = Callable[[Contexts, Sequence[str]], "NDArray[np.float64]"]
-"""What an edit of each response to its messages is thought to cost, [n]."""
-
 _APART = 1_000_033  # seeds of the samples of one request; those of two requests rarely meet
+
+
+def reranked(host: AdapterHost, policy: AdapterPolicy, n: int, price: Price) -> BestOf:
+    """Best of ``n`` answers of a host's policy by a price that reads texts with the host's own base model."""
+
+    def plainly(contexts: Contexts, responses: Sequence[str]) -> NDArray[np.float64]:
+        with host.as_base():
+            return price(contexts, responses)
+
+    return BestOf(f"{policy.name}, best of {n}", policy, n, plainly)
 
 
 @dataclass(frozen=True)

@@ -144,10 +144,12 @@ def read_cost(folder: Path) -> tuple[CostModel, dict[str, Any]]:
         raise DataError(f"{folder}: not a cost model ({error}): redraft train cost makes one") from error
 
 
-def read_bound(root: Path, task: str, base: Base, cache: Path, cost: Cost, *, pessimism: float = 1.0) -> Bound:
+def read_bound(
+    root: Path, task: str, base: Base, cache: Path, cost: Cost | None = None, *, pessimism: float = 1.0
+) -> Bound:
     """The latest cost model of a task below a folder of policies, ready to price texts.
 
-    Raises ``DataError`` where there is none, or it is of another base model or another cost.
+    Raises ``DataError`` where there is none, or it is of another base model or, if it matters, another cost.
     """
     found = sorted(root.glob(f"{task}/cost@*/{MANIFEST}"), key=lambda file: int(file.parent.name.rpartition("@")[2]))
     if not found:
@@ -155,7 +157,10 @@ def read_bound(root: Path, task: str, base: Base, cache: Path, cost: Cost, *, pe
     folder = found[-1].parent
     model, manifest = read_cost(folder)
     learnt = f"{manifest['base']['name']}:{manifest['base']['revision']}"
-    for what, was, wanted in (("base model", learnt, base.identity), ("cost", manifest["cost"], cost.name)):
+    for what, was, wanted in (
+        ("base model", learnt, base.identity),
+        ("cost", manifest["cost"], cost.name if cost else manifest["cost"]),
+    ):
         if was != wanted:
             raise DataError(f"{folder}: learnt with {what} {was}, not {wanted}: redraft train cost {task} learns anew")
     limits = manifest["limits"]

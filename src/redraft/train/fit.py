@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
@@ -41,9 +41,25 @@ from redraft.train.runs import (
 )
 from redraft.train.start import as_begun, begin, reference_model, trainable
 from redraft.train.trainer import EditTrainer
-from redraft.types import Interaction
+from redraft.types import Interaction, Message
 
-__all__ = ["Dataset", "Progress", "Run", "Track", "Watch", "fit", "foreign_policies", "prepare"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "Contexts",
+    "Dataset",
+    "Price",
+    "Progress",
+    "Rollouts",
+    "Run",
+    "Track",
+    "Watch",
+    "fit",
+    "foreign_policies",
+    "prepare",
+]
 
 BASE = "base"  # the policy that is the base model as it came, as redraft.policies calls it too
 
@@ -53,6 +69,10 @@ Progress = Callable[[str, int, int], None]
 
 Watch = Callable[[Mapping[str, float]], None]
 """``watch(line)``, called with every line of the training log: losses, log-probabilities, held-out scores."""
+
+Contexts = Sequence[Sequence[Message]]
+Price = Callable[[Contexts, Sequence[str]], "NDArray[np.float64]"]
+"""What an edit of each response to its messages is thought to cost, [n]."""
 
 Track = Callable[[Any, Callable[[], AbstractContextManager[None]]], Mapping[str, float]]
 """``track(model, as_reference)``: numbers of a model in training, which is π_ref within ``as_reference()``."""
@@ -109,11 +129,19 @@ def foreign_policies(interactions: Sequence[Interaction], base: Base, start: str
 
 
 @dataclass(frozen=True)
+class Rollouts:
+    """What an on-policy run asks its policy, and what it takes an edit of each answer to cost."""
+
+    contexts: Contexts
+    price: Price
+
+
+@dataclass(frozen=True)
 class Run:
     """One training run: what it learns from, how, and where it leaves the policy called ``policy``.
 
     ``start`` is the folder of the policy that ``options.start`` names, if it names one. ``track`` measures the policy
-    before the first step and after each epoch.
+    before the first step and after each epoch. With ``rollouts`` it learns from answers of its own (``rloo.py``).
     """
 
     base: Base
@@ -126,6 +154,7 @@ class Run:
     watch: Watch = _unwatched
     start: Path | None = None
     track: Track | None = None
+    rollouts: Rollouts | None = None
 
     @property
     def learned(self) -> list[Triple]:
@@ -141,6 +170,10 @@ def fit(run: Run, *, resume: bool = False) -> Manifest:
     Raises ``DataError`` when the data has no pairs and the method needs them, ``ConfigError`` when ``resume`` meets
     other options or data, and ``KeyboardInterrupt`` after an interruption has been saved.
     """
+    if run.rollouts is not None:
+        from redraft.train.rloo import fit_rloo
+
+        return fit_rloo(run)
     options = run.options
     _need_pairs(run)
     manifest = _begin(new_manifest(run.policy, run.base, run.data.counts, options), run.folder, resume)

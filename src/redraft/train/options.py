@@ -7,10 +7,11 @@ from typing import Any
 
 from redraft.errors import ConfigError
 
-__all__ = ["METHODS", "RL", "TrainOptions"]
+__all__ = ["METHODS", "RL", "SOLVERS", "TrainOptions"]
 
 METHODS = ("sft", "dpo", "early")  # what edits alone teach
 RL = "rl"  # needs a cost model too
+SOLVERS = ("projection", "contrast", "regression", "rloo")  # of eq. 6; the last one draws from the policy itself
 
 
 def _option(default: Any, text: str) -> Any:
@@ -28,7 +29,10 @@ class TrainOptions:
     accumulation: int = _option(1, "Forward passes to one optimiser step.")
     beta: float = _option(0.1, "τ of eq. 4 (the field calls it beta); for rl, β of eq. 6: what a nat of KL costs.")
     nll_weight: float = _option(1.0, "λ of eq. 7: weight of the likelihood of y' beside the loss on pairs, rl's too.")
-    samples: int = _option(8, "For rl: responses drawn for each context and priced; 0 learns from logged pairs.")
+    solver: str = _option(
+        "projection", "For rl: projection or contrast (samples of π_ref), regression (logged pairs), or rloo."
+    )
+    samples: int = _option(8, "For rl: responses drawn for each context and priced; not for regression.")
     pessimism: float = _option(1.0, "For rl: how many κ of the cost model's bonus count; 0 trusts its mean.")
     warmup: float = _option(0.1, "Share of all steps over which the learning rate rises.")
     rank: int = _option(16, "Rank of the LoRA matrices, on all linear layers but the output head.")
@@ -49,10 +53,12 @@ class TrainOptions:
 
     def _rules(self) -> list[tuple[bool, str]]:
         positive = ("learning_rate", "epochs", "batch_size", "accumulation", "beta", "rank", "lora_alpha", "patience")
-        not_negative = ("nll_weight", "samples", "pessimism")
+        not_negative = ("nll_weight", "pessimism")
         rules = [(getattr(self, n) <= 0, f"{n} = {getattr(self, n)}: must be positive") for n in positive]
         return [
             *rules,
+            (self.solver not in SOLVERS, f"solver = {self.solver!r}: use one of {', '.join(SOLVERS)}"),
+            (self.samples < 2, f"samples = {self.samples}: must be at least 2"),
             (self.method not in (*METHODS, RL), f"method = {self.method!r}: use one of {', '.join((*METHODS, RL))}"),
             *((getattr(self, n) < 0, f"{n} = {getattr(self, n)}: must not be negative") for n in not_negative),
             (not 0 <= self.warmup < 1, f"warmup = {self.warmup}: must be in [0, 1)"),
@@ -68,20 +74,20 @@ class TrainOptions:
     @property
     def likelihood_weight(self) -> float:
         """Weight of the NLL of y' in the objective; where rl projects, of samples that count as their costs say."""
-        return {"sft": 1.0, "dpo": 0.0, "early": self.nll_weight, RL: 1.0 if self.projects else self.nll_weight}[
-            self.method
-        ]
+        if self.method == "sft" or self.projects:
+            return 1.0
+        return 0.0 if self.method == "dpo" else self.nll_weight
 
     @property
     def projects(self) -> bool:
         """Whether eq. 6 is solved by projection, from samples, rather than by regression on logged pairs."""
-        return self.method == RL and self.samples > 0
+        return self.method == RL and self.solver == "projection"
 
     @property
     def criterion(self) -> str:
         """Held-out metric that chooses epoch and trial, as the paper: lower is better."""
         if self.method == RL:
-            return "nll" if self.projects else "regression_loss"
+            return {"projection": "nll", "rloo": "objective"}.get(self.solver, "regression_loss")
         return "preference_loss" if self.method == "dpo" else "nll"
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Eq. 6 off-line: price responses that are there already, and give them to the trainer as weights or gaps.
 
-Two solvers of min E_{y~π}[f̄(x, y) + β log(π/π_ref)]; ``losses.py`` has their losses. *Projection*: K responses are
-drawn from π_ref for each context, once, and count in the likelihood by exp(−f̄/β); what π_ref never writes cannot be
-learnt. *Regression*: each logged pair is asked to differ in log-ratio by (f̄(x,y) − f̄(x,y'))/β; y' may be what π_ref
-would not write. Held-out contexts are priced alike, and the epoch is chosen by the solver's own loss on them.
+Three solvers of min E_{y~π}[f̄(x, y) + β log(π/π_ref)]; ``losses.py`` has their losses. *Projection*: K responses are
+drawn from π_ref for each context, once, and count in the likelihood by exp(−f̄/β). *Contrast*: of the same samples the
+cheapest and the dearest are asked to differ in log-ratio by the difference of their prices over β. What π_ref never
+writes neither can teach. *Regression*: so is each logged pair; y' may be what π_ref would not write. Held-out contexts
+are priced alike, and the epoch is chosen by the solver's own loss on them.
 
 ``Tracker`` follows a run on answers of its own: what the bound takes them to cost, and the KL from π_ref. Left out:
 on-policy rollouts. A response that the token limit cut counts as one that ended there, as it does in the log.
@@ -19,27 +20,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from redraft.cache import keep
 from redraft.lm.encode import encode_prompt, encode_response
 from redraft.lm.generate import generate, generate_ids, stop_tokens
 from redraft.lm.load import Base
 from redraft.train.cost_run import Bound
-from redraft.train.fit import Dataset, prepare
+from redraft.train.fit import Contexts, Dataset, Rollouts, Run, prepare
 from redraft.train.losses import projection_weights
 from redraft.train.options import TrainOptions
-from redraft.train.packing import Limits, Triple
+from redraft.train.packing import Limits, Triple, encode
 from redraft.train.scoring import score
 from redraft.train.start import reference_model
-from redraft.types import Decoding, Interaction, Message
+from redraft.types import Decoding, Edit, Interaction
 
-__all__ = ["Tracker", "draw_samples", "prepare_rl", "track"]
+__all__ = ["Tracker", "draw_samples", "prepare_rl", "priced_run"]
 
-NEGLIGIBLE = 0.01  # of a context's weight: samples that count less are left out
+NEGLIGIBLE = 0.05  # of a context's weight: samples that count less are left out
 SEEDS = 1_000_003  # apart enough that the samples of two seeds never coincide
-
-Contexts = Sequence[Sequence[Message]]
 
 
 def prepare_rl(
@@ -60,7 +61,9 @@ def prepare_rl(
     data = prepare(interactions, base, options)
     by_id = {i.completion.id: i for i in interactions}
     sides = [[by_id[triple.id] for triple in side] for side in (data.train, data.heldout)]
-    if not options.projects:
+    if options.solver == "rloo":
+        return data
+    if options.solver == "regression":
         train, heldout = (_gaps(*side, bound) for side in zip((data.train, data.heldout), sides, strict=True))
         return Dataset(train, heldout)
     decoding = _decoding(interactions, options)
@@ -69,7 +72,7 @@ def prepare_rl(
         messages = [i.completion.messages for i in side]
         with reference_model(base, start) as reference:
             drawn = draw_samples(reference, messages, options, decoding, cache, on_batch=on_batch)
-        parts.append(_weighted(side, drawn, bound, options))
+        parts.append((_weighted if options.projects else _contrasted)(side, drawn, bound, options))
     return Dataset(*parts)
 
 
@@ -132,11 +135,16 @@ class Tracker:
         return {"own_cost": float(costs.mean()), "own_kl": float((own - reference).mean())}
 
 
-def track(interactions: Sequence[Interaction], data: Dataset, bound: Bound, options: TrainOptions) -> Tracker:
-    """Follow a run on the contexts that ``data`` holds out of these interactions."""
-    by_id = {i.completion.id: i.completion.messages for i in interactions}
-    held = dict.fromkeys(t.source or t.id for t in data.heldout)
-    return Tracker(bound, [by_id[source] for source in held], options, _decoding(interactions, options))
+def priced_run(run: Run, interactions: Sequence[Interaction], bound: Bound) -> Run:
+    """The run with what follows it on the contexts held out of these interactions, and rollouts where it makes any."""
+    messages = {i.completion.id: i.completion.messages for i in interactions}
+    train, held = (
+        [messages[source] for source in dict.fromkeys(t.source or t.id for t in side)]
+        for side in (run.data.train, run.data.heldout)
+    )
+    tracker = Tracker(bound, held, run.options, _decoding(interactions, run.options))
+    rollouts = Rollouts(train, bound) if run.options.solver == "rloo" else None
+    return replace(run, track=tracker, rollouts=rollouts)
 
 
 def _decoding(interactions: Sequence[Interaction], options: TrainOptions) -> Decoding:
@@ -151,10 +159,10 @@ def _weighted(
     """Every sample as a target that counts by its price; those of a context sum to about 1."""
     tokenizer, limits = bound.features.base.tokenizer, Limits(options.max_prompt, options.max_response)
     messages = [i.completion.messages for i in side]
-    costs = bound([x for x in messages for _ in range(options.samples)], [y for part in drawn for y in part])
+    costs = _prices(side, drawn, bound)
     triples: list[Triple] = []
     for place, (interaction, responses) in enumerate(zip(side, drawn, strict=True)):
-        own = torch.from_numpy(costs[place * options.samples : (place + 1) * options.samples])
+        own = torch.from_numpy(costs[place])
         prompt = encode_prompt(tokenizer, messages[place], limits.prompt)
         for number, weight in enumerate(projection_weights(own, options.beta).tolist()):
             if weight >= NEGLIGIBLE:
@@ -164,6 +172,27 @@ def _weighted(
                 made = Triple(f"{identity}/{number}", prompt, kept, None, cut, weight, source=identity)
                 triples.append(made)
     return triples
+
+
+def _contrasted(
+    side: Sequence[Interaction], drawn: Sequence[Sequence[str]], bound: Bound, options: TrainOptions
+) -> list[Triple]:
+    """The cheapest sample of each context against its dearest, with what that one costs more."""
+    triples: list[Triple] = []
+    for interaction, responses, costs in zip(side, drawn, _prices(side, drawn, bound), strict=True):
+        best, worst = responses[int(costs.argmin())], responses[int(costs.argmax())]
+        completion = replace(interaction.completion, response=worst)
+        limits = Limits(options.max_prompt, options.max_response)
+        edit = Edit(completion.id, best)
+        made = encode([Interaction(completion, edit)], bound.features.base.tokenizer, limits)
+        triples += [replace(triple, gap=float(np.ptp(costs))) for triple in made]
+    return triples
+
+
+def _prices(side: Sequence[Interaction], drawn: Sequence[Sequence[str]], bound: Bound) -> NDArray[np.float64]:
+    """f̄ of every sample [contexts, K]."""
+    messages = [i.completion.messages for i, part in zip(side, drawn, strict=True) for _ in part]
+    return bound(messages, [y for part in drawn for y in part]).reshape(len(side), -1)
 
 
 def _gaps(triples: Sequence[Triple], side: Sequence[Interaction], bound: Bound) -> list[Triple]:
