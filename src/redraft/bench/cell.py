@@ -86,7 +86,16 @@ def log_edits(
         edits = _edited(user, part, drafts, [0] * len(part), seed=decoding.seed, threads=threads)
         log.add_many(
             Interaction(
-                Completion(context.id, task, context.messages, draft, policy, model, decoding=asdict(decoding)),
+                Completion(
+                    context.id,
+                    task,
+                    context.messages,
+                    draft,
+                    policy,
+                    model,
+                    decoding=asdict(decoding),
+                    metadata={"domain": context.domain} if context.domain else {},
+                ),
                 Edit(context.id, edited, user_id=user.name),
             )
             for context, draft, edited in zip(part, drafts, edits, strict=True)

@@ -198,7 +198,9 @@ class Maker:
             features = Features(self.base, self.cache, limits.max_prompt, limits.max_new_tokens + 1, advance)
             run = learn_cost(log, features, self.cost, holdout=HOLDOUT, seed=cell.seed)
             row = {"writer": writer, "kappa": run.model.kappa, "choice": asdict(run.model.choice)}
-            self.folder.add_cost_models([asdict(cell) | row | {"heldout": run.heldout.as_dict()}])
+            row |= {"heldout": run.heldout.as_dict(), "seconds": run.seconds}
+            row |= {"by_domain": {name: found.as_dict() for name, found in run.by_domain.items()}}
+            self.folder.add_cost_models([asdict(cell) | row])
             self._bounds[writer] = Bound(run.model, replace(features, on_batch=None))
         return replace(self._bounds[writer], pessimism=pessimism)
 

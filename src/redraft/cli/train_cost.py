@@ -38,8 +38,11 @@ def train_cost(
     )
     found = run.heldout
     rows = {
-        "on": [f"{found.n} held-out responses", *run.by_user],
-        **{name: [_number(getattr(q, key)) for q in (found, *run.by_user.values())] for name, key in _SHOWN.items()},
+        "on": [f"{found.n} held-out responses", *run.by_user, *run.by_domain],
+        **{
+            name: [_number(getattr(q, key)) for q in (found, *run.by_user.values(), *run.by_domain.values())]
+            for name, key in _SHOWN.items()
+        },
     }
     note(f"a response costs {found.mean_cost:.3f} ± {found.deviation:.3f}; the model stands in {folder}")
     emit({"task": task, "folder": str(folder), **manifest}, as_json, table(rows))

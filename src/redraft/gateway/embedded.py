@@ -72,6 +72,12 @@ class Embedded:
             self._thread = threading.Thread(target=self._run, name="embedded model", daemon=True)
             self._thread.start()
 
+    @property
+    def host(self) -> AdapterHost:
+        """The base model and its adapters, once started."""
+        assert self._host is not None, "start comes first"
+        return self._host
+
     async def close(self) -> None:
         """End after the batch that is being answered; who still waits is told so."""
         with self._wake:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from redraft.config import Settings, TaskSettings
 from redraft.errors import ConfigError
 from redraft.gateway.embedded import Embedded
 from redraft.gateway.engine import Engine
+from redraft.gateway.reranked import Prices, Reranked, best_of
 from redraft.gateway.service import Gateway, Task
 from redraft.gateway.traces import make_traces
 from redraft.gateway.upstream import Upstream
@@ -20,6 +22,7 @@ from redraft.train.runs import read_sources
 
 if TYPE_CHECKING:
     from redraft.policies.adapter import AdapterHost
+    from redraft.types import Message
 
 __all__ = ["make_gateway", "trained_on"]
 
@@ -40,7 +43,7 @@ def make_gateway(settings: Settings, log: EditLog) -> Gateway:
             name=name,
             project=task.project,
             selector=_selector(name, task, arms[name]),
-            engines={policy: engines(policy) for policy in dict.fromkeys((*arms[name], *_also(task)))},
+            engines={policy: engines(name, policy) for policy in dict.fromkeys((*arms[name], *_also(task)))},
             fallback=_fallback(task, arms[name]),
             model=settings.model.name,
         )
@@ -79,8 +82,11 @@ def _selector(name: str, task: TaskSettings, arms: list[str]) -> Selector:
         raise ConfigError(f"tasks.{name}.alpha: selector {task.selector!r} takes none: remove it") from None
 
 
-def _engines(settings: Settings, arms: Mapping[str, list[str]], store: PolicyStore) -> Callable[[str], Engine]:
-    """Who answers for a policy: an upstream that names it, the upstream for adapters, or this process."""
+def _engines(settings: Settings, arms: Mapping[str, list[str]], store: PolicyStore) -> Callable[[str, str], Engine]:
+    """Who answers for a task's policy: an upstream that names it, the upstream for adapters, or this process.
+
+    A policy that is the best of several answers has an engine of its own over that one.
+    """
     serve = settings.serve
     folders = {str(ref): store.path(ref) for ref in store.list()}
     upstreams = {
@@ -99,7 +105,11 @@ def _engines(settings: Settings, arms: Mapping[str, list[str]], store: PolicySto
     loader = next((name for name, found in serve.upstreams.items() if found.adapters), None)
     embedded = Embedded(lambda: _host(settings), folders, max_new_tokens=serve.max_new_tokens)
 
-    def engine(policy: str) -> Engine:
+    def engine(task: str, policy: str) -> Engine:
+        if policy not in by_policy and (found := best_of(policy)) is not None:
+            of, n = found
+            ready = partial(_prices, settings, task, embedded)
+            return Reranked(engine(task, of), of, n, ready, embedded)
         if policy in by_policy:
             return upstreams[by_policy[policy]]
         if policy in folders and loader is not None:
@@ -110,6 +120,21 @@ def _engines(settings: Settings, arms: Mapping[str, list[str]], store: PolicySto
         raise ConfigError(f"policy {policy!r}: neither trained nor a model of an upstream; there are {known}")
 
     return engine
+
+
+def _prices(settings: Settings, task: str, embedded: Embedded) -> Prices:
+    """The task's latest cost model, over the embedded base model."""
+    from redraft.train.cost_run import read_bound
+
+    host = embedded.host
+    with host.as_base() as base:
+        bound = read_bound(settings.policies.root, task, base, settings.cache)
+
+    def prices(messages: Sequence[Message], texts: Sequence[str]) -> Sequence[float]:
+        with host.as_base():
+            return bound([messages] * len(texts), texts).tolist()
+
+    return prices
 
 
 def _host(settings: Settings) -> AdapterHost:

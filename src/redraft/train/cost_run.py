@@ -74,11 +74,15 @@ class Bound:
 
 @dataclass(frozen=True)
 class CostRun:
-    """A cost model with how it does on contexts that were held out, over all and by user, and what it learnt from."""
+    """A cost model with how it does on contexts that were held out, and what it learnt from.
+
+    Over all, by user, and by the ``domain`` that a completion's metadata may name.
+    """
 
     model: CostModel
     heldout: Quality
     by_user: Mapping[str, Quality]
+    by_domain: Mapping[str, Quality]
     sources: Sequence[str]
     seconds: float
 
@@ -101,10 +105,16 @@ def learn_cost(
     seen = rows.rows < len(train)
     first = fit_cost(rows.examples.take(seen))
     unseen = rows.examples.take(~seen)
-    users = np.array([i.edit.user_id or "" if i.edit else "" for i in [*train, *heldout]])[rows.rows][~seen]
-    by_user = {str(user): quality(first, unseen.take(users == user)) for user in np.unique(users) if user}
+
+    def by(name: Callable[[Interaction], object]) -> dict[str, Quality]:
+        names = np.array([str(name(i) or "") for i in [*train, *heldout]])[rows.rows][~seen]
+        return {str(one): quality(first, unseen.take(names == one)) for one in np.unique(names) if one}
+
+    by_user = by(lambda i: i.edit and i.edit.user_id)
+    by_domain = by(lambda i: i.completion.metadata.get("domain"))
     final = fit_cost(rows.examples, choices=[first.choice])
-    return CostRun(final, quality(first, unseen), by_user, ids, round(time.perf_counter() - started, 3))
+    seconds = round(time.perf_counter() - started, 3)
+    return CostRun(final, quality(first, unseen), by_user, by_domain, ids, seconds)
 
 
 def write_cost(folder: Path, run: CostRun, features: Features, cost: Cost) -> dict[str, Any]:
@@ -119,6 +129,7 @@ def write_cost(folder: Path, run: CostRun, features: Features, cost: Cost) -> di
         "responses": len(run.sources),
         "heldout": run.heldout.as_dict(),
         "by_user": {user: found.as_dict() for user, found in run.by_user.items()},
+        "by_domain": {domain: found.as_dict() for domain, found in run.by_domain.items()},
         "seconds": run.seconds,
         "versions": versions(),
     }

@@ -1,0 +1,86 @@
+"""Best of N as an arm: ``email/sft@3+best4`` answers four times as ``email/sft@3`` and gives what should cost least.
+
+Any policy can be reranked, wherever it is served; prices are the task's cost model's (eq. 5 with its bonus), read with
+the embedded base model. The first answer is as the client asked, the others are samples. A streamed answer comes in one
+piece, and usage counts all N.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from redraft.gateway.engine import Answer, Engine, Piece
+from redraft.gateway.openai import ChatRequest
+
+if TYPE_CHECKING:
+    from redraft.types import Message
+
+__all__ = ["Prices", "Reranked", "best_of"]
+
+_NAME = re.compile(r"(?P<of>.+)\+best(?P<n>[2-9]|[1-9]\d)")
+
+Prices = Callable[[Sequence["Message"], Sequence[str]], Sequence[float]]
+"""What each of several answers to one request should cost."""
+
+
+def best_of(policy: str) -> tuple[str, int] | None:
+    """What a reranked policy's name says.
+
+    >>> best_of("email/sft@3+best4"), best_of("email/sft@3")
+    (('email/sft@3', 4), None)
+    """
+    found = _NAME.fullmatch(policy)
+    return None if found is None else (found["of"], int(found["n"]))
+
+
+class Reranked(Engine):
+    """``n`` answers of ``engine``'s policy ``of``; ``ready`` loads what prices need, off the event loop."""
+
+    def __init__(self, engine: Engine, of: str, n: int, ready: Callable[[], Prices], embedded: Engine) -> None:
+        self._engine, self._of, self._n, self._ready, self._embedded = engine, of, n, ready, embedded
+        self._prices: Prices | None = None
+
+    async def start(self, policies: list[str]) -> None:
+        """Start the policy below, and whatever prices its answers."""
+        await self._embedded.start([])
+        await self._engine.start([self._of])
+        self._prices = await asyncio.to_thread(self._ready)
+
+    async def close(self) -> None:
+        """Close the engines below; whoever else uses them closes them too."""
+        await self._engine.close()
+        await self._embedded.close()
+
+    async def complete(self, policy: str, request: ChatRequest) -> Answer:
+        """The cheapest of N answers; fails where one of them does."""
+        assert self._prices is not None, "start comes first"
+        others = [request.model_copy(update=self._sampled(request, number)) for number in range(1, self._n)]
+        asked = [self._engine.complete(self._of, one) for one in (request, *others)]
+        answers = await asyncio.gather(*asked)
+        prices = await asyncio.to_thread(self._prices, request.logged(), [answer.text for answer in answers])
+        best = answers[min(range(self._n), key=lambda number: prices[number])]
+        return Answer(best.choice, _total([answer.usage for answer in answers]), best.text)
+
+    async def stream(self, policy: str, request: ChatRequest) -> AsyncIterator[Piece]:
+        """The same in one piece: nothing can be said before all have answered."""
+        answer = await self.complete(policy, request)
+        delta = {"role": "assistant", "content": answer.text, **answer.choice["message"]}
+        choice = {"index": 0, "delta": delta, "finish_reason": answer.choice.get("finish_reason"), "logprobs": None}
+        yield Piece((choice,), None, answer.text)
+        if answer.usage is not None:
+            yield Piece((), answer.usage, "")
+
+    @staticmethod
+    def _sampled(request: ChatRequest, number: int) -> dict[str, Any]:
+        seed = {} if request.seed is None else {"seed": request.seed + 1_000_033 * number}
+        return {"temperature": request.temperature or 1.0, **seed}
+
+
+def _total(usages: Sequence[Any]) -> dict[str, Any] | None:
+    """The sums of what servers count."""
+    known = [usage for usage in usages if usage]
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    return {name: sum(int(usage.get(name) or 0) for usage in known) for name in names} if known else None
