@@ -209,7 +209,7 @@ class Maker:
         messages = [context.messages for context in self.contexts.online]
         rows: list[dict[str, Any]] = []
         for policy, answers in told.items():
-            mean, bonus = bound.model.predict(*bound.features(messages, answers.responses))
+            mean, bonus = bound.predict(messages, answers.responses)
             for t, (m, b) in enumerate(zip(mean.tolist(), bonus.tolist(), strict=True), 1):
                 own = {"arm": name, "policy": policy, "t": t, "mean": round(m, 5), "bonus": round(b, 5)}
                 rows.append(asdict(self.setting) | own | {"pessimism": bound.pessimism})

@@ -141,14 +141,26 @@ def make_ground(task: str, options: TrainOptions, source: Source) -> Ground:
 
 
 def learn_cost_model(
-    edits: Edits, base: Base, *, max_prompt: int, max_response: int, holdout: float = 0.2, seed: int = 0
+    edits: Edits,
+    base: Base,
+    *,
+    max_prompt: int,
+    max_response: int,
+    holdout: float = 0.2,
+    seed: int = 0,
+    ensemble: bool = False,
 ) -> tuple[Path, CostRun, dict[str, Any]]:
     """Learn the task's next cost model, and return its folder, how it did and its manifest."""
     from redraft.policies.store import PolicyStore
-    from redraft.train.cost_run import Features, learn_cost, write_cost
+    from redraft.train.cost_ensemble import Encoded, EnsembleOptions
+    from redraft.train.cost_run import Features, learn_cost, learn_ensemble, write_cost
 
     store = PolicyStore(edits.root)
     folder = store.path(store.next(edits.task, "cost"))
+    if ensemble:
+        encoded, options = Encoded(base, max_prompt, max_response), EnsembleOptions(seed=seed)
+        run = learn_ensemble(edits.interactions, encoded, edits.cost, options, holdout=holdout)
+        return folder, run, write_cost(folder, run, encoded, edits.cost)
     with bars() as progress:
         advance = counted(progress, "reading", 2 * len(edits.interactions))
         features = Features(base, edits.cache, max_prompt, max_response, advance)

@@ -16,6 +16,9 @@ __all__ = ["train_cost"]
 def train_cost(
     task: Annotated[str, typer.Argument(help="The task whose edits to learn from.")],
     *,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Heads on a trunk that is trained, instead of a linear model: slower.")
+    ] = False,
     holdout: Annotated[float, typer.Option(help="Share of the contexts held out to measure the model on.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Decides which contexts are held out.")] = 0,
     max_prompt: Annotated[
@@ -34,7 +37,7 @@ def train_cost(
 
     base = load_base(edits.model, edits.cache)
     folder, run, manifest = learn_cost_model(
-        edits, base, max_prompt=max_prompt, max_response=max_response, holdout=holdout, seed=seed
+        edits, base, max_prompt=max_prompt, max_response=max_response, holdout=holdout, seed=seed, ensemble=ensemble
     )
     found = run.heldout
     rows = {

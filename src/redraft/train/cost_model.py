@@ -25,7 +25,17 @@ from numpy.typing import NDArray
 
 from redraft.errors import DataError
 
-__all__ = ["COVERAGE", "CostModel", "Examples", "LinearBound", "Quality", "check_contexts", "fit_cost", "quality"]
+__all__ = [
+    "COVERAGE",
+    "CostModel",
+    "Examples",
+    "LinearBound",
+    "Quality",
+    "check_contexts",
+    "fit_cost",
+    "measured",
+    "quality",
+]
 
 Array = NDArray[np.float64]
 
@@ -183,16 +193,20 @@ def check_contexts(count: int) -> None:
 def quality(model: CostModel, rows: Examples) -> Quality:
     """Measure a model on responses of contexts that it did not see; rows of y' are left out."""
     rows = rows.take(~rows.edited)
-    mean, bonus = model.predict(rows.text, rows.hidden)
-    spread = float(np.sum((rows.costs - rows.costs.mean()) ** 2))
+    return measured(*model.predict(rows.text, rows.hidden), rows.costs)
+
+
+def measured(mean: Array, bonus: Array, costs: Array) -> Quality:
+    """Measure predictions f̂ and bonus against costs, [n] each."""
+    spread = float(np.sum((costs - costs.mean()) ** 2))
     return Quality(
-        n=len(rows),
-        r2=1 - float(np.sum((rows.costs - mean) ** 2)) / spread if spread else None,
-        rank_correlation=_spearman(mean, rows.costs),
-        coverage=float(np.mean(rows.costs <= mean + bonus)),
+        n=len(costs),
+        r2=1 - float(np.sum((costs - mean) ** 2)) / spread if spread else None,
+        rank_correlation=_spearman(mean, costs),
+        coverage=float(np.mean(costs <= mean + bonus)),
         bonus=float(bonus.mean()),
-        mean_cost=float(rows.costs.mean()),
-        deviation=float(rows.costs.std()),
+        mean_cost=float(costs.mean()),
+        deviation=float(costs.std()),
     )
 
 

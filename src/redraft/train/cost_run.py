@@ -1,8 +1,9 @@
 """From logged edits to a cost model in a folder: features of every y, and of every y', which costs nothing.
 
 That y' costs 0 is what its author said by writing it; whether these rows help to price a model's own responses is
-decided by held-out error, and the manifest says how it was decided. The folder (``NAME@VERSION`` beside the policies,
-and none of them) holds ``cost_model.json``, ``cost_model.npz`` and the ids of what was learnt from.
+decided by held-out error, and the manifest says how it was decided. An ensemble learns from y alone. The folder
+(``NAME@VERSION`` beside the policies, and none of them) holds ``cost_model.json``, arrays or an adapter with its heads,
+and the ids of what was learnt from.
 """
 
 from __future__ import annotations
@@ -22,14 +23,23 @@ from redraft.data import context_groups, context_key, split
 from redraft.errors import ConfigError, DataError
 from redraft.lm.load import Base
 from redraft.lm.pooled import pooled
+from redraft.train.cost_ensemble import (
+    Encoded,
+    EnsembleModel,
+    EnsembleOptions,
+    Priced,
+    fit_ensemble,
+    read_ensemble,
+)
 from redraft.train.cost_features import TEXT_FEATURES, text_features
-from redraft.train.cost_model import CostModel, Examples, Quality, check_contexts, fit_cost, quality
+from redraft.train.cost_model import CostModel, Examples, Quality, check_contexts, fit_cost, measured
 from redraft.train.runs import versions, write_sources
 from redraft.types import Interaction, Message
 
-__all__ = ["Bound", "CostRun", "Features", "learn_cost", "read_bound", "read_cost", "write_cost"]
+__all__ = ["Bound", "CostRun", "Features", "learn_cost", "learn_ensemble", "read_bound", "read_cost", "write_cost"]
 
 MANIFEST, ARRAYS = "cost_model.json", "cost_model.npz"
+LINEAR, ENSEMBLE = "linear", "ensemble"
 
 
 @dataclass(frozen=True)
@@ -62,14 +72,21 @@ class Features:
 class Bound:
     """f̄ = f̂ + p · κ‖φ‖_{Λ⁻¹} of texts: what a pessimist takes an edit to cost; p = 1 is the calibrated bound."""
 
-    model: CostModel
-    features: Features
+    model: CostModel | EnsembleModel
+    features: Features | Encoded
     pessimism: float = 1.0
 
     def __call__(self, messages: Sequence[Sequence[Message]], responses: Sequence[str]) -> NDArray[np.float64]:
         """One number for each response to its messages [n], in units of the cost."""
-        mean, bonus = self.model.predict(*self.features(messages, responses))
+        mean, bonus = self.predict(messages, responses)
         return mean + self.pessimism * bonus
+
+    def predict(
+        self, messages: Sequence[Sequence[Message]], responses: Sequence[str]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """f̂ [n] and κ‖φ‖_{Λ⁻¹} [n], or what stands for it in an ensemble."""
+        predict: Callable[..., tuple[NDArray[np.float64], NDArray[np.float64]]] = self.model.predict
+        return predict(*self.features(messages, responses))
 
 
 @dataclass(frozen=True)
@@ -79,7 +96,7 @@ class CostRun:
     Over all, by user, and by the ``domain`` that a completion's metadata may name.
     """
 
-    model: CostModel
+    model: CostModel | EnsembleModel
     heldout: Quality
     by_user: Mapping[str, Quality]
     by_domain: Mapping[str, Quality]
@@ -94,38 +111,85 @@ def learn_cost(
 
     Raises ``DataError`` when there are too few contexts.
     """
-    edited = [i for i in interactions if i.edited is not None]
-    train, heldout = split(edited, holdout=holdout, seed=seed)
-    if not train or not heldout:
-        raise DataError(f"{len(edited)} edits in too few contexts to learn from and to hold out: log more edits")
-    check_contexts(len(set(context_groups(i.completion.messages for i in train).values())))
+    train, heldout = _split(interactions, holdout, seed)
     rows = _examples([*train, *heldout], features, cost)
     ids = [i.completion.id for i in [*train, *heldout]]
     started = time.perf_counter()
     seen = rows.rows < len(train)
     first = fit_cost(rows.examples.take(seen))
     unseen = rows.examples.take(~seen)
-
-    def by(name: Callable[[Interaction], object]) -> dict[str, Quality]:
-        names = np.array([str(name(i) or "") for i in [*train, *heldout]])[rows.rows][~seen]
-        return {str(one): quality(first, unseen.take(names == one)) for one in np.unique(names) if one}
-
-    by_user = by(lambda i: i.edit and i.edit.user_id)
-    by_domain = by(lambda i: i.completion.metadata.get("domain"))
+    told = first.predict(unseen.text, unseen.hidden)
     final = fit_cost(rows.examples, choices=[first.choice])
     seconds = round(time.perf_counter() - started, 3)
-    return CostRun(final, quality(first, unseen), by_user, by_domain, ids, seconds)
+    return _told(final, heldout, [part[~unseen.edited] for part in (*told, unseen.costs)], ids, seconds)
 
 
-def write_cost(folder: Path, run: CostRun, features: Features, cost: Cost) -> dict[str, Any]:
+def learn_ensemble(
+    interactions: Sequence[Interaction], features: Encoded, cost: Cost, options: EnsembleOptions, *, holdout: float
+) -> CostRun:
+    """Fit an ensemble on some contexts and measure it on the others, which it does not learn from afterwards.
+
+    Raises ``DataError`` when there are too few contexts.
+    """
+    train, heldout = _split(interactions, holdout, options.seed)
+    started = time.perf_counter()
+    model = fit_ensemble(features.base, _priced(train, features, cost), options)
+    seconds = round(time.perf_counter() - started, 3)
+    unseen = _priced(heldout, features, cost)
+    ids = [i.completion.id for i in train]
+    return _told(model, heldout, [*model.predict(unseen.tokens), unseen.costs], ids, seconds)
+
+
+def _split(interactions: Sequence[Interaction], holdout: float, seed: int) -> tuple[list[Interaction], ...]:
+    edited = [i for i in interactions if i.edited is not None]
+    train, heldout = split(edited, holdout=holdout, seed=seed)
+    if not train or not heldout:
+        raise DataError(f"{len(edited)} edits in too few contexts to learn from and to hold out: log more edits")
+    check_contexts(len(set(context_groups(i.completion.messages for i in train).values())))
+    return train, heldout
+
+
+def _told(
+    model: CostModel | EnsembleModel,
+    heldout: Sequence[Interaction],
+    told: Sequence[NDArray[np.float64]],
+    sources: Sequence[str],
+    seconds: float,
+) -> CostRun:
+    """What predictions, bonuses and costs of held-out responses say, over all and by who and what they are of."""
+
+    def by(name: Callable[[Interaction], object]) -> dict[str, Quality]:
+        names = np.array([str(name(i) or "") for i in heldout])
+        return {str(one): measured(*(part[names == one] for part in told)) for one in np.unique(names) if one}
+
+    by_user, by_domain = by(lambda i: i.edit and i.edit.user_id), by(lambda i: i.completion.metadata.get("domain"))
+    return CostRun(model, measured(*told), by_user, by_domain, sources, seconds)
+
+
+def _priced(interactions: Sequence[Interaction], features: Encoded, cost: Cost) -> Priced:
+    messages = [i.completion.messages for i in interactions]
+    (tokens,) = features(messages, [i.completion.response for i in interactions])
+    groups = context_groups(messages)
+    numbers = {group: place for place, group in enumerate(dict.fromkeys(groups.values()))}
+    return Priced(
+        tokens,
+        np.array([cost(i.completion.response, i.edited or "") for i in interactions]),
+        np.array([numbers[groups[context_key(x)]] for x in messages]),
+        np.array([max(1.0, len(i.completion.response.split())) for i in interactions]),
+    )
+
+
+def write_cost(folder: Path, run: CostRun, features: Features | Encoded, cost: Cost) -> dict[str, Any]:
     """Write a cost model into a folder that does not exist yet, and return its manifest."""
+    linear = run.model if isinstance(run.model, CostModel) else None
     manifest = {
+        "kind": ENSEMBLE if linear is None else LINEAR,
         "base": {"name": features.base.name, "revision": features.base.revision},
         "limits": {"prompt": features.max_prompt, "response": features.max_response},
         "cost": cost.name,
         "kappa": run.model.kappa,
-        "choice": asdict(run.model.choice),
-        "features": [*TEXT_FEATURES, "log-probability a token"],
+        "choice": asdict(linear.choice) if linear else {},
+        "features": [*TEXT_FEATURES, "log-probability a token"] if linear else ["mean hidden state"],
         "responses": len(run.sources),
         "heldout": run.heldout.as_dict(),
         "by_user": {user: found.as_dict() for user, found in run.by_user.items()},
@@ -136,7 +200,10 @@ def write_cost(folder: Path, run: CostRun, features: Features, cost: Cost) -> di
     scratch = folder.with_name(f"{folder.name}.partial")
     try:
         scratch.mkdir(parents=True, exist_ok=True)
-        np.savez(scratch / ARRAYS, **run.model.arrays())  # pyright: ignore[reportArgumentType]
+        if isinstance(run.model, CostModel):
+            np.savez(scratch / ARRAYS, **run.model.arrays())  # pyright: ignore[reportArgumentType]
+        else:
+            run.model.save(scratch)
         (scratch / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
         write_sources(scratch, run.sources)
         scratch.rename(folder)
@@ -145,10 +212,12 @@ def write_cost(folder: Path, run: CostRun, features: Features, cost: Cost) -> di
     return manifest
 
 
-def read_cost(folder: Path) -> tuple[CostModel, dict[str, Any]]:
-    """Read a cost model and its manifest; raises ``DataError`` where there is none."""
+def read_cost(folder: Path, base: Base) -> tuple[CostModel | EnsembleModel, dict[str, Any]]:
+    """Read a cost model of this base model and its manifest; raises ``DataError`` where there is none."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        if manifest.get("kind") == ENSEMBLE:
+            return read_ensemble(base, folder, manifest["kappa"]), manifest
         with np.load(folder / ARRAYS) as arrays:
             return CostModel.from_arrays(dict(arrays), manifest["kappa"], manifest["choice"]), manifest
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -166,7 +235,7 @@ def read_bound(
     if not found:
         raise DataError(f"task {task!r} has no cost model in {root}: redraft train cost {task} makes one")
     folder = found[-1].parent
-    model, manifest = read_cost(folder)
+    model, manifest = read_cost(folder, base)
     learnt = f"{manifest['base']['name']}:{manifest['base']['revision']}"
     for what, was, wanted in (
         ("base model", learnt, base.identity),
@@ -175,7 +244,9 @@ def read_bound(
         if was != wanted:
             raise DataError(f"{folder}: learnt with {what} {was}, not {wanted}: redraft train cost {task} learns anew")
     limits = manifest["limits"]
-    return Bound(model, Features(base, cache, limits["prompt"], limits["response"]), pessimism)
+    sizes = limits["prompt"], limits["response"]
+    features = Features(base, cache, *sizes) if isinstance(model, CostModel) else Encoded(base, *sizes)
+    return Bound(model, features, pessimism)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -55,7 +56,7 @@ class Triple:
     rejected: list[int] | None
     cut: bool = False
     weight: float = 1.0
-    gap: float = 0.0
+    gap: float | None = None
     source: str = ""
 
     @property
@@ -84,7 +85,7 @@ def fingerprint(triples: Sequence[Triple]) -> str:
     """Content hash of a tokenised data set: what a manifest and the reference cache are keyed by."""
     digest = hashlib.sha256()
     for triple in triples:
-        priced = [] if (triple.weight, triple.gap) == (1.0, 0.0) else [triple.weight, triple.gap]
+        priced = [] if (triple.weight, triple.gap) == (1.0, None) else [triple.weight, triple.gap]
         digest.update(json.dumps([triple.prompt, triple.chosen, triple.rejected, *priced]).encode())
     return digest.hexdigest()[:16]
 
@@ -93,9 +94,9 @@ def collate(triples: Sequence[Triple], pad: int, *, pairs: bool) -> dict[str, to
     """Lay a batch out as the module says.
 
     Returns ``input_ids``, ``position_ids`` [B, L], ``attention_mask`` [B, 1, L, L] (bool, true = may look at),
-    ``logits_to_keep`` [K] column numbers, ``labels`` [B, K] for them, and ``first_rejected`` [B], the label that
-    column P-1 has for y, and ``weights`` and ``gaps`` [B]. With ``pairs=False`` y is left out and ``first_rejected``
-    is ``IGNORED``.
+    ``logits_to_keep`` [K] column numbers, ``labels`` [B, K] for them, ``first_rejected`` [B], the label that column
+    P-1 has for y, and ``weights`` and ``gaps`` [B], no number where a gap is not known. With ``pairs=False`` y is left
+    out and ``first_rejected`` is ``IGNORED``.
     """
     rejected = [(t.rejected or []) if pairs else [] for t in triples]
     prompt_width = max(len(t.prompt) for t in triples)
@@ -128,7 +129,7 @@ def collate(triples: Sequence[Triple], pad: int, *, pairs: bool) -> dict[str, to
         "first_rejected": first_rejected,
         "rejected_from": torch.tensor(chosen_width + 1),
         "weights": torch.tensor([t.weight for t in triples]),
-        "gaps": torch.tensor([t.gap for t in triples]),
+        "gaps": torch.tensor([math.nan if t.gap is None else t.gap for t in triples]),
     }
 
 

@@ -60,7 +60,7 @@ class Scores:
             return metrics
         up, down = self.above_reference
         zero = torch.zeros_like(up)
-        if self.gaps.any():
+        if not self.gaps[self.pair].isnan().any():
             loss = regression_loss(up, down, zero, zero, self.gaps[self.pair], beta=beta)
             metrics["regression_loss"] = float(loss.mean())
         return metrics | {
