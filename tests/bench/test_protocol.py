@@ -197,7 +197,7 @@ def with_arms(experiment: Experiment) -> Experiment:
     return Experiment.model_validate(
         experiment.model_dump(mode="json")
         | {"methods": ["sft"], "train_users": ["strong"], "seeds": [1], "sweep": {}, "options_from": None}
-        | {"arms": {"rl": rl, "best": {"best_of": 2, "of": "sft"}}}
+        | {"arms": {"rl": rl, "best": {"best_of": 2, "of": "sft"}, "warm": {"of": "sft", "temperature": 1}}}
         | {"sizes": {"train": 6, "validation": 3, "online": 5, "second": 9}}
     )
 
@@ -207,7 +207,7 @@ def test_arms_are_made_of_what_earlier_arms_left(with_arms: Experiment, place: P
     assert run(with_arms, here).left == []
     folder = RunFolder(here.out)
     costs = cost_table([row for row in folder.rows() if "#" not in row.policy])
-    assert list(costs) == ["base", "sft", "rl", "best"]
+    assert list(costs) == ["base", "sft", "rl", "best", "warm"]
     cell = folder.work / "1" / "office" / "strong"
     with EditLog(f"sqlite:///{cell / 'redraft-sft.db'}") as log:
         second = list(log.interactions("office", edited_only=True))
@@ -224,13 +224,13 @@ def test_arms_are_made_of_what_earlier_arms_left(with_arms: Experiment, place: P
     (trained_rl,) = (row for row in folder.training() if row["arm"] == "rl")
     assert trained_rl["options"]["start"] == "sft"
     assert trained_rl["history"][0]["eval_own_kl"] == 0
-    by_policy = {name: [r for r in folder.rows() if r.policy == name] for name in ("sft", "sft#0", "sft#1", "best")}
-    assert [r.response for r in by_policy["sft"]] == [r.response for r in by_policy["sft#0"]]
-    for one, two, best in zip(by_policy["sft#0"], by_policy["sft#1"], by_policy["best"], strict=True):
+    by_policy = {name: [r for r in folder.rows() if r.policy == name] for name in ("sft", "best#0", "best#1", "best")}
+    assert [r.response for r in by_policy["sft"]] == [r.response for r in by_policy["best#0"]]
+    for one, two, best in zip(by_policy["best#0"], by_policy["best#1"], by_policy["best"], strict=True):
         told = {
             p["policy"]: p["mean"] + p["bonus"] for p in folder.predictions() if (p["arm"], p["t"]) == ("best", best.t)
         }
-        assert best.response == (one if told["sft#0"] <= told["sft#1"] else two).response
+        assert best.response == (one if told["best#0"] <= told["best#1"] else two).response
     assert {row["writer"] for row in folder.cost_models()} == {"sft"}
     seen: list[str] = []
     run(with_arms, here, watched(seen))

@@ -22,6 +22,7 @@ from redraft.bench.tables import (
     mean_costs,
     planned_rows,
     read_plan,
+    rivals,
     winner,
 )
 from redraft.select import LateEnsemble, replay
@@ -165,3 +166,21 @@ def test_the_papers_tables() -> None:
             assert max(gaps) - 0.0002 <= printed < max(gaps) + 0.08
     assert paper_table("weak", ["strong"]) is None
     assert paper_table("qwen:strong", ["qwen:strong", "qwen:weak"]) is TABLE_1
+
+
+def test_arms_are_compared_with_what_they_began_as_served_alike() -> None:
+    arms = {
+        "rl": {"method": "rl", "start": "base"},
+        "rl-second": {"method": "rl", "start": "sft"},
+        "best": {"method": None, "of": "sft", "best_of": 4, "temperature": None},
+        "warm-base": {"method": None, "of": "base", "temperature": 1.0, "best_of": None},
+        "warm-rl": {"method": None, "of": "rl", "temperature": 1.0, "best_of": None},
+        "warm-best": {"method": None, "of": "rl", "best_of": 4, "temperature": 1.0},
+    }
+    assert rivals(arms) == [
+        ("rl", "base"),
+        ("rl-second", "sft"),
+        ("best", "sft"),
+        ("warm-rl", "warm-base"),
+        ("warm-best", "warm-rl"),
+    ]

@@ -26,7 +26,7 @@ __all__ = ["CANDIDATE", "KINDS", "Ablation", "AnyExperiment", "Arm", "CostCompar
 
 _DERIVED = {"method", "start", "seed", "holdout", "max_prompt"}  # said elsewhere in the file
 CANDIDATE = "#"
-"""In the name of a row's policy: ``sft#2`` is the third answer that an arm had to choose from, and no arm."""
+"""In the name of a row's policy: ``best#2`` is the third answer that ``best`` had to choose from, and no arm."""
 _SHARED = _DERIVED | {"max_response"}  # trials of one sweep are compared on the same texts
 
 Count = Annotated[int, Field(ge=1)]
@@ -71,11 +71,11 @@ class Server(_Section):
 
 
 class Arm(_Section):
-    """An arm beside the methods: a policy trained with options of its own, or another arm's answers reranked.
+    """An arm beside the methods: a policy trained with options of its own, or another arm's policy served otherwise.
 
-    Trained with ``method``, it goes on from the arm ``start`` and learns from what that one wrote. With ``best_of`` it
-    gives, of so many answers of the arm ``of``, the one of the least predicted cost; ``pessimism`` times the bonus is
-    part of it.
+    Trained with ``method``, it goes on from the arm ``start`` and learns from what that one wrote. Else the arm ``of``
+    answers at ``temperature``, and with ``best_of`` so often, of which the least predicted cost is given, ``pessimism``
+    times the bonus being part of it.
     """
 
     method: str | None = None
@@ -83,6 +83,7 @@ class Arm(_Section):
     options: dict[str, int | float | str] = Field(default_factory=dict[str, int | float | str])
     best_of: Annotated[int, Field(ge=2)] | None = None
     of: str = BASE
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     pessimism: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
 
     @field_validator("method")
@@ -98,7 +99,7 @@ class Arm(_Section):
     @property
     def needs(self) -> str:
         """The arm that must be there first."""
-        return self.start if self.best_of is None else self.of
+        return self.of if self.method is None else self.start
 
 
 class Experiment(_Section):
@@ -188,7 +189,10 @@ class Experiment(_Section):
                          for task in self.tasks)  # fmt: skip
             found += [
                 (name in known, f"arms.{name}: there is such an arm already, call it otherwise"),
-                (trained == (arm.best_of is not None), f"arms.{name}: give it a method, or best_of"),
+                (trained == (arm.best_of is not None or arm.temperature is not None), f"arms.{name}: give it a "
+                 "method, or best_of and temperature"),
+                (arm.needs in self.arms and self.arms[arm.needs].method is None, f"arms.{name}: {arm.needs!r} is no "
+                 "policy of its own, name the one that answers for it"),
                 (arm.needs not in known, f"arms.{name} needs {arm.needs!r}: name it before, there are {known}"),
                 (trained and arm.start != BASE and not second, f"arms.{name}: sizes.second says how much "
                  f"{arm.start!r} logs, and is 0"),

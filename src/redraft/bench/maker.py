@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Made", "Maker"]
 
 CHUNK = 256  # contexts answered between two saves
+ONLINE = 1_000  # apart from a seed that a log is written with
 HOLDOUT = 0.25  # of a log's contexts, to measure its cost model on; then it learns from all
 _GIVEN = {"method", "start", "holdout", "seed", "max_prompt", "max_response"}  # not for another run to choose
 
@@ -74,8 +75,8 @@ class Maker:
         online, arm = self.contexts.online, self.arm(name)
         if name == BASE:
             return Made(self.shared("base", online))
-        if arm.best_of is not None:
-            return self.rerank(name, arm)
+        if arm.method is None:
+            return self.rerank(name, arm) if arm.best_of else self.sample(name, arm)
         with self.serving(name, f"serve {name}", len(online)) as (policy, _):
             answers = answer(policy, online, self.decoding())
         if arm.method != RL:
@@ -85,6 +86,16 @@ class Maker:
         told = {name: answers} | ({} if before is None else {arm.start: before})
         return Made(answers, predictions=self.predicted(name, told, bound))
 
+    def sample(self, name: str, arm: Arm) -> Made:
+        """Let another arm's policy answer at a temperature of its own."""
+        online = self.contexts.online
+        with self.serving(arm.of, f"serve {name}", len(online)) as (policy, _):
+            return Made(answer(policy, online, self.served(arm)))
+
+    def served(self, arm: Arm) -> Decoding:
+        """How an arm that is another one's policy answers; its samples are not those of a log."""
+        return self.decoding(self.setting.seed + ONLINE if arm.temperature else 0, temperature=arm.temperature or 0.0)
+
     def rerank(self, name: str, arm: Arm) -> Made:
         """Let a cost model choose among N answers of another arm: the one learnt from that arm's own log, if any."""
         assert arm.best_of is not None
@@ -93,10 +104,10 @@ class Maker:
         with self.serving(arm.of, f"serve {name}", arm.best_of * len(messages)) as (policy, host):
             best = reranked(host, policy, arm.best_of, bound)
             started = time.perf_counter()
-            drawn = best.candidates(messages, self.decoding())
+            drawn = best.candidates(messages, self.served(arm))
             chosen = best.choose(messages, drawn)
         seconds = round((time.perf_counter() - started) / max(1, len(messages)), 4)
-        candidates = {f"{arm.of}{CANDIDATE}{k}": Answers(tuple(texts), seconds) for k, texts in enumerate(drawn)}
+        candidates = {f"{name}{CANDIDATE}{k}": Answers(tuple(texts), seconds) for k, texts in enumerate(drawn)}
         return Made(Answers(tuple(chosen), seconds), candidates, self.predicted(name, candidates, bound))
 
     def arm(self, name: str) -> Arm:
@@ -197,7 +208,7 @@ class Maker:
             advance = counter(self.progress, "reading", 2 * len(log))
             features = Features(self.base, self.cache, limits.max_prompt, limits.max_new_tokens + 1, advance)
             run = learn_cost(log, features, self.cost, holdout=HOLDOUT, seed=cell.seed)
-            row = {"writer": writer, "kappa": run.model.kappa, "choice": asdict(run.model.choice)}
+            row = {"writer": writer, "kappa": run.model.kappa, "choice": asdict(run.model.choice)}  # pyright: ignore[reportAttributeAccessIssue]
             row |= {"heldout": run.heldout.as_dict(), "seconds": run.seconds}
             row |= {"by_domain": {name: found.as_dict() for name, found in run.by_domain.items()}}
             self.folder.add_cost_models([asdict(cell) | row])

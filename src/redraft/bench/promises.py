@@ -67,7 +67,7 @@ def choices(arms: Mapping[str, Mapping[str, Any]], rows: Sequence[MatrixRow]) ->
         if described.get("best_of") is None:
             continue
         of, own = described.get("of"), real[setting, arm]
-        drawn = [real.get((setting, f"{of}{CANDIDATE}{k}"), {}) for k in range(described["best_of"])]
+        drawn = [real.get((setting, f"{arm}{CANDIDATE}{k}"), {}) for k in range(described["best_of"])]
         keys = sorted(set(own).intersection(*drawn))
         if not keys:
             continue

@@ -25,6 +25,7 @@ from redraft.bench.tables import (
     intervals,
     kendall,
     mean_costs,
+    rivals,
     winner,
 )
 
@@ -38,7 +39,8 @@ def summarise(
 ) -> tuple[dict[str, Any], list[Cell]]:
     """The summary of a benchmark's planned rows, and the complete cells of its first test user that has any."""
     cells, missing = complete_cells(rows, plan)
-    tables = {user: _table(user, found, plan) for user, found in _grouped(cells, "test_user").items()}
+    pairs = rivals(experiment.get("arms") or {})
+    tables = {user: _table(user, found, plan, pairs) for user, found in _grouped(cells, "test_user").items()}
     first = next(iter(tables), None)
     shown = [cell for cell in cells if cell.test_user == first]
     planned = len(plan.seeds) * len(plan.tasks) * len(plan.train_users) * len(plan.test_users)
@@ -82,9 +84,9 @@ def ablate(cells: Mapping[str, Sequence[Cell]], ablation: Mapping[str, Any]) -> 
     }
 
 
-def _table(test_user: str, cells: Sequence[Cell], plan: Plan) -> dict[str, Any]:
+def _table(test_user: str, cells: Sequence[Cell], plan: Plan, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     grouped = by_setting(cells, plan)
-    settings = {name: _setting(found) for name, found in grouped.items()}
+    settings = {name: _setting(found, pairs) for name, found in grouped.items()}
     subopt = max_subopt(cells, plan.settings)
     drawn = subopt_intervals(cells, plan.settings)
     table: dict[str, Any] = {
@@ -100,7 +102,7 @@ def _table(test_user: str, cells: Sequence[Cell], plan: Plan) -> dict[str, Any]:
     return table
 
 
-def _setting(cells: Sequence[Cell]) -> dict[str, Any]:
+def _setting(cells: Sequence[Cell], pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     spreads = mean_costs(cells)
     means = {name: spread.mean for name, spread in spreads.items()}
     return {
@@ -111,7 +113,7 @@ def _setting(cells: Sequence[Cell]) -> dict[str, Any]:
         "interval": intervals(cells),
         "by_seed": {name: dict(spread.by_seed) for name, spread in spreads.items()},
         "winner": winner(means),
-        "comparisons": comparisons(cells),
+        "comparisons": comparisons(cells, pairs),
     }
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "mean_costs",
     "planned_rows",
     "read_plan",
+    "rivals",
     "spread",
     "winner",
 ]
@@ -162,12 +163,12 @@ def winner(means: Mapping[str, float]) -> str:
     return min(competing, key=competing.__getitem__)
 
 
-def comparisons(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def comparisons(cells: Sequence[Cell], rivals: Sequence[tuple[str, str]] = ()) -> list[dict[str, Any]]:
     """Paired bootstraps of "A costs less than B" in one setting, on the same (seed, context).
 
     Late against ``uniform`` and each arm, every trained policy against the base model, ``early`` against the others,
-    and the best single trained policy against ``TARGET`` of the base cost. That one is the best in these same rows, so
-    its interval flatters it a little.
+    ``rivals`` as they are named, and the best single trained policy against ``TARGET`` of the base cost. That one is
+    the best in these same rows, so its interval flatters it a little.
     """
     pooled = _pooled(cells)
     arms = [name for name in pooled if name not in (LATE, UNIFORM)]
@@ -175,11 +176,30 @@ def comparisons(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     pairs = [(LATE, UNIFORM), *((LATE, arm) for arm in arms)]
     pairs += [(arm, BASE) for arm in trained if BASE in arms]
     pairs += [("early", arm) for arm in trained if arm != "early" and "early" in trained]
+    pairs += [pair for pair in rivals if pair not in pairs and set(pair) <= set(arms)]
     made = [_compared(a, b, pooled[a], pooled[b]) for a, b in pairs]
     if trained and BASE in arms:
         best = min(trained, key=lambda arm: fmean(pooled[arm]))
         made.append(_compared(best, SHARE_OF_BASE, pooled[best], [TARGET * cost for cost in pooled[BASE]]))
     return made
+
+
+def rivals(arms: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Whom an experiment's arms are to be compared with: what they began as, served alike."""
+    found: list[tuple[str, str]] = []
+    served = {name: (arm["of"], arm.get("temperature"), arm.get("best_of")) for name, arm in arms.items()
+              if arm.get("method") is None}  # fmt: skip
+    for name, arm in arms.items():
+        if arm.get("method") is not None:
+            found.append((name, arm["start"]))
+            continue
+        of, *how = served[name]
+        before = arms[of]["start"] if of in arms else BASE
+        alike = [other for other, (policy, *same) in served.items() if policy == before != of and same == how]
+        plain = [other for other, told in served.items() if told == (of, arm.get("temperature"), None)]
+        found += [(name, other) for other in (*alike, *(plain if arm.get("best_of") else ()))]
+        found += [(name, of)] if arm.get("best_of") and not arm.get("temperature") else []
+    return found
 
 
 def kendall(a: Mapping[str, float], b: Mapping[str, float]) -> float | None:

@@ -87,7 +87,7 @@ class TrainOptions:
     def criterion(self) -> str:
         """Held-out metric that chooses epoch and trial, as the paper: lower is better."""
         if self.method == RL:
-            return {"projection": "nll", "rloo": "objective"}.get(self.solver, "regression_loss")
+            return "nll" if self.projects else "objective"
         return "preference_loss" if self.method == "dpo" else "nll"
 
     def as_dict(self) -> dict[str, Any]:

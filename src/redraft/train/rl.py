@@ -3,8 +3,8 @@
 Three solvers of min E_{y~π}[f̄(x, y) + β log(π/π_ref)]; ``losses.py`` has their losses. *Projection*: K responses are
 drawn from π_ref for each context, once, and count in the likelihood by exp(−f̄/β). *Contrast*: of the same samples the
 cheapest and the dearest are asked to differ in log-ratio by the difference of their prices over β. What π_ref never
-writes neither can teach. *Regression*: so is each logged pair; y' may be what π_ref would not write. Held-out contexts
-are priced alike, and the epoch is chosen by the solver's own loss on them.
+writes neither can teach. *Regression*: so is each logged pair, y' at the price 0; it may be what π_ref would not write.
+Held-out contexts are priced alike, and the epoch is chosen by the solver's own loss on them.
 
 ``Tracker`` follows a run on answers of its own: what the bound takes them to cost, and the KL from π_ref. Left out:
 on-policy rollouts. A response that the token limit cut counts as one that ended there, as it does in the log.
@@ -196,8 +196,6 @@ def _prices(side: Sequence[Interaction], drawn: Sequence[Sequence[str]], bound: 
 
 
 def _gaps(triples: Sequence[Triple], side: Sequence[Interaction], bound: Bound) -> list[Triple]:
-    """Every pair with what y costs more than y', as far as the bound can tell."""
-    messages = [i.completion.messages for i in side]
-    worse = bound(messages, [i.completion.response for i in side])
-    better = bound(messages, [i.edited or "" for i in side])
-    return [replace(t, gap=float(gap)) for t, gap in zip(triples, worse - better, strict=True)]
+    """Every pair with what y is thought to cost more than y', which costs nothing: so its author said by writing it."""
+    worse = bound([i.completion.messages for i in side], [i.completion.response for i in side])
+    return [replace(t, gap=float(gap)) for t, gap in zip(triples, worse, strict=True)]

@@ -175,6 +175,8 @@ class EditTrainer(Trainer):
             batch_size=self.options.batch_size,
         )
         metrics = scores.metrics(self.options.beta) | dict(self._measure())
+        if "regression_loss" in metrics:
+            metrics["objective"] = metrics["regression_loss"] + self.options.likelihood_weight * metrics["nll"]
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         self.log(named)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
