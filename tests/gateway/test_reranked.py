@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,14 @@ def by_length(_messages: Sequence[Message], texts: Sequence[str]) -> Sequence[fl
     return [float(len(text)) for text in texts]
 
 
-def use(engine: Numbered, ask: Any, n: int = 3) -> Any:
+def completes(**fields: Any) -> Callable[[Reranked], Awaitable[Answer]]:
+    async def ask(engine: Reranked) -> Answer:
+        return await engine.complete("email/sft@1+best3", request(**fields))
+
+    return ask
+
+
+def use(engine: Numbered, ask: Callable[[Reranked], Awaitable[Any]], n: int = 3) -> Any:
     async def run() -> Any:
         reranked = Reranked(engine, "email/sft@1", n, lambda: by_length, Scripted())
         await reranked.start(["email/sft@1+best3"])
@@ -56,7 +63,7 @@ def use(engine: Numbered, ask: Any, n: int = 3) -> Any:
 
 def test_the_cheapest_is_given_and_all_are_counted() -> None:
     engine = Numbered("long answer", "short", "the longest answer")
-    answer: Answer = use(engine, lambda e: e.complete("email/sft@1+best3", request(temperature=0, seed=7)))
+    answer: Answer = use(engine, completes(temperature=0, seed=7))
     assert answer.text == "short"
     assert answer.choice["message"]["content"] == "short"
     assert answer.usage == {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
@@ -82,7 +89,7 @@ def test_it_fails_where_the_policy_does() -> None:
     engine = Numbered("a", "b", "c")
     engine.fails["email/sft@1"] = 1
     with pytest.raises(EngineError, match="out of order"):
-        use(engine, lambda e: e.complete("email/sft@1+best3", request()))
+        use(engine, completes())
 
 
 def edits(n: int) -> list[Interaction]:
