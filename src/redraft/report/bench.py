@@ -91,7 +91,7 @@ def _benchmark(
     summary["replays"] = replays(by_setting(cells, run.plan))
     sections = benchmark_sections(summary)
     if run.cost_models:
-        test_user = summary["test_user"]
+        test_user = summary["test_user"] or run.plan.test_users[0]
         rows = [row for row in (*run.rows, *run.candidates) if row.test_user == test_user]
         summary["cost_models"] = list(run.cost_models)
         summary["promises"] = promises(run.predictions, rows)
