@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -143,13 +144,19 @@ def test_an_ensemble_learns_costs_and_comes_back(tiny_base: Base, tmp_path: Path
     assert all(torch.equal(after[name], part) for name, part in before.items())
 
 
-def test_heads_disagree_more_where_they_have_seen_nothing(tiny_base: Base) -> None:
-    rows, encoded = interactions(120), Encoded(tiny_base, 128, 64)
+def test_the_bonus_is_the_heads_disagreement(tiny_base: Base) -> None:
+    rows, encoded = interactions(40), Encoded(tiny_base, 128, 64)
     (tokens,) = encoded([r.completion.messages for r in rows], [r.completion.response for r in rows])
     costs = np.array([COST(r.completion.response, r.edited or "") for r in rows])
     sizes = np.array([float(len(r.completion.response.split())) for r in rows])
-    model = fit_ensemble(tiny_base, Priced(tokens, costs, np.arange(120), sizes), ENSEMBLE)
-    strange = ["?!?!?! 12345 {}{}{} ++++", "ZZZZZ QQQQQ XXXXX", "0 0 0 0 0 0 0 0"]
-    _, known = model.predict(tokens[:40])
-    _, unknown = model.predict(*encoded([ask(n) for n in range(3)], strange))
-    assert unknown.mean() > 1.5 * known.mean()
+    few = replace(ENSEMBLE, epochs=2)
+    model = fit_ensemble(tiny_base, Priced(tokens, costs, np.arange(40), sizes), few)
+    mean, bonus = model.predict(tokens)
+    for n, (prompt, response) in enumerate(tokens):
+        with torch.no_grad():
+            ids = torch.tensor([[*prompt, *response]])
+            states = model.trunk(input_ids=ids, output_hidden_states=True).hidden_states[-1][0, len(prompt) :]
+            told = model.heads(states.mean(0))
+        assert mean[n] == pytest.approx(float(told.mean()), abs=1e-5)
+        assert bonus[n] == pytest.approx(model.kappa * float(told.std()), abs=1e-4)
+    assert (bonus > 0).all()  # each head has a bootstrap of its own
