@@ -179,6 +179,7 @@ def test_samples_of_one_prompt_read_it_once_and_are_those_of_their_seeds(
 ) -> None:
     decoding, seeds = Decoding(24, 1.0), [3, 1, 4, 1, 5, 9]
     alone = [generate_ids(tiny_base.model, [prompts[1]], Decoding(24, 1.0, seed=seed), early_stop)[0] for seed in seeds]
+    other = generate_ids(tiny_base.model, [prompts[4]], Decoding(24, 1.0, seed=7), early_stop)[0]
     rows: list[int] = []
     forward = tiny_base.model.forward
 
@@ -190,6 +191,7 @@ def test_samples_of_one_prompt_read_it_once_and_are_those_of_their_seeds(
     repeated = [prompts[1]] * 3 + [prompts[4]] + [prompts[1]] * 3
     together = generate_ids(tiny_base.model, repeated, decoding, early_stop, seeds=[*seeds[:3], 7, *seeds[3:]])
     assert [*together[:3], *together[4:]] == alone
+    assert together[3] == other
     assert together[1] == together[4] != together[0]
     assert rows[0] == 2
     assert 4 < rows[1] <= 7  # one may have ended at once

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from redraft.costs import COSTS
-from redraft.errors import DataError
+from redraft.errors import ConfigError, DataError
 from redraft.lm.encode import encode_prompt, encode_response
 from redraft.lm.generate import generate_ids, stop_tokens
 from redraft.lm.load import Base
@@ -26,6 +26,7 @@ from redraft.train.reference import reference_logprobs
 from redraft.train.rl import NEGLIGIBLE, SEEDS, Tracker, draw_samples, prepare_rl, priced_run
 from redraft.train.runs import read_sources
 from redraft.train.start import reference_model
+from redraft.train.sweep import grid
 from redraft.types import Decoding, Interaction
 
 from .test_cost_run import interactions
@@ -261,3 +262,10 @@ def test_a_run_that_no_held_out_pair_can_score_is_refused(tiny_base: Base, tmp_p
     options = replace(OPTIONS, method=method, solver="regression")
     with pytest.raises(DataError, match=f"{method} has no score: raise --holdout"):
         fit(Run(tiny_base, data, options, tmp_path / "x@1", "email/x@1", tmp_path / "cache"))
+
+
+def test_trials_cannot_differ_in_what_data_was_priced_with() -> None:
+    for name, solver in (("beta", "projection"), ("samples", "projection"), ("pessimism", "regression")):
+        with pytest.raises(ConfigError, match=f"sweep over {name}"):
+            grid(replace(OPTIONS, solver=solver), {name: [1.0, 2.0]})
+    assert len(grid(replace(OPTIONS, solver="regression"), {"beta": [0.1, 0.2]})) == 2

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from redraft.lm.load import Base
     from redraft.policies.adapter import AdapterHost, AdapterPolicy
     from redraft.train.cost_run import Bound
-    from redraft.train.fit import Progress
+    from redraft.train.fit import Dataset, Progress
     from redraft.train.runs import Manifest
     from redraft.users import User
 
@@ -142,7 +142,7 @@ class Maker:
         self.folder.add_training([_row(self.setting, name, m, chosen=m is manifests[0]) for m in manifests])
         return folder
 
-    def data(self, interactions: Sequence[Interaction], arm: Arm, options: TrainOptions, start: Path | None) -> Any:
+    def data(self, interactions: Sequence[Interaction], arm: Arm, options: TrainOptions, start: Path | None) -> Dataset:
         """The split and tokenised log, with what eq. 6 needs where it is to be solved."""
         from redraft.train.fit import prepare
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -89,6 +89,7 @@ class Ground:
 
     def with_costs(self, options: TrainOptions, *, learn: bool = False) -> Ground:
         """The same with what eq. 6 asks of the data: prices by the latest cost model, or by one ``learn``t first."""
+        from redraft.bench.cell import counter
         from redraft.train.cost_run import read_bound
         from redraft.train.rl import prepare_rl
 
@@ -97,7 +98,7 @@ class Ground:
             learn_cost_model(edits, base, max_prompt=options.max_prompt, max_response=options.max_response)
         bound = read_bound(edits.root, edits.task, base, edits.cache, edits.cost, pessimism=options.pessimism)
         with bars() as progress:
-            advance = counted(progress, "samples", options.samples * len(edits.interactions))
+            advance = counter(progress, "samples", options.samples * len(edits.interactions))
             found = prepare_rl(edits.interactions, bound, options, edits.cache, start=self.start, on_batch=advance)
         return replace(self, data=found, options=options, bound=bound)
 
@@ -151,6 +152,7 @@ def learn_cost_model(
     ensemble: bool = False,
 ) -> tuple[Path, CostRun, dict[str, Any]]:
     """Learn the task's next cost model, and return its folder, how it did and its manifest."""
+    from redraft.bench.cell import counter
     from redraft.policies.store import PolicyStore
     from redraft.train.cost_ensemble import Encoded, EnsembleOptions
     from redraft.train.cost_run import Features, learn_cost, learn_ensemble, write_cost
@@ -162,22 +164,10 @@ def learn_cost_model(
         run = learn_ensemble(edits.interactions, encoded, edits.cost, options, holdout=holdout)
         return folder, run, write_cost(folder, run, encoded, edits.cost)
     with bars() as progress:
-        advance = counted(progress, "reading", 2 * len(edits.interactions))
+        advance = counter(progress, "reading", 2 * len(edits.interactions))
         features = Features(base, edits.cache, max_prompt, max_response, advance)
         run = learn_cost(edits.interactions, features, edits.cost, holdout=holdout, seed=seed)
     return folder, run, write_cost(folder, run, features, edits.cost)
-
-
-def counted(progress: Progress, what: str, total: int) -> Callable[[int], None]:
-    """Turn counts of what was just done into progress."""
-    done = 0
-
-    def advance(rows: int) -> None:
-        nonlocal done
-        done += rows
-        progress(what, done, total)
-
-    return advance
 
 
 def _require_writable(root: Path) -> None:

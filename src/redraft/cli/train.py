@@ -73,7 +73,8 @@ def train_all(
     """Train sft, dpo, early and rl one after the other, on one split and one reference; rl has a cost model learnt."""
     ground = make_ground(task, options, Source(limit, model, policies, log))
     trained = [_train(ground, replace(ground.options, method=m), resume) for m in METHODS]
-    priced = ground.with_costs(replace(ground.options, method=RL), learn=True)
+    known = any((ground.root / ground.task).glob("cost@*/cost_model.json"))
+    priced = ground.with_costs(replace(ground.options, method=RL), learn=not (resume and known))
     _emit(task, [*trained, _train(priced, priced.options, resume)], as_json)
 
 

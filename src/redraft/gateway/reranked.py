@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from redraft.gateway.engine import Answer, Engine, Piece
 from redraft.gateway.openai import ChatRequest
+from redraft.policies.best_of import APART
 
 if TYPE_CHECKING:
     from redraft.types import Message
@@ -75,7 +76,7 @@ class Reranked(Engine):
 
     @staticmethod
     def _sampled(request: ChatRequest, number: int) -> dict[str, Any]:
-        seed = {} if request.seed is None else {"seed": request.seed + 1_000_033 * number}
+        seed = {} if request.seed is None else {"seed": request.seed + APART * number}
         return {"temperature": request.temperature or 1.0, **seed}
 
 

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from redraft.types import Decoding, Message
+from redraft.types import Decoding
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from redraft.policies.adapter import AdapterHost, AdapterPolicy
     from redraft.policies.base import Policy
-    from redraft.train.fit import Price
+    from redraft.train.fit import Contexts, Price
 
-__all__ = ["BestOf", "reranked"]
+__all__ = ["APART", "BestOf", "reranked"]
 
-Contexts = Sequence[Sequence[Message]]
-_APART = 1_000_033  # seeds of the samples of one request; those of two requests rarely meet
+APART = 1_000_033
+"""Between the seeds of one request's samples, so that those of two requests rarely meet."""
 
 
 def reranked(host: AdapterHost, policy: AdapterPolicy, n: int, price: Price) -> BestOf:
@@ -57,7 +57,7 @@ class BestOf:
         return [
             first,
             *(
-                self.policy.respond(contexts, replace(sampled, seed=decoding.seed * _APART + number))
+                self.policy.respond(contexts, replace(sampled, seed=decoding.seed + APART * number))
                 for number in range(1, self.n)
             ),
         ]

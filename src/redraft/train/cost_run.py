@@ -166,15 +166,20 @@ def _told(
     return CostRun(model, measured(*told), by_user, by_domain, sources, seconds)
 
 
+def _numbered(messages: Sequence[Sequence[Message]]) -> NDArray[np.int64]:
+    """A number for each context, the same for those that are alike."""
+    groups = context_groups(messages)
+    numbers = {group: place for place, group in enumerate(dict.fromkeys(groups.values()))}
+    return np.array([numbers[groups[context_key(x)]] for x in messages])
+
+
 def _priced(interactions: Sequence[Interaction], features: Encoded, cost: Cost) -> Priced:
     messages = [i.completion.messages for i in interactions]
     (tokens,) = features(messages, [i.completion.response for i in interactions])
-    groups = context_groups(messages)
-    numbers = {group: place for place, group in enumerate(dict.fromkeys(groups.values()))}
     return Priced(
         tokens,
         np.array([cost(i.completion.response, i.edited or "") for i in interactions]),
-        np.array([numbers[groups[context_key(x)]] for x in messages]),
+        _numbered(messages),
         np.array([max(1.0, len(i.completion.response.split())) for i in interactions]),
     )
 
@@ -262,10 +267,8 @@ def _examples(interactions: Sequence[Interaction], features: Features, cost: Cos
     responses = [i.completion.response for i in interactions]
     texts = [*responses, *(interactions[n].edited or "" for n in changed)]
     text, hidden = features([*messages, *(messages[n] for n in changed)], texts)
-    groups = context_groups(messages)
-    numbers = {group: place for place, group in enumerate(dict.fromkeys(groups.values()))}
     rows = np.array([*range(len(interactions)), *changed])
-    contexts = np.array([numbers[groups[context_key(x)]] for x in messages])[rows]
+    contexts = _numbered(messages)[rows]
     costs = [cost(i.completion.response, i.edited or "") for i in interactions]
     edited = np.arange(len(rows)) >= len(interactions)
     sizes = np.array([max(1.0, len(text.split())) for text in texts])

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from redraft.errors import ConfigError
 from redraft.train.fit import Run, fit
-from redraft.train.options import TrainOptions
+from redraft.train.options import RL, TrainOptions
 from redraft.train.runs import MANIFEST, RUNNING, Manifest, read_manifest
 
 __all__ = ["GRIDS", "Trial", "grid", "sweep"]
@@ -50,9 +50,12 @@ class Trial:
 def grid(options: TrainOptions, values: Mapping[str, Sequence[float]]) -> list[TrainOptions]:
     """Every combination of ``values`` on top of ``options``; raises ``ConfigError`` on what trials cannot differ in.
 
-    Trials share one split and one encoding, so that their scores can be compared.
+    Trials share one split and one encoding, and for rl one pricing, so that their scores can be compared.
     """
-    unknown = set(values) - (set(TrainOptions.help()) - SHARED)
+    priced = (
+        {"solver", "samples", "pessimism", *(["beta"] if options.projects else [])} if options.method == RL else set()
+    )
+    unknown = set(values) - (set(TrainOptions.help()) - SHARED - priced)
     if unknown:
         raise ConfigError(f"sweep over {', '.join(sorted(unknown))}: not an option that trials can differ in")
     typed = {name: [type(getattr(options, name))(v) for v in tried] for name, tried in values.items()}
