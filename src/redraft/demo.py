@@ -101,7 +101,8 @@ class _Demo:
 
     def train(self, base: Base, interactions: Sequence[Interaction]) -> dict[str, Manifest]:
         """One policy per method, from the same split and the same reference."""
-        from redraft.train.fit import Run, prepare
+        from redraft.train.dataset import prepare
+        from redraft.train.fit import Run
 
         manifests: dict[str, Manifest] = {}
         data = prepare(interactions, base, self.options.training("early"))

@@ -16,7 +16,8 @@ from redraft.errors import DataError
 from redraft.lm.load import Base
 from redraft.log import EditLog
 from redraft.policies.scripted import ScriptedPolicy
-from redraft.train.fit import Dataset, Run
+from redraft.train.dataset import Dataset
+from redraft.train.fit import Run
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Triple
 from redraft.train.runs import read_manifest

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from redraft.bench.experiment import Ablation, CostComparison, Experiment, load_experiment
+from redraft.bench.experiment import Ablation, CostComparison, Experiment
+from redraft.bench.experiment_file import load_experiment
 from redraft.errors import ConfigError
 from redraft.users.catalogue import Endpoint, get_user
 

@@ -15,7 +15,8 @@ import pytest
 import torch
 from chat_server import ChatServer, serving
 
-from redraft.bench.experiment import AnyExperiment, Experiment, load_experiment
+from redraft.bench.experiment import AnyExperiment, Experiment
+from redraft.bench.experiment_file import load_experiment
 from redraft.bench.folder import RunFolder
 from redraft.bench.matrix import MatrixRow, cost_table
 from redraft.bench.protocol import Outcome, Place, run_experiment

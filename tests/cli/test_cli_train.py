@@ -78,6 +78,17 @@ def test_train_all_evaluate_and_policies(shell: Callable[..., Ran], tiny_model_f
     assert base["prefers_edit_over_reference"] is None
 
 
+def test_train_all_leaves_rl_out_where_no_cost_model_can_be_learnt(
+    shell: Callable[..., Ran], tiny_model_folder: Path
+) -> None:
+    command = ("train", "all", "email", *QUICK, "--limit", "4", "--holdout", "0.3", "--json")
+    status, out, err = shell(*command, "--model", str(tiny_model_folder))
+    assert status == 0
+    assert [p["policy"] for p in json.loads(out)["policies"]] == ["email/sft@1", "email/dpo@1", "email/early@1"]
+    assert "rl is left out: " in err
+    assert "contexts" in err
+
+
 def test_sweep_makes_the_best_trial_a_policy(shell: Callable[..., Ran], tiny_model_folder: Path) -> None:
     command = ("train", "sweep", "email", "sft", "--over", "learning_rate=1e-4,1e-2", *QUICK)
     status, out, _ = shell(*command, "--model", str(tiny_model_folder), "--json")
@@ -177,13 +188,13 @@ def test_train_rl_asks_for_a_cost_model_and_then_uses_it(shell: Callable[..., Ra
     assert "no cost model in policies: redraft train cost email makes one" in err
     limits = ("--max-prompt", "64", "--max-response", "24")
     assert shell("train", "cost", "email", "--holdout", "0.4", *limits, *model)[0] == 0
-    status, out, _ = shell("train", "rl", "email", *QUICK, *model, "--samples", "2", "--json")
+    status, out, _ = shell("train", "rl", "email", *QUICK, *model, "--solver", "projection", "--samples", "2", "--json")
     assert status == 0
     policy = json.loads(out)["policies"][0]
     assert policy["policy"] == "email/rl@1"
     assert policy["data"]["train_pairs"] == 0  # samples are no pairs
     assert shell("train", "cost", "email", "--ensemble", "--holdout", "0.4", *limits, *model)[0] == 0
-    status, out, _ = shell("train", "rl", "email", *QUICK, *model, "--solver", "regression", "--json")
+    status, out, _ = shell("train", "rl", "email", *QUICK, *model, "--json")
     assert status == 0
     assert "regression_loss" in json.loads(out)["policies"][0]["metrics"]
     status, _, err = shell("train", "rl", "email", *QUICK, *model, "--pessimism", "-1")

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from redraft.errors import ConfigError, DataError
 from redraft.lm.load import Base
-from redraft.train.fit import Dataset, Progress, Run, fit, foreign_policies, prepare
+from redraft.train.dataset import Dataset, foreign_policies, prepare
+from redraft.train.fit import Progress, Run, fit
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Triple
 from redraft.train.runs import checkpoints, read_manifest

@@ -15,7 +15,8 @@ from redraft.config import load_settings
 from redraft.lm.load import EMBEDDED, Base, load_base
 from redraft.lm.logprobs import frozen_head, packed_logprobs
 from redraft.policies.adapter import AdapterHost
-from redraft.train.fit import Run, fit, prepare
+from redraft.train.dataset import prepare
+from redraft.train.fit import Run, fit
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Limits, collate, encode
 from redraft.types import Completion, Decoding, Edit, Interaction

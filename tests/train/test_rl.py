@@ -18,7 +18,8 @@ from redraft.lm.generate import generate_ids, stop_tokens
 from redraft.lm.load import Base
 from redraft.train.cost_model import CostModel
 from redraft.train.cost_run import Bound, Features, learn_cost, read_bound, write_cost
-from redraft.train.fit import Dataset, Run, fit
+from redraft.train.dataset import Dataset
+from redraft.train.fit import Run, fit
 from redraft.train.losses import projection_weights, regression_loss, sft_loss
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Triple
@@ -35,8 +36,9 @@ from .test_packing import triples
 
 COST, BETA = COSTS["word"], 0.3
 OPTIONS = TrainOptions(
-    method="rl", epochs=1, batch_size=4, rank=2, samples=3, beta=BETA, max_prompt=64, max_response=12, holdout=0.3
-)
+    method="rl", solver="projection", epochs=1, batch_size=4, rank=2, samples=3, beta=BETA, max_prompt=64,
+    max_response=12, holdout=0.3,
+)  # fmt: skip
 
 
 def optimum(reference: torch.Tensor, costs: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,8 @@ from redraft.errors import ConfigError
 from redraft.lm.encode import encode_prompt
 from redraft.lm.generate import generate
 from redraft.lm.load import Base
-from redraft.train.fit import Run, fit, foreign_policies
+from redraft.train.dataset import foreign_policies
+from redraft.train.fit import Run, fit
 from redraft.train.packing import Triple
 from redraft.train.reference import reference_logprobs
 from redraft.train.scoring import score

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from redraft.lm.load import Base
     from redraft.policies.adapter import AdapterHost, AdapterPolicy
     from redraft.train.cost_run import Bound
-    from redraft.train.fit import Dataset, Progress
+    from redraft.train.dataset import Dataset
+    from redraft.train.fit import Progress
     from redraft.train.runs import Manifest
     from redraft.users import User
 
@@ -144,7 +145,7 @@ class Maker:
 
     def data(self, interactions: Sequence[Interaction], arm: Arm, options: TrainOptions, start: Path | None) -> Dataset:
         """The split and tokenised log, with what eq. 6 needs where it is to be solved."""
-        from redraft.train.fit import prepare
+        from redraft.train.dataset import prepare
 
         if arm.method != RL:
             return prepare(interactions, self.base, options)

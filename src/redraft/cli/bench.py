@@ -34,7 +34,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Log, train, serve and price every cell of an experiment, or what is left of it in its folder."""
-    from redraft.bench.experiment import load_experiment
+    from redraft.bench.experiment_file import load_experiment
     from redraft.bench.protocol import Place, run_experiment
     from redraft.cli.session import bars
     from redraft.config import load_settings

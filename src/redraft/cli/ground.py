@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from redraft.costs import Cost
     from redraft.lm.load import Base
     from redraft.train.cost_run import Bound, CostRun
-    from redraft.train.fit import Dataset, Progress, Run
+    from redraft.train.dataset import Dataset
+    from redraft.train.fit import Progress, Run
     from redraft.types import Interaction, PolicyRef
 
 __all__ = ["Ground", "Limit", "Model", "Policies", "Source", "learn_cost_model", "make_ground", "read_edits"]
@@ -132,7 +133,7 @@ def make_ground(task: str, options: TrainOptions, source: Source) -> Ground:
     from redraft.lm.load import load_base
 
     base = load_base(edits.model, edits.cache)
-    from redraft.train.fit import foreign_policies, prepare  # only now: a wrong name is told before torch is loaded
+    from redraft.train.dataset import foreign_policies, prepare  # only now: a wrong name is told before torch is loaded
 
     if options.preference_weight:
         foreign = foreign_policies(edits.interactions, base, options.start)

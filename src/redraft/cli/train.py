@@ -70,12 +70,20 @@ def train_all(
     log: LogUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train sft, dpo, early and rl one after the other, on one split and one reference; rl has a cost model learnt."""
+    """Train sft, dpo, early and rl one after the other, on one split and one reference; rl has a cost model learnt.
+
+    A log with too few contexts for a cost model gives no rl, and says so.
+    """
     ground = make_ground(task, options, Source(limit, model, policies, log))
     trained = [_train(ground, replace(ground.options, method=m), resume) for m in METHODS]
     known = any((ground.root / ground.task).glob("cost@*/cost_model.json"))
-    priced = ground.with_costs(replace(ground.options, method=RL), learn=not (resume and known))
-    _emit(task, [*trained, _train(priced, priced.options, resume)], as_json)
+    try:
+        priced = ground.with_costs(replace(ground.options, method=RL), learn=not (resume and known))
+    except DataError as error:
+        note(f"rl is left out: {error}")
+    else:
+        trained.append(_train(priced, priced.options, resume))
+    _emit(task, trained, as_json)
 
 
 @train_app.command("sweep")

@@ -1,14 +1,13 @@
-"""From logged edits to a policy folder, top to bottom: split, encode, score the reference, train, save.
+"""From a tokenised data set to a policy folder, top to bottom: score the reference, train, save.
 
-One split per data set for all methods (leak-free by context), one reference for all runs. Ctrl-C stops after the
-step at hand with a checkpoint; ``resume=True`` continues from it and ends where an uninterrupted run would have.
+One reference for all runs. Ctrl-C stops after the step at hand with a checkpoint; ``resume=True`` continues from it
+and ends where an uninterrupted run would have.
 """
 
 from __future__ import annotations
 
 import math
 import shutil
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -20,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
-from redraft.data import split
 from redraft.errors import ConfigError, DataError
 from redraft.lm.load import Base
+from redraft.train.dataset import Dataset
+from redraft.train.interrupt import Interrupt
 from redraft.train.options import TrainOptions
-from redraft.train.packing import Limits, Triple, encode, fingerprint
+from redraft.train.packing import Triple
 from redraft.train.reference import Reference, reference_logprobs
 from redraft.train.runs import (
     CHECKPOINTS,
@@ -41,27 +41,13 @@ from redraft.train.runs import (
 )
 from redraft.train.start import as_begun, begin, reference_model, trainable
 from redraft.train.trainer import EditTrainer
-from redraft.types import Interaction, Message
+from redraft.types import Message
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = [
-    "Contexts",
-    "Dataset",
-    "Price",
-    "Progress",
-    "Rollouts",
-    "Run",
-    "Track",
-    "Watch",
-    "fit",
-    "foreign_policies",
-    "prepare",
-]
-
-BASE = "base"  # the policy that is the base model as it came, as redraft.policies calls it too
+__all__ = ["Contexts", "Price", "Progress", "Rollouts", "Run", "Track", "Watch", "fit"]
 
 Progress = Callable[[str, int, int], None]
 """``progress(what, done, total)``, called as work advances."""
@@ -84,48 +70,6 @@ def _unwatched(_line: Mapping[str, float]) -> None:
 
 def _silent(_what: str, _done: int, _total: int) -> None:
     return None
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A tokenised data set, split once for every method."""
-
-    train: list[Triple]
-    heldout: list[Triple]
-
-    @property
-    def counts(self) -> dict[str, Any]:
-        """What each signal has to learn from; rows with y' = y teach SFT and no preference."""
-        pairs = sum(t.rejected is not None for t in self.train)
-        return {
-            "fingerprint": fingerprint([*self.train, *self.heldout]),
-            "train": len(self.train),
-            "train_pairs": pairs,
-            "train_unchanged": len(self.train) - pairs,
-            "heldout": len(self.heldout),
-            "heldout_pairs": sum(t.rejected is not None for t in self.heldout),
-            "cut": sum(t.cut for t in [*self.train, *self.heldout]),
-        }
-
-
-def prepare(interactions: Sequence[Interaction], base: Base, options: TrainOptions) -> Dataset:
-    """Split by context and tokenise. Raises ``DataError`` when either side would be empty."""
-    edited = [i for i in interactions if i.edited is not None]
-    train, heldout = split(edited, holdout=options.holdout, seed=options.seed)
-    if not train or not heldout:
-        raise DataError(f"{len(edited)} edits in too few distinct contexts to train and to hold out: log more edits")
-    limits = Limits(options.max_prompt, options.max_response)
-    return Dataset(encode(train, base.tokenizer, limits), encode(heldout, base.tokenizer, limits))
-
-
-def foreign_policies(interactions: Sequence[Interaction], base: Base, start: str = "") -> list[str]:
-    """Who wrote this log, where it was not π_ref: the reference must be the policy that wrote y (spec §2).
-
-    π_ref is the base model, or the policy ``start`` on it.
-    """
-    models = {i.completion.model or "an unknown model" for i in interactions} - {base.identity, base.name}
-    others = {i.completion.policy for i in interactions} - {"", start or BASE}
-    return sorted(models | others)
 
 
 @dataclass(frozen=True)
@@ -220,7 +164,7 @@ def _train(run: Run, model: Any, reference: Reference, manifest: Manifest) -> Ma
         measure=measure,
     )
     trainer.remove_callback(PrinterCallback)
-    interrupt = _Interrupt()
+    interrupt = Interrupt()
     for callback in (_Report(run), EarlyStoppingCallback(options.patience), interrupt):
         trainer.add_callback(callback)
     saved = checkpoints(run.folder)
@@ -288,34 +232,3 @@ class _Report(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.run.watch(_numbers(state.log_history[-1]))
-
-
-class _Interrupt(TrainerCallback):
-    """Turn Ctrl-C into a checkpoint after the step at hand; a second Ctrl-C stops at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def __enter__(self) -> None:
-        try:
-            self.before = signal.signal(signal.SIGINT, self._request)
-        except ValueError:  # not the main thread: nobody can press Ctrl-C here
-            self.before = None
-
-    def __exit__(self, *_: object) -> None:
-        if self.before is not None:
-            signal.signal(signal.SIGINT, self.before)
-
-    def _request(self, *_: object) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.requested:
-            control.should_training_stop = True
-            control.should_save = bool(state.epoch % 1)  # at an epoch's end its evaluation comes first
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.requested and state.epoch % 1:  # the trainer takes any stop for the end of an epoch
-            control.should_evaluate = control.should_save = False

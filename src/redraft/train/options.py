@@ -30,7 +30,7 @@ class TrainOptions:
     beta: float = _option(0.1, "τ of eq. 4 (the field calls it beta); for rl, β of eq. 6: what a nat of KL costs.")
     nll_weight: float = _option(1.0, "λ of eq. 7: weight of the likelihood of y' beside the loss on pairs, rl's too.")
     solver: str = _option(
-        "projection", "For rl: projection or contrast (samples of π_ref), regression (logged pairs), or rloo."
+        "regression", "For rl: regression (logged pairs), projection or contrast (samples of π_ref), or rloo."
     )
     samples: int = _option(8, "For rl: responses drawn for each context and priced; not for regression.")
     pessimism: float = _option(1.0, "For rl: how many κ of the cost model's bonus count; 0 trusts its mean.")

@@ -29,7 +29,8 @@ from redraft.lm.encode import encode_prompt, encode_response
 from redraft.lm.generate import generate, generate_ids, stop_tokens
 from redraft.lm.load import Base
 from redraft.train.cost_run import Bound
-from redraft.train.fit import Contexts, Dataset, Rollouts, Run, prepare
+from redraft.train.dataset import Dataset, prepare
+from redraft.train.fit import Contexts, Rollouts, Run
 from redraft.train.losses import projection_weights
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Limits, Triple, encode

@@ -1,0 +1,60 @@
+"""Logged edits as a tokenised data set, split by context once for all methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redraft.data import split
+from redraft.errors import DataError
+from redraft.lm.load import Base
+from redraft.train.options import TrainOptions
+from redraft.train.packing import Limits, Triple, encode, fingerprint
+from redraft.types import Interaction
+
+__all__ = ["Dataset", "foreign_policies", "prepare"]
+
+BASE = "base"  # the policy that is the base model as it came, as redraft.policies calls it too
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A tokenised data set, split once for every method."""
+
+    train: list[Triple]
+    heldout: list[Triple]
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What each signal has to learn from; rows with y' = y teach SFT and no preference."""
+        pairs = sum(t.rejected is not None for t in self.train)
+        return {
+            "fingerprint": fingerprint([*self.train, *self.heldout]),
+            "train": len(self.train),
+            "train_pairs": pairs,
+            "train_unchanged": len(self.train) - pairs,
+            "heldout": len(self.heldout),
+            "heldout_pairs": sum(t.rejected is not None for t in self.heldout),
+            "cut": sum(t.cut for t in [*self.train, *self.heldout]),
+        }
+
+
+def prepare(interactions: Sequence[Interaction], base: Base, options: TrainOptions) -> Dataset:
+    """Split by context and tokenise. Raises ``DataError`` when either side would be empty."""
+    edited = [i for i in interactions if i.edited is not None]
+    train, heldout = split(edited, holdout=options.holdout, seed=options.seed)
+    if not train or not heldout:
+        raise DataError(f"{len(edited)} edits in too few distinct contexts to train and to hold out: log more edits")
+    limits = Limits(options.max_prompt, options.max_response)
+    return Dataset(encode(train, base.tokenizer, limits), encode(heldout, base.tokenizer, limits))
+
+
+def foreign_policies(interactions: Sequence[Interaction], base: Base, start: str = "") -> list[str]:
+    """Who wrote this log, where it was not π_ref: the reference must be the policy that wrote y (spec §2).
+
+    π_ref is the base model, or the policy ``start`` on it.
+    """
+    models = {i.completion.model or "an unknown model" for i in interactions} - {base.identity, base.name}
+    others = {i.completion.policy for i in interactions} - {"", start or BASE}
+    return sorted(models | others)
