@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from redraft.bench.matrix import MatrixRow
-from redraft.bench.promises import GAMED, KEPT, OPEN, choices, promises
+from redraft.bench.promises import GAMED, KEPT, OPEN, promises
 
 N = 12
 
@@ -55,15 +55,3 @@ def test_an_arm_without_all_its_rows_has_no_line() -> None:
     told_by = [*told("rl", "rl", 0.4), *told("rl", "base", 0.9)]
     assert promises(told_by, rows("rl", [1.0] * N)) == []
     assert promises(told_by[:N], rows("rl", [1.0] * N) + rows("base", [1.0] * N)) == []
-
-
-def test_choices_by_hand() -> None:
-    arms = {"best": {"best_of": 2, "of": "sft"}, "rl": {"method": "rl", "best_of": None}}
-    found = choices(arms, rows("best#0", [1.0, 0.4]) + rows("best#1", [0.6, 0.8]) + rows("best", [0.6, 0.8]))
-    (one,) = found
-    assert (one["mean"], one["chosen"], one["least"]) == pytest.approx((0.7, 0.7, 0.5))
-    assert one["share_of_oracle"] == pytest.approx(0.0)
-    assert one["against_policy"]["mean"] == pytest.approx(0.0)
-    (one,) = choices(arms, rows("best#0", [1.0, 0.4]) + rows("best#1", [0.6, 0.8]) + rows("best", [0.6, 0.4]))
-    assert one["share_of_oracle"] == pytest.approx(1.0)
-    assert choices(arms, rows("best#0", [1.0, 0.4]) + rows("best", [0.6, 0.8])) == []

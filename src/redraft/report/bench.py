@@ -15,8 +15,9 @@ from typing import Any
 
 from redraft.bench.experiment import CANDIDATE
 from redraft.bench.folder import RunFolder
+from redraft.bench.gains import choices, doubts, learners
 from redraft.bench.matrix import MatrixRow
-from redraft.bench.promises import choices, promises
+from redraft.bench.promises import promises
 from redraft.bench.recost import compare_costs, reprice
 from redraft.bench.semantic import encoder_folder, semantic_rows
 from redraft.bench.summary import ablate, by_setting, replays, summarise
@@ -95,7 +96,8 @@ def _benchmark(
         rows = [row for row in (*run.rows, *run.candidates) if row.test_user == test_user]
         summary["cost_models"] = list(run.cost_models)
         summary["promises"] = promises(run.predictions, rows)
-        summary["choices"] = choices(run.experiment.get("arms") or {}, rows)
+        arms = run.experiment.get("arms") or {}
+        summary |= {"choices": choices(arms, rows), "learners": learners(arms, rows), "doubts": doubts(arms, rows)}
         sections.append(cost_model_section(summary))
     sections += example_sections(summary, cells, run.rows)
     real = {file.stem: _object(file, "remove it") for file in sorted((folder / "real").glob("*.json"))}

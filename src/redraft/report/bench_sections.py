@@ -10,6 +10,7 @@ from redraft.bench.matrix import MatrixRow
 from redraft.bench.tables import Cell
 from redraft.report import bench_figures as figures
 from redraft.report import bench_tables as tables
+from redraft.report import cost_tables
 from redraft.report.sections import Drawing, Example, Section, example
 
 __all__ = [
@@ -92,13 +93,20 @@ def ablation_sections(replays: Named, *, with_alphas: bool = False) -> list[Sect
     return [alpha, arms, horizon]
 
 
+_COST_GRIDS = {
+    "promises": cost_tables.promises_grid,
+    "choices": cost_tables.choices_grid,
+    "learners": cost_tables.learners_grid,
+    "doubts": cost_tables.doubts_grid,
+}
+
+
 def cost_model_section(summary: Mapping[str, Any]) -> Section:
     """How well costs were predicted, and whether what was predicted came true."""
-    grids = [tables.cost_models_grid(summary["cost_models"])]
-    if summary["promises"]:
-        grids.append(tables.promises_grid(summary["promises"]))
-    if summary["choices"]:
-        grids.append(tables.choices_grid(summary["choices"]))
+    grids = [cost_tables.cost_models_grid(summary["cost_models"])]
+    for name, grid in _COST_GRIDS.items():
+        if summary[name]:
+            grids.append(grid(summary[name]))
     text = (
         "A cost model is learnt from what one policy wrote (eq. 5) and bounds a cost from above. A policy that was "
         "trained on it has gamed it where the predicted cost falls for sure and the real mean does not.",

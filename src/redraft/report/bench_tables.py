@@ -11,16 +11,13 @@ from redraft.report.grid import Entry, Grid, Line, number, signed
 __all__ = [
     "alpha_grid",
     "answers_grid",
-    "choices_grid",
     "collapse_grid",
     "comparison_grid",
     "cost_grid",
-    "cost_models_grid",
     "horizon_grid",
     "mean_subsets",
     "orders_grid",
     "paper_grid",
-    "promises_grid",
     "real_grid",
     "recost_grid",
     "shape_grid",
@@ -241,65 +238,6 @@ def real_grid(evaluation: Mapping[str, Any]) -> Grid:
         "own answer's distance",
     )
     return Grid(caption, head, tuple(lines))
-
-
-def cost_models_grid(models: Sequence[Mapping[str, Any]]) -> Grid:
-    """A line a cost model: how it does on held-out contexts of the log that it was learnt from."""
-    keys = ("n", "r2", "rank_correlation", "coverage", "bonus", "deviation", "mean_cost")
-    lines = [
-        Line(
-            f"{model['task']} {model['train_user']}, seed {model['seed']}: {model['writer']}",
-            tuple(Entry(_told(model["heldout"].get(key))) for key in keys),
-        )
-        for model in models
-    ]
-    head = ("log of", "held out", "R²", "rank correlation", "within the bound", "mean bonus", "costs' std", "mean cost")
-    return Grid("Cost models on held-out responses of the log's own policy.", head, tuple(lines))
-
-
-def promises_grid(promises: Sequence[Mapping[str, Any]]) -> Grid:
-    """A line an arm: predicted and real difference to what it began as."""
-    lines = [
-        Line(
-            f"{found['setting']}: {found['arm']} − {found['against']}",
-            (
-                _between(found["predicted"]),
-                _between(found["real"]),
-                Entry(f"{found['covered']:.0%}"),
-                Entry(found["verdict"]),
-            ),
-        )
-        for found in promises
-    ]
-    caption = "Bold: below 0 in the whole 95 % interval (paired bootstrap over seed and context)."
-    return Grid(caption, ("arm", "predicted (f̄)", "real", "within f̄", "promise"), tuple(lines))
-
-
-def choices_grid(found: Sequence[Mapping[str, Any]]) -> Grid:
-    """A line a best-of-N arm: candidates in the mean, the chosen, the least, and the share of the possible gain."""
-    lines = [
-        Line(
-            f"{row['setting']}: {row['arm']}",
-            (
-                *(Entry(number(row[key])) for key in ("mean", "chosen", "least")),
-                Entry("–" if row["share_of_oracle"] is None else f"{row['share_of_oracle']:.0%}"),
-                _between(row["against_mean"]),
-                _between(row["against_policy"]),
-            ),
-        )
-        for row in found
-    ]
-    head = ("arm", "candidates' mean", "chosen", "least", "share of the gain", "chosen − mean", "chosen − policy")
-    return Grid("Best of N: the policy's own answer is one of the candidates.", head, tuple(lines))
-
-
-def _between(found: Mapping[str, float]) -> Entry:
-    text = f"{signed(found['mean'])} [{signed(found['low'])}, {signed(found['high'])}]"
-    return Entry(text, found["high"] < 0)
-
-
-def _told(value: float | None) -> str:
-    return "–" if value is None else str(value) if isinstance(value, int) else number(value)
 
 
 def _subopt(found: Mapping[str, Any] | None, least: float | None) -> Entry:
