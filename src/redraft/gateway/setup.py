@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from redraft.config import Settings, TaskSettings
-from redraft.errors import ConfigError
+from redraft.errors import ConfigError, DataError
 from redraft.gateway.embedded import Embedded
 from redraft.gateway.engine import Engine
 from redraft.gateway.reranked import Prices, Reranked, best_of
@@ -18,7 +20,7 @@ from redraft.log import EditLog
 from redraft.policies.base import BASE
 from redraft.policies.store import PolicyStore
 from redraft.select import SELECTORS, Selector
-from redraft.train.runs import read_sources
+from redraft.train.runs import read_manifest, read_sources
 
 if TYPE_CHECKING:
     from redraft.policies.adapter import AdapterHost
@@ -53,9 +55,20 @@ def make_gateway(settings: Settings, log: EditLog) -> Gateway:
 
 
 def trained_on(store: PolicyStore, completion_ids: Collection[str]) -> list[str]:
-    """Policies that learnt from any of these completions."""
+    """Policies and cost models that learnt from any of these completions, or go on from a policy that did."""
     wanted = set(completion_ids)
-    return [str(ref) for ref in store.list() if wanted & read_sources(store.path(ref))]
+    named = {str(ref) for ref in store.learnt() if wanted & read_sources(store.path(ref))}
+    starts = {str(ref): _start(store.path(ref)) for ref in store.list()}
+    while more := {policy for policy, start in starts.items() if start in named} - named:
+        named |= more
+    return sorted(named)
+
+
+def _start(folder: Path) -> str:
+    """Name of the policy that one goes on from, if any; nobody waits to be erased for a manifest that is broken."""
+    with suppress(DataError):
+        return str(read_manifest(folder).options.get("start", ""))
+    return ""
 
 
 def _arms(name: str, task: TaskSettings, store: PolicyStore) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from redraft.errors import ConfigError, NotFoundError
-from redraft.train.runs import MANIFEST
+from redraft.train.runs import MANIFEST, SOURCES
 from redraft.types import PolicyRef
 
 __all__ = ["PolicyStore"]
@@ -30,6 +30,10 @@ class PolicyStore:
         """Complete policies, of one task or of all, ordered by task, name and version."""
         found = [ref for ref, folder in self._folders("") if (folder / MANIFEST).is_file()]
         return [ref for ref in found if task in (None, ref.task)]
+
+    def learnt(self) -> Sequence[PolicyRef]:
+        """All that says which completions it learnt from: policies, and the cost models beside them."""
+        return [ref for ref, folder in self._folders("") if (folder / SOURCES).is_file()]
 
     def latest(self, task: str, name: str) -> PolicyRef:
         """The policy's highest version; raises ``NotFoundError`` naming what exists when there is none."""

@@ -172,15 +172,15 @@ def _train(run: Run, model: Any, reference: Reference, manifest: Manifest) -> Ma
     with interrupt:
         trainer.train(resume_from_checkpoint=str(saved[-1]) if saved else None)
     history = [_numbers(line) for line in trainer.state.log_history if "train_runtime" not in line]
+    seconds = round(manifest.seconds + time.perf_counter() - started, 2)
+    if interrupt.requested:
+        write_manifest(run.folder, replace(manifest, history=history, seconds=seconds))
+        raise KeyboardInterrupt
     if run.track is not None:
         with as_reference():
             begun = {f"eval_{name}": value for name, value in measure().items()}
         history.insert(0, {"epoch": 0.0, "step": 0.0, **_numbers(begun)})
-    seconds = manifest.seconds + time.perf_counter() - started
-    done = replace(manifest, history=history, seconds=round(seconds, 2))
-    if interrupt.requested:
-        write_manifest(run.folder, done)
-        raise KeyboardInterrupt
+    done = replace(manifest, history=history, seconds=seconds)
     evaluations = [line for line in history if f"eval_{options.criterion}" in line]
     if not evaluations:  # every held-out score was infinite or not a number
         return replace(done, status=DIVERGED)

@@ -26,6 +26,7 @@ __all__ = [
     "DIVERGED",
     "MANIFEST",
     "RUNNING",
+    "SOURCES",
     "Manifest",
     "checkpoints",
     "new_manifest",
