@@ -72,6 +72,9 @@ def test_the_default_alpha_is_where_the_live_rule_ends() -> None:
 
 def test_subsets_are_all_of_two_or_more_or_those_asked_for() -> None:
     assert len(subsets(CELLS, runs=2)) == 6 + 4 + 1
+    many = constant(**{f"arm{n}": n / 10 for n in range(12)})  # 4,083 subsets
+    assert subsets(many, runs=2) == []
+    assert [row["arms"] for row in subsets(many, [["arm3", "arm1"]], runs=2)] == [["arm3", "arm1"]]
     (found,) = subsets(constant(a=0.5, b=0.1, c=0.9), [["c", "a"], ["a", "elsewhere"]], runs=2)
     expected = [row.cost for row in replay(LateEnsemble(("c", "a")), {"c": [0.9] * 8, "a": [0.5] * 8})]
     assert (found["arms"], found["best_arm"], found["best"]) == (["c", "a"], "a", 0.5)

@@ -24,6 +24,8 @@ __all__ = ["ROUNDS", "RUNS", "alpha_curve", "default_alphas", "horizon", "regret
 
 RUNS = 200
 """Resampled runs per seed."""
+FEW = 6
+"""Arms at most for all their subsets to be looked at: 57."""
 ROUNDS = (25, 50, 100, 200, 500, 1000)
 """Values of T."""
 
@@ -68,12 +70,14 @@ def alpha_curve(cells: Sequence[Cell], alphas: Sequence[float], runs: int = RUNS
 
 
 def subsets(cells: Sequence[Cell], chosen: Sequence[Sequence[str]] = (), runs: int = RUNS) -> list[dict[str, Any]]:
-    """LateEnsemble over subsets of the arms, all of two or more unless some are ``chosen``, over random orders.
+    """LateEnsemble over subsets of the arms, over random orders: all of two or more, unless some are ``chosen``.
 
+    Of more than ``FEW`` arms there are too many to look at, and none is taken unasked.
     ``best`` is the mean cost of the best fixed policy of the subset, ``regret`` what finding it cost per round.
     """
     arms = _arms(cells)
-    every = [part for size in range(2, len(arms) + 1) for part in combinations(arms, size)]
+    sizes = range(2, len(arms) + 1) if len(arms) <= FEW and not chosen else ()
+    every = [part for size in sizes for part in combinations(arms, size)]
     tables = _tables(cells, lambda table, seed: reorder(table, runs, seed))
     made: list[dict[str, Any]] = []
     for part in chosen or every:

@@ -90,7 +90,7 @@ def ablation_sections(replays: Named, *, with_alphas: bool = False) -> list[Sect
             ),
         ),
     )
-    return [alpha, arms, horizon]
+    return [alpha, arms, horizon] if subsets else [alpha, horizon]
 
 
 _COST_GRIDS = {

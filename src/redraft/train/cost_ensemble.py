@@ -7,7 +7,7 @@ over heads is the bonus: an approximation of the confidence set F̃, which the l
 has seen. y' with cost 0 does not join in: most of it would be learnt from its form alone.
 
 Losses are weighted by length as the linear model's are, for the same reason. It takes minutes where that one takes
-seconds, and pays from some thousands of edits on. The trunk is a copy of the base model, so that policies may have
+seconds. The trunk is a copy of the base model, so that policies may have
 their adapters in the original meanwhile.
 """
 
