@@ -142,7 +142,7 @@ def load_settings(file: Path | None = None) -> Settings:
     """
     if file is None and os.environ.get("REDRAFT_CONFIG"):
         file = Path(os.environ["REDRAFT_CONFIG"])
-    values = _read(file) if file is not None else _read(Path(DEFAULT_FILE), missing_is_empty=True)
+    values = read_toml(file) if file is not None else _read_default()
     places = dict.fromkeys(_leaves(values), str(file or DEFAULT_FILE))
     for variable in sorted(name for name in os.environ if name.startswith(PREFIX) and name not in NOT_SETTINGS):
         path = tuple(variable.removeprefix(PREFIX).lower().split("__"))
@@ -154,9 +154,13 @@ def load_settings(file: Path | None = None) -> Settings:
         raise ConfigError("; ".join(_describe(problem, places) for problem in error.errors())) from error
 
 
-def _read(file: Path, *, missing_is_empty: bool = False) -> dict[str, Any]:
-    if missing_is_empty and not file.exists():
-        return {}
+def _read_default() -> dict[str, Any]:
+    file = Path(DEFAULT_FILE)
+    return read_toml(file) if file.exists() else {}
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """Read a TOML file; raises ``ConfigError`` when it cannot be read or is none."""
     try:
         return tomllib.loads(file.read_text("utf-8"))
     except OSError as error:

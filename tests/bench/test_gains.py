@@ -19,7 +19,7 @@ def test_choices_by_hand() -> None:
     arms = {"best": {"best_of": 2, "of": "sft"}, "rl": {"method": "rl", "best_of": None}}
     found = choices(arms, rows("best#0", [1.0, 0.4]) + rows("best#1", [0.6, 0.8]) + rows("best", [0.6, 0.8]))
     (one,) = found
-    assert (one["mean"], one["chosen"], one["least"]) == pytest.approx((0.7, 0.7, 0.5))
+    assert (one["mean"], one["own"], one["least"]) == pytest.approx((0.7, 0.7, 0.5))
     assert one["share_of_oracle"] == pytest.approx(0.0)
     assert one["against_policy"]["mean"] == pytest.approx(0.0)
     (one,) = choices(arms, rows("best#0", [1.0, 0.4]) + rows("best#1", [0.6, 0.8]) + rows("best", [0.6, 0.4]))
@@ -42,7 +42,7 @@ def test_training_on_samples_is_measured_by_the_oracle_of_its_start() -> None:
     assert (one["arm"], one["against"], one["samples"], one["n"]) == ("rl-sampled", "base", 2, 2)
     assert (one["mean"], one["own"], one["least"]) == pytest.approx((0.7, 0.6, 0.5))
     assert one["share_of_oracle"] == pytest.approx(0.5)
-    assert one["difference"]["mean"] == pytest.approx(-0.1)
+    assert one["against_mean"]["mean"] == pytest.approx(-0.1)
     assert learners(arms, rows("rl-sampled", [0.5, 0.7])) == []  # its start has drawn nothing
 
 

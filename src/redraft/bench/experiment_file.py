@@ -13,6 +13,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from redraft.bench.experiment import KINDS, AnyExperiment, Experiment
+from redraft.config import read_toml
 from redraft.errors import ConfigError
 
 __all__ = ["load_experiment"]
@@ -23,7 +24,7 @@ def load_experiment(file: Path, overrides: Sequence[str] = (), *, smoke: bool = 
 
     Raises ``ConfigError`` naming all problems of the file at once.
     """
-    values = _read(file)
+    values = read_toml(file)
     quick = values.pop("smoke", {})
     if not isinstance(quick, dict):
         raise ConfigError(f"{file}: smoke = {quick!r}: must be a section")
@@ -40,15 +41,6 @@ def load_experiment(file: Path, overrides: Sequence[str] = (), *, smoke: bool = 
         return model.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{file}: {'; '.join(map(_describe, error.errors()))}") from error
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read ({error.strerror}): check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not valid TOML ({error})") from error
 
 
 def _override(values: dict[str, Any], text: str) -> None:

@@ -26,7 +26,7 @@ Described = Mapping[str, Mapping[str, Any]]
 Costs = Mapping[tuple[str, str], Mapping[Key, float]]
 
 
-def choices(arms: Mapping[str, Mapping[str, Any]], rows: Sequence[MatrixRow]) -> list[dict[str, Any]]:
+def choices(arms: Described, rows: Iterable[MatrixRow]) -> list[dict[str, Any]]:
     """Of every best-of-N arm: what it gained on the mean of its N candidates, beside who knows their costs (oracle).
 
     ``against_policy`` compares it with the policy itself, whose answer is the first candidate.
@@ -42,23 +42,14 @@ def choices(arms: Mapping[str, Mapping[str, Any]], rows: Sequence[MatrixRow]) ->
         keys = sorted(set(own).intersection(*drawn))
         if not keys:
             continue
-        means = [fmean(one[k] for one in drawn) for k in keys]
-        least = [min(one[k] for one in drawn) for k in keys]
-        gain = compare([own[k] for k in keys], means).difference
-        oracle = fmean(means) - fmean(least)
         found.append(
             {
                 "setting": setting,
                 "arm": arm,
                 "of": of,
                 "candidates": len(drawn),
-                "n": len(keys),
-                "mean": fmean(means),
-                "chosen": fmean(own[k] for k in keys),
-                "least": fmean(least),
-                "against_mean": asdict(gain),
+                **_beside_oracle(own, drawn, keys),
                 "against_policy": asdict(compare([own[k] for k in keys], [drawn[0][k] for k in keys]).difference),
-                "share_of_oracle": -gain.mean / oracle if oracle else None,
             }
         )
     return found
@@ -83,22 +74,13 @@ def learners(arms: Described, rows: Iterable[MatrixRow]) -> list[dict[str, Any]]
             keys = sorted(set(own).intersection(*drawn)) if same and drawn else []
             if not keys:
                 continue
-            means = [fmean(one[k] for one in drawn) for k in keys]
-            least = fmean(min(one[k] for one in drawn) for k in keys)
-            difference = compare([own[k] for k in keys], means).difference
-            oracle = fmean(means) - least
             found.append(
                 {
                     "setting": setting,
                     "arm": name,
                     "against": trained["start"],
                     "samples": len(drawn),
-                    "n": len(keys),
-                    "mean": fmean(means),
-                    "own": fmean(own[k] for k in keys),
-                    "least": least,
-                    "difference": asdict(difference),
-                    "share_of_oracle": -difference.mean / oracle if oracle else None,
+                    **_beside_oracle(own, drawn, keys),
                 }
             )
     return found
@@ -135,6 +117,24 @@ def real_costs(rows: Iterable[MatrixRow]) -> dict[tuple[str, str], dict[Key, flo
     for row in rows:
         found.setdefault((f"{row.task} {row.train_user}", row.policy), {})[row.seed, row.t] = row.cost
     return found
+
+
+def _beside_oracle(
+    own: Mapping[Key, float], drawn: Sequence[Mapping[Key, float]], keys: Sequence[Key]
+) -> dict[str, Any]:
+    """What was gained on the mean of some samples, and how much of what taking their cheapest gains."""
+    means = [fmean(one[k] for one in drawn) for k in keys]
+    least = fmean(min(one[k] for one in drawn) for k in keys)
+    gain = compare([own[k] for k in keys], means).difference
+    oracle = fmean(means) - least
+    return {
+        "n": len(keys),
+        "mean": fmean(means),
+        "own": fmean(own[k] for k in keys),
+        "least": least,
+        "against_mean": asdict(gain),
+        "share_of_oracle": -gain.mean / oracle if oracle else None,
+    }
 
 
 def _drawn(real: Costs, setting: str, arm: str, described: Mapping[str, Any]) -> list[Mapping[Key, float]]:

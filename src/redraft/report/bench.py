@@ -203,15 +203,18 @@ def _lead(summary: Mapping[str, Any]) -> str:
     if not settings:
         return f"None of {planned} cells is complete yet: there is nothing to report."
     means = [setting["mean_cost"] for setting in settings.values()]
-    text = f"{done} of {planned} cells are complete. Over {len(settings)} settings, LateEnsemble paid "
-    text += (
-        f"{fmean(m[LATE] for m in means):.3f} a round while it found out which policy to use; a uniform choice pays "
+    over = f"{len(settings)} setting{'s' * (len(settings) > 1)}"
+    late = fmean(m[LATE] for m in means)
+    text = (
+        f"{done} of {planned} cells are complete. Over {over}, LateEnsemble paid {late:.3f} a round while it found out "
     )
+    text += "which policy to use; a uniform choice pays "
     text += f"{fmean(m[UNIFORM] for m in means):.3f}."
     singles = [{name: cost for name, cost in m.items() if name not in (LATE, UNIFORM, BASE)} for m in means]
     if all(singles) and all(m.get(BASE) for m in means):
         shares = [min(single.values()) / m[BASE] for single, m in zip(singles, means, strict=True)]
-        text += f" The best single trained policy costs {min(shares):.2f} to {max(shares):.2f} of the base model."
+        spread = " to ".join(dict.fromkeys(f"{share:.2f}" for share in (min(shares), max(shares))))
+        text += f" The best single trained policy costs {spread} of the base model."
     if summary["max_subopt"]:
         subopt = {name: found["mean"] for name, found in summary["max_subopt"].items()}
         least = min(subopt, key=subopt.__getitem__)

@@ -42,7 +42,8 @@ def costs_figure(settings: Named) -> str:
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("mean edit cost (less is better)")
 
-    return _panels(draw, settings, height=3.1)
+    most = max(len(setting["mean_cost"]) for setting in settings.values())
+    return _panels(draw, settings, height=max(3.1, 0.36 * most))
 
 
 def regret_figure(replays: Named) -> str:

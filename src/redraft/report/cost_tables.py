@@ -48,7 +48,7 @@ def choices_grid(found: Sequence[Mapping[str, Any]]) -> Grid:
         Line(
             f"{row['setting']}: {row['arm']}",
             (
-                *(Entry(number(row[key])) for key in ("mean", "chosen", "least")),
+                *(Entry(number(row[key])) for key in ("mean", "own", "least")),
                 _share(row["share_of_oracle"]),
                 _between(row["against_mean"]),
                 _between(row["against_policy"]),
@@ -68,7 +68,7 @@ def learners_grid(found: Sequence[Mapping[str, Any]]) -> Grid:
             (
                 *(Entry(number(row[key])) for key in ("mean", "own", "least")),
                 _share(row["share_of_oracle"]),
-                _between(row["difference"]),
+                _between(row["against_mean"]),
             ),
         )
         for row in found
