@@ -26,7 +26,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from redraft.bench.office import office_contexts
-from redraft.lm.load import Base, fastest_dtype, load_base
+from redraft.lm.load import Base, compute_dtype, load_base
 from redraft.train.options import METHODS, TrainOptions
 from redraft.train.packing import Limits, Triple, encode
 from redraft.train.reference import reference_logprobs
@@ -84,7 +84,8 @@ def theirs(base: Base, rows: Sequence[Interaction], method: str) -> float:
         "per_device_train_batch_size": BATCH,
         "num_train_epochs": EPOCHS,
         "learning_rate": 5e-4,
-        "bf16": fastest_dtype() == torch.bfloat16,
+        "bf16": compute_dtype() == torch.bfloat16,
+        "use_cpu": not torch.cuda.is_available(),
         "gradient_checkpointing": False,
         "report_to": "none",
         "save_strategy": "no",
@@ -123,7 +124,7 @@ def theirs(base: Base, rows: Sequence[Interaction], method: str) -> float:
 
 def matmul_peak() -> float:
     """FLOP/s of the model's widest product at our batch's size, the best of several: what a step could reach."""
-    dtype = fastest_dtype()
+    dtype = compute_dtype()
     left, right = torch.randn(1536, 576, dtype=dtype), torch.randn(576, 1536, dtype=dtype)
     best = 0.0
     for _ in range(30):
@@ -183,7 +184,7 @@ def main() -> None:
             "share_of_matmul_peak": round(share, 3),
         }
         print(f"{method:>6} ratio {result[method]['ratio']:.2f}, {share:.0%} of {peak / 1e9:.0f} GFLOP/s", flush=True)
-    precision = str(fastest_dtype()).removeprefix("torch.")
+    precision = str(compute_dtype()).removeprefix("torch.")
     setting = {"triples": len(rows), "epochs": EPOCHS, "batch": BATCH, "rank": RANK, "precision": precision}
     print(json.dumps({**setting, "matmul_peak_gflops": round(peak / 1e9, 1), "methods": result}))
 

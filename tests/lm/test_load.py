@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from redraft.errors import ModelError
-from redraft.lm.load import load_base, quiet_libraries
+from redraft.errors import ConfigError, ModelError
+from redraft.lm.load import compute_dtype, load_base, quiet_libraries
 
 
 @pytest.fixture
@@ -71,3 +71,12 @@ def test_what_the_hub_or_its_cache_has_is_loaded(
 def test_the_hubs_retries_are_not_told() -> None:
     quiet_libraries()
     assert not logging.getLogger("huggingface_hub.utils._http").isEnabledFor(logging.WARNING)
+
+
+def test_what_to_multiply_in_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for told in ("float32", "bfloat16"):
+        monkeypatch.setenv("REDRAFT_PRECISION", told)
+        assert str(compute_dtype()) == f"torch.{told}"
+    monkeypatch.setenv("REDRAFT_PRECISION", "half")
+    with pytest.raises(ConfigError, match="REDRAFT_PRECISION = 'half': use one of float32, bfloat16, or leave it uns"):
+        compute_dtype()

@@ -50,6 +50,23 @@ def test_outputs_and_gradients_are_pefts(shape: tuple[int, ...]):
         torch.testing.assert_close(lean[name], expected, rtol=1e-5, atol=1e-5, msg=name)
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_under_autocast_layers_are_pefts(inside: bool):
+    model, x = adapted(), torch.randn(3, 12)
+    cast = torch.autocast("cpu", torch.bfloat16)
+    with cast:
+        plain = gradients(model, x, lean=False)
+    if inside:  # as Accelerate has it
+        model.forward = cast(model.forward)
+        lean = gradients(model, x, lean=True)
+    else:
+        with cast:
+            lean = gradients(model, x, lean=True)
+    assert plain["out"].dtype == torch.bfloat16
+    for name, expected in plain.items():
+        torch.testing.assert_close(lean[name], expected, rtol=0, atol=0, msg=name)
+
+
 def test_the_layers_are_pefts_again_afterwards():
     model = adapted()
     before = [layer.forward for layer in model.modules()]

@@ -72,7 +72,7 @@ def test_text_features_by_hand() -> None:
     found = dict(zip(TEXT_FEATURES, row, strict=True))
     assert found["1 / words"] == pytest.approx(1 / 9)  # the bullets stand alone, as tokens of a cost do
     assert found["log lines"] == pytest.approx(np.log(4))
-    assert (found["bullet lines"], found["exclamations"]) == (np.log1p(2), np.log1p(1))
+    assert (found["bullet lines"], found["exclamations"]) == pytest.approx((np.log1p(2), np.log1p(1)))
     assert found["digits"] == pytest.approx(1 / 7)
     assert found["context in response"] == pytest.approx(2 / 3)  # venue, booked of venue, booked, budget
     assert found["response in context"] == pytest.approx(2 / 4)  # of venue, booked, left, best

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from redraft.errors import ConfigError, DataError
-from redraft.lm.load import Base
+from redraft.lm.load import Base, load_base
 from redraft.train.dataset import Dataset, foreign_policies, prepare
 from redraft.train.fit import Progress, Run, fit
 from redraft.train.options import TrainOptions
@@ -59,6 +59,23 @@ def test_a_run_leaves_a_policy_and_its_base_as_it_was(run: Run) -> None:
     }
     assert not checkpoints(run.folder)
     assert json.loads((run.folder / "adapter_config.json").read_text())["base_model_name_or_path"] == run.base.source
+
+
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+def test_a_run_in_bfloat16_as_on_a_machine_that_has_it(
+    run: Run, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, weights: torch.dtype
+) -> None:
+    """Processors with bfloat16 keep float32 weights, graphics cards do not; either learns what float32 learns."""
+    exact = fit(run).metrics
+    monkeypatch.setenv("REDRAFT_PRECISION", "bfloat16")
+    base = load_base(str(tiny_model_folder), tiny_model_folder.parent)
+    base.model.to(weights)  # pyright: ignore[reportArgumentType]
+    begun = fit(replace(run, base=base, folder=run.folder.with_name("short"), options=replace(OPTIONS, epochs=1)))
+    rough = fit(replace(run, base=base, folder=run.folder.with_name("rough"))).metrics
+    assert rough["nll"] < begun.metrics["nll"]
+    for name in ("nll", "preference_loss"):
+        assert rough[name] != exact[name]  # bfloat16 it was
+        assert rough[name] == pytest.approx(exact[name], rel=0.05)
 
 
 def test_training_lowers_the_objective_and_reports_both_texts(run: Run) -> None:

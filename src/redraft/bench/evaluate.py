@@ -93,7 +93,7 @@ def _believed(
     base: Base, adapter: Path | None, triples: Sequence[Triple], reference: Reference
 ) -> dict[str, list[float]]:
     """Score the triples with a policy; the base model is as it was afterwards."""
-    from redraft.lm.load import fastest_dtype
+    from redraft.lm.load import compute_dtype
     from redraft.lm.logprobs import frozen_head
     from redraft.train.scoring import score
 
@@ -103,7 +103,7 @@ def _believed(
 
         model = PeftModel.from_pretrained(base.model, str(adapter))
     scores = score(
-        model, triples, reference, pad=base.pad, head=frozen_head(model.requires_grad_(False), fastest_dtype())
+        model, triples, reference, pad=base.pad, head=frozen_head(model.requires_grad_(False), compute_dtype())
     )
     if adapter is not None:
         model.unload()

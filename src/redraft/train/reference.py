@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from redraft.cache import keep
-from redraft.lm.load import Base, fastest_dtype
+from redraft.lm.load import Base, compute_dtype
 from redraft.lm.logprobs import frozen_head, packed_logprobs
 from redraft.train.packing import LengthBuckets, Triple, collate, fingerprint
 
@@ -36,7 +36,7 @@ def reference_logprobs(
     on_batch: Callable[[int], None] | None = None,
 ) -> Reference:
     """Read the cache, or run the base model over ``triples`` once and fill it; ``on_batch`` gets each batch's size."""
-    key = hashlib.sha256(f"{base.identity} {fastest_dtype()} {fingerprint(triples)}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"{base.identity} {compute_dtype()} {fingerprint(triples)}".encode()).hexdigest()[:24]
     file = cache / "reference" / f"{key}.npz"
     known = base.revision != "unknown"  # else the weights may be others under the same name
     values = _read(file, len(triples)) if known else None
@@ -53,7 +53,7 @@ def reference_logprobs(
 def _compute(
     base: Base, triples: Sequence[Triple], batch_size: int, on_batch: Callable[[int], None] | None
 ) -> NDArray[np.float64]:
-    device, dtype = base.model.device.type, fastest_dtype()
+    device, dtype = base.model.device.type, compute_dtype()
     values = np.zeros((len(triples), 2))
     order = list(LengthBuckets([t.length for t in triples], batch_size, seed=0))
     with torch.autocast(device, dtype, enabled=dtype == torch.bfloat16):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from redraft.lm.load import fastest_dtype
+from redraft.lm.load import compute_dtype
 from redraft.lm.logprobs import packed_logprobs
 from redraft.train.losses import preference_loss, regression_loss, sft_loss
 from redraft.train.packing import Triple, collate
@@ -87,7 +87,7 @@ def score(
     device = next(model.parameters()).device
     order = sorted(range(len(triples)), key=lambda i: triples[i].length)
     rows = torch.zeros(8, len(triples), dtype=torch.float64)
-    with torch.autocast(device.type, fastest_dtype(), enabled=fastest_dtype() == torch.bfloat16):
+    with torch.autocast(device.type, compute_dtype(), enabled=compute_dtype() == torch.bfloat16):
         for start in range(0, len(order), batch_size):
             part = order[start : start + batch_size]
             batch = with_reference([triples[i] for i in part], reference, pad=pad, pairs=True)

@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 
-from redraft.lm.load import fastest_dtype
+from redraft.lm.load import compute_dtype
 from redraft.lm.logprobs import PackedLogprobs, frozen_head, packed_logprobs
 from redraft.train.losses import early_loss, preference_loss, regression_loss, sft_loss
 from redraft.train.options import RL, TrainOptions
@@ -82,14 +82,14 @@ class EditTrainer(Trainer):
         pairs = options.preference_weight > 0
         super().__init__(
             model=model,
-            args=_arguments(options, folder, len(train)),
+            args=_arguments(options, folder, len(train), device=model.device.type),
             data_collator=partial(with_reference, reference=reference, pad=pad, pairs=pairs),
             train_dataset=Triples(train),
             eval_dataset=Triples(heldout),
         )
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the whole step's counts
         # Inside a distributed wrapper the forward call must stay the wrapper's own.
-        self.head = frozen_head(model, fastest_dtype()) if self.accelerator.num_processes == 1 else None
+        self.head = frozen_head(model, compute_dtype()) if self.accelerator.num_processes == 1 else None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthBuckets:
         lengths = [t.length for t in self.train_dataset.triples]  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
@@ -187,7 +187,7 @@ def _chosen_labels(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return batch["labels"][:, : int(batch["rejected_from"])]
 
 
-def _arguments(options: TrainOptions, folder: Path, rows: int) -> TrainingArguments:
+def _arguments(options: TrainOptions, folder: Path, rows: int, *, device: str) -> TrainingArguments:
     steps = -(-rows // (options.batch_size * options.accumulation)) * options.epochs
     return TrainingArguments(
         output_dir=str(folder),
@@ -199,7 +199,8 @@ def _arguments(options: TrainOptions, folder: Path, rows: int) -> TrainingArgume
         warmup_steps=round(options.warmup * steps),
         weight_decay=0.0,
         max_grad_norm=1.0,
-        bf16=fastest_dtype() == torch.bfloat16,
+        bf16=compute_dtype() == torch.bfloat16,
+        use_cpu=device == "cpu",  # else bfloat16 on a processor that has it is refused
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=2,
