@@ -34,7 +34,7 @@ __all__ = [
 PREFIX = "REDRAFT_"
 NOT_SETTINGS = {
     "REDRAFT_CONFIG": "Settings file, where --config does not name one.",
-    "REDRAFT_PRECISION": "Numbers a model multiplies in: float32, bfloat16, or what the machine has where it does not say.",
+    "REDRAFT_PRECISION": "Numbers to multiply in: float32 or bfloat16; the fastest the machine has if it does not say.",
     "REDRAFT_DATA": "Folder of public data sets, which some tests read.",
     "REDRAFT_TEST_POSTGRES": "URL of a PostgreSQL that tests may fill and empty.",
     "REDRAFT_TEST_KILLS": "How often a slow test kills a gateway under load; 12 if it does not say.",

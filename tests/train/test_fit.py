@@ -8,6 +8,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from redraft.train.dataset import Dataset, foreign_policies, prepare
 from redraft.train.fit import Progress, Run, fit
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Triple
-from redraft.train.runs import checkpoints, read_manifest
+from redraft.train.runs import Manifest, checkpoints, read_manifest
 from redraft.train.sweep import grid, sweep
 from redraft.types import Completion, Edit, Interaction, Message
 
@@ -59,6 +60,13 @@ def test_a_run_leaves_a_policy_and_its_base_as_it_was(run: Run) -> None:
     }
     assert not checkpoints(run.folder)
     assert json.loads((run.folder / "adapter_config.json").read_text())["base_model_name_or_path"] == run.base.source
+
+
+def test_the_rate_rises_is_held_and_falls(run: Run) -> None:
+    """10 triples by 2, two passes: 10 steps, of which 2 rise and the last 4 fall."""
+    options = replace(OPTIONS, method="sft", epochs=2, batch_size=2, learning_rate=0.01, warmup=0.2, decay=0.4)
+    rates = [line["learning_rate"] for line in fit(replace(run, options=options)).history if "loss" in line]
+    assert rates == pytest.approx([0, 0.005, 0.01, 0.01, 0.01, 0.01, 0.01, 0.0075, 0.005, 0.0025])
 
 
 @pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
@@ -186,6 +194,22 @@ def test_early_stopping_counts_on_after_a_resume(run: Run, tmp_path: Path) -> No
     resumed = fit(run, resume=True)
     assert [line["step"] for line in resumed.history] == [line["step"] for line in whole.history]
     assert resumed.metrics == whole.metrics
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked(run: Run) -> None:
+    # The same rate: the best epoch is an early one, and at a constant rate a shorter run's last.
+    def fitted(name: str, **options: Any) -> Manifest:
+        asked = replace(OPTIONS, learning_rate=0.3, patience=2, warmup=0.0, **options)
+        return fit(replace(run, folder=run.folder.with_name(name), options=asked))
+
+    best = fitted("best", epochs=9)
+    epoch = round(best.metrics["epoch"])
+    short = fitted("short", epochs=epoch, keep="last")
+    assert short.metrics == best.metrics
+    assert_same_weights(run.folder.with_name("best"), run.folder.with_name("short"))
+    whole = fitted("whole", epochs=epoch + 4, keep="last")  # where the best's patience would have ended
+    assert whole.metrics["epoch"] == epoch + 4
+    assert whole.metrics["nll"] > best.metrics["nll"]
 
 
 def test_a_checkpoint_cut_off_while_written_is_passed_over(run: Run) -> None:

@@ -115,8 +115,10 @@ class Experiment(_Section):
     arms: dict[Annotated[str, Field(pattern=r"^\w[\w.+-]*$")], Arm] = Field(default_factory=dict[str, Arm])
     sizes: Sizes
     decoding: Generation = Generation()
-    training: dict[str, int | float] = Field(default_factory=dict[str, int | float])
-    sweep: dict[str, dict[str, list[int | float]]] = Field(default_factory=dict[str, dict[str, list[int | float]]])
+    training: dict[str, int | float | str] = Field(default_factory=dict[str, int | float | str])
+    sweep: dict[str, dict[str, list[int | float | str]]] = Field(
+        default_factory=dict[str, dict[str, list[int | float | str]]]
+    )
     endpoints: dict[str, Server] = Field(default_factory=dict[str, Server])
     threads: int = Field(default=1, ge=1)
     responses_from: Path | None = None
@@ -148,12 +150,12 @@ class Experiment(_Section):
 
     @field_validator("training")
     @classmethod
-    def _trainable(cls, given: Mapping[str, float]) -> Mapping[str, float]:
+    def _trainable(cls, given: Mapping[str, float | str]) -> Mapping[str, float | str]:
         return _options(given, _DERIVED)
 
     @field_validator("sweep")
     @classmethod
-    def _sweepable(cls, sweep: Mapping[str, Mapping[str, Sequence[float]]]) -> Mapping[str, Any]:
+    def _sweepable(cls, sweep: Mapping[str, Mapping[str, Sequence[float | str]]]) -> Mapping[str, Any]:
         _within(sweep, METHODS)
         for tried in sweep.values():
             if not all(tried.values()):

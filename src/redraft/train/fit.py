@@ -165,7 +165,8 @@ def _train(run: Run, model: Any, reference: Reference, manifest: Manifest) -> Ma
     )
     trainer.remove_callback(PrinterCallback)
     interrupt = Interrupt()
-    for callback in (_Report(run), EarlyStoppingCallback(options.patience), interrupt):
+    early_stop = [EarlyStoppingCallback(options.patience)] if options.keep == "best" else []
+    for callback in (_Report(run), *early_stop, interrupt):
         trainer.add_callback(callback)
     saved = checkpoints(run.folder)
     started = time.perf_counter()
@@ -181,11 +182,13 @@ def _train(run: Run, model: Any, reference: Reference, manifest: Manifest) -> Ma
             begun = {f"eval_{name}": value for name, value in measure().items()}
         history.insert(0, {"epoch": 0.0, "step": 0.0, **_numbers(begun)})
     done = replace(manifest, history=history, seconds=seconds)
-    evaluations = [line for line in history if f"eval_{options.criterion}" in line]
-    if not evaluations:  # every held-out score was infinite or not a number
+    criterion = f"eval_{options.criterion}"
+    evaluations = [line for line in history if any(name.startswith("eval_") for name in line)]
+    scored = [line for line in evaluations[-1 if options.keep == "last" else 0 :] if criterion in line]
+    if not scored:  # every held-out score was infinite or not a number
         return replace(done, status=DIVERGED)
-    best = min(evaluations, key=lambda line: line[f"eval_{options.criterion}"])
-    return replace(done, status=COMPLETE, metrics={k.removeprefix("eval_"): v for k, v in best.items()})
+    kept = min(scored, key=lambda line: line[criterion])
+    return replace(done, status=COMPLETE, metrics={k.removeprefix("eval_"): v for k, v in kept.items()})
 
 
 def _begin(manifest: Manifest, folder: Path, resume: bool) -> Manifest:

@@ -11,6 +11,7 @@ __all__ = ["METHODS", "RL", "SOLVERS", "TrainOptions"]
 
 METHODS = ("sft", "dpo", "early")  # what edits alone teach
 RL = "rl"  # needs a cost model too
+KEPT = ("best", "last")
 SOLVERS = ("projection", "contrast", "regression", "rloo")  # of eq. 6; the last one draws from the policy itself
 
 
@@ -23,7 +24,7 @@ class TrainOptions:
     """Options of one run. Defaults suit some dozens to some thousands of edits and a small model."""
 
     method: str = _option("early", "sft (eq. 3), dpo (eq. 4), early (eq. 7) or rl (eq. 6).")
-    learning_rate: float = _option(5e-4, "Peak rate, reached after the warm-up and then held.")
+    learning_rate: float = _option(5e-4, "Peak rate, reached after the warm-up and held until the decay.")
     epochs: int = _option(3, "Passes over the training edits, at most.")
     batch_size: int = _option(8, "Edits in one forward pass.")
     accumulation: int = _option(1, "Forward passes to one optimiser step.")
@@ -35,12 +36,14 @@ class TrainOptions:
     samples: int = _option(8, "For rl: responses drawn for each context and priced; not for regression.")
     pessimism: float = _option(1.0, "For rl: how many κ of the cost model's bonus count; 0 trusts its mean.")
     warmup: float = _option(0.1, "Share of all steps over which the learning rate rises.")
+    decay: float = _option(0.0, "Share of all steps, the last ones, over which it falls to zero.")
     rank: int = _option(16, "Rank of the LoRA matrices, on all linear layers but the output head.")
     lora_alpha: int = _option(32, "LoRA's scale is this over the rank.")
     max_prompt: int = _option(512, "Prompt tokens kept; a longer prompt loses its middle.")
     max_response: int = _option(512, "Response tokens kept.")
-    holdout: float = _option(0.15, "Share of the contexts held out to choose the best epoch by.")
-    patience: int = _option(2, "Epochs without a better held-out score before the run stops.")
+    holdout: float = _option(0.15, "Share of the contexts held out to choose the best epoch or trial by.")
+    keep: str = _option("best", "The epoch to keep: best (by its held-out score), or last, which a decay ends in.")
+    patience: int = _option(2, "Epochs without a better held-out score before a run that keeps the best stops.")
     start: str = _option(
         "", "Policy to go on from, which is π_ref then and is to have written the log; none: the base."
     )
@@ -62,6 +65,11 @@ class TrainOptions:
             (self.method not in (*METHODS, RL), f"method = {self.method!r}: use one of {', '.join((*METHODS, RL))}"),
             *((getattr(self, n) < 0, f"{n} = {getattr(self, n)}: must not be negative") for n in not_negative),
             (not 0 <= self.warmup < 1, f"warmup = {self.warmup}: must be in [0, 1)"),
+            (
+                not 0 <= self.decay <= 1 - self.warmup,
+                f"decay = {self.decay}: must be in [0, {1 - self.warmup:g}], what the warm-up leaves",
+            ),
+            (self.keep not in KEPT, f"keep = {self.keep!r}: use one of {', '.join(KEPT)}"),
             (not 0 < self.holdout < 1, f"holdout = {self.holdout}: must be between 0 and 1"),
             (min(self.max_prompt, self.max_response) < 2, "max_prompt and max_response: must be at least 2"),
         ]

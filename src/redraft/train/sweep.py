@@ -47,7 +47,7 @@ class Trial:
         return self.manifest.metrics.get(criterion, math.inf)
 
 
-def grid(options: TrainOptions, values: Mapping[str, Sequence[float]]) -> list[TrainOptions]:
+def grid(options: TrainOptions, values: Mapping[str, Sequence[float | str]]) -> list[TrainOptions]:
     """Every combination of ``values`` on top of ``options``; raises ``ConfigError`` on what trials cannot differ in.
 
     Trials share one split and one encoding, and for rl one pricing, so that their scores can be compared.
