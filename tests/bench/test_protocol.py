@@ -26,6 +26,7 @@ from redraft.errors import ConfigError, DataError
 from redraft.lm.load import load_base
 from redraft.log import EditLog
 from redraft.policies.adapter import AdapterHost
+from redraft.policies.consensus import risks
 from redraft.select import LateEnsemble, Uniform
 from redraft.select.base import Selector
 from redraft.select.replay import replay
@@ -195,10 +196,12 @@ def test_a_run_cut_off_again_and_again_ends_with_the_same_rows(
 def with_arms(experiment: Experiment) -> Experiment:
     """A second round, an arm reranked, and nothing else."""
     rl = {"method": "rl", "start": "sft", "options": {"samples": 2, "beta": 0.1}}
+    best, warm = {"best_of": 2, "of": "sft"}, {"of": "sft", "temperature": 1}
+    agreed = best | warm | {"best_of": 3, "by": "consensus"}
     return Experiment.model_validate(
         experiment.model_dump(mode="json")
         | {"methods": ["sft"], "train_users": ["strong"], "seeds": [1], "sweep": {}, "options_from": None}
-        | {"arms": {"rl": rl, "best": {"best_of": 2, "of": "sft"}, "warm": {"of": "sft", "temperature": 1}}}
+        | {"arms": {"rl": rl, "best": best, "warm": warm, "agreed": agreed}}
         | {"sizes": {"train": 6, "validation": 3, "online": 5, "second": 9}}
     )
 
@@ -208,7 +211,7 @@ def test_arms_are_made_of_what_earlier_arms_left(with_arms: Experiment, place: P
     assert run(with_arms, here).left == []
     folder = RunFolder(here.out)
     costs = cost_table([row for row in folder.rows() if "#" not in row.policy])
-    assert list(costs) == ["base", "sft", "rl", "best", "warm"]
+    assert list(costs) == ["base", "sft", "rl", "best", "warm", "agreed"]
     cell = folder.work / "1" / "office" / "strong"
     with EditLog(f"sqlite:///{cell / 'redraft-sft.db'}") as log:
         second = list(log.interactions("office", edited_only=True))
@@ -225,7 +228,7 @@ def test_arms_are_made_of_what_earlier_arms_left(with_arms: Experiment, place: P
     (trained_rl,) = (row for row in folder.training() if row["arm"] == "rl")
     assert trained_rl["options"]["start"] == "sft"
     assert trained_rl["history"][0]["eval_own_kl"] == 0
-    by_policy = {name: [r for r in folder.rows() if r.policy == name] for name in ("sft", "best#0", "best#1", "best")}
+    by_policy = {name: [r for r in folder.rows() if r.policy == name] for name in {r.policy for r in folder.rows()}}
     assert [r.response for r in by_policy["sft"]] == [r.response for r in by_policy["best#0"]]
     for one, two, best in zip(by_policy["best#0"], by_policy["best#1"], by_policy["best"], strict=True):
         told = {
@@ -233,6 +236,12 @@ def test_arms_are_made_of_what_earlier_arms_left(with_arms: Experiment, place: P
         }
         assert best.response == (one if told["best#0"] <= told["best#1"] else two).response
     assert {row["writer"] for row in folder.cost_models()} == {"sft"}
+    assert [r.response for r in by_policy["agreed#0"]] == [r.response for r in by_policy["warm"]]
+    assert "agreed" not in {p["arm"] for p in folder.predictions()}
+    for t, given in enumerate(by_policy["agreed"]):
+        drawn = [by_policy[f"agreed#{k}"][t].response for k in range(3)]
+        judged = risks(drawn, COSTS[with_arms.cost])
+        assert given.response == drawn[judged.index(min(judged))]
     seen: list[str] = []
     run(with_arms, here, watched(seen))
     assert set(seen) == {"cells"}
@@ -252,6 +261,18 @@ def test_arms_of_a_run_cut_off_are_the_same(with_arms: Experiment, place: Place,
         assert run(with_arms, one).left == []
     assert timeless(RunFolder(here.out).rows()) == timeless(RunFolder(whole.out).rows())
     assert RunFolder(here.out).predictions() == RunFolder(whole.out).predictions()
+
+
+def test_an_arm_older_than_an_option_had_its_default(with_arms: Experiment, tmp_path: Path) -> None:
+    values = with_arms.model_dump(mode="json")
+    assert values["arms"]["warm"].pop("by") == "cost"
+    RunFolder(tmp_path).claim(values, {})
+    RunFolder(tmp_path).claim(with_arms.model_dump(mode="json"), {})
+    values = with_arms.model_dump(mode="json")
+    del values["arms"]["agreed"]["by"]
+    RunFolder(tmp_path / "other").claim(values, {})
+    with pytest.raises(ConfigError, match=r"other arms\.agreed"):
+        RunFolder(tmp_path / "other").claim(with_arms.model_dump(mode="json"), {})
 
 
 def test_an_arm_that_changed_its_meaning_is_refused(with_arms: Experiment, place: Place, tmp_path: Path) -> None:

@@ -176,6 +176,7 @@ def test_arms_are_compared_with_what_they_began_as_served_alike() -> None:
         "warm-base": {"method": None, "of": "base", "temperature": 1.0, "best_of": None},
         "warm-rl": {"method": None, "of": "rl", "temperature": 1.0, "best_of": None},
         "warm-best": {"method": None, "of": "rl", "best_of": 4, "temperature": 1.0},
+        "agreed": {"method": None, "of": "sft", "best_of": 4, "temperature": 0.5, "by": "consensus"},
     }
     assert rivals(arms) == [
         ("rl", "base"),
@@ -183,4 +184,5 @@ def test_arms_are_compared_with_what_they_began_as_served_alike() -> None:
         ("best", "sft"),
         ("warm-rl", "warm-base"),
         ("warm-best", "warm-rl"),
+        ("agreed", "sft"),
     ]

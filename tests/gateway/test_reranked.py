@@ -23,6 +23,8 @@ from redraft.gateway.setup import make_gateway
 from redraft.lm.load import Base
 from redraft.log import EditLog
 from redraft.policies.adapter import AdapterHost
+from redraft.policies.best_of import APART
+from redraft.policies.consensus import risks
 from redraft.train.cost_run import Bound, Features, learn_cost, write_cost
 from redraft.types import Completion, Decoding, Edit, Interaction, Message
 
@@ -138,3 +140,27 @@ def test_a_configured_arm_reranks_by_the_tasks_cost_model(tiny_base: Base, tiny_
     assert own.text != answer.text
     assert answer.usage is not None
     assert answer.usage["completion_tokens"] > own.usage["completion_tokens"]
+
+
+def test_a_configured_consensus_needs_no_cost_model(tiny_base: Base, tiny_policies: Path, tmp_path: Path) -> None:
+    arm = "email/sft@1+consensus3"
+    settings = Settings(
+        policies=PolicySettings(root=tiny_policies),
+        model=ModelSettings(name=tiny_base.name, cache=tmp_path / "cache"),
+        tasks={"email": TaskSettings(policies=("base", arm))},
+    )
+
+    async def ask(log: EditLog) -> Answer:
+        async with make_gateway(settings, log) as gateway:
+            (task,) = gateway.of("default")
+            return await task.engines[arm].complete(arm, request(max_tokens=12, temperature=0.8, seed=1))
+
+    with EditLog(f"sqlite:///{tmp_path / 'redraft.db'}") as log:
+        answer = asyncio.run(ask(log))
+    host = AdapterHost(replace(tiny_base, model=copy.deepcopy(tiny_base.model)))
+    policy = host.load("email/sft@1", tiny_policies / "email/sft@1")
+    seeds = [1 + APART * number for number in range(3)]
+    texts = [policy.respond([request().logged()], Decoding(12, 0.8, seed))[0] for seed in seeds]
+    judged = risks(texts, COSTS["word"])
+    assert len({*judged}) > 1
+    assert answer.text == texts[judged.index(min(judged))]

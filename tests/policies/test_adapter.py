@@ -66,6 +66,13 @@ def test_each_name_answers_with_its_own_adapter(host: AdapterHost, tiny_base: Ba
     assert answers["base"] == plainly(tiny_base)
 
 
+def test_samples_are_what_each_seed_answers(host: AdapterHost) -> None:
+    policy, hot = host.policy("email/sft@1"), Decoding(16, temperature=1.0, seed=1)
+    drawn = policy.samples(CONTEXTS, hot, [3, 9])
+    assert drawn == [policy.respond(CONTEXTS, replace(hot, seed=seed)) for seed in (3, 9)]
+    assert drawn[0] != drawn[1]
+
+
 def test_an_adapter_answers_as_merged_into_the_weights(
     host: AdapterHost, base: Base, tiny_base: Base, tiny_policies: Path
 ) -> None:

@@ -27,7 +27,7 @@ class Echo:
 
 
 def lengths_of(texts: dict[str, float]) -> BestOf:
-    return BestOf("best", Echo(), 3, lambda _, responses: np.array([texts[text] for text in responses]))
+    return BestOf("best", Echo(), 3, lambda _, drawn: np.array([[texts[text] for text in one] for one in drawn]))
 
 
 def test_the_cheapest_of_each_context_is_given() -> None:
@@ -36,7 +36,7 @@ def test_the_cheapest_of_each_context_is_given() -> None:
 
 
 def test_a_tie_goes_to_what_the_policy_would_have_said() -> None:
-    best = BestOf("best", Echo(), 4, lambda _, responses: np.zeros(len(responses)))
+    best = BestOf("best", Echo(), 4, lambda _, drawn: np.zeros((len(drawn), 2)))
     assert best.respond(CONTEXTS, Decoding(8)) == ["one 1", "two 1"]
 
 
@@ -44,7 +44,7 @@ def test_a_tie_goes_to_what_the_policy_would_have_said() -> None:
 def test_candidates_are_the_own_answer_and_samples_of_other_seeds(temperature: float) -> None:
     policy = Echo()
     asked = Decoding(8, temperature, seed=5)
-    BestOf("best", policy, 3, lambda _, responses: np.zeros(len(responses))).candidates(CONTEXTS, asked)
+    BestOf("best", policy, 3, lambda _, drawn: np.zeros((len(drawn), 2))).candidates(CONTEXTS, asked)
     first, *others = policy.asked
     assert first == asked
     assert {one.temperature for one in others} == {temperature or 1.0}

@@ -72,14 +72,15 @@ class Arm(_Section):
     """An arm beside the methods: a policy trained with options of its own, or another arm's policy served otherwise.
 
     Trained with ``method``, it goes on from the arm ``start`` and learns from what that one wrote. Else the arm ``of``
-    answers at ``temperature``, and with ``best_of`` so often, of which the least predicted cost is given, ``pessimism``
-    times the bonus being part of it.
+    answers at ``temperature``, and with ``best_of`` so often: then the one is given whose predicted ``cost``, of which
+    ``pessimism`` times the bonus is part, is least, or the ``consensus`` of all.
     """
 
     method: str | None = None
     start: str = BASE
     options: dict[str, int | float | str] = Field(default_factory=dict[str, int | float | str])
     best_of: Annotated[int, Field(ge=2)] | None = None
+    by: Literal["cost", "consensus"] = "cost"
     of: str = BASE
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     pessimism: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from redraft.bench.cell import Setting
+from redraft.bench.experiment import Arm
 from redraft.bench.matrix import MatrixRow, append_rows, read_rows
 from redraft.errors import ConfigError, DataError
 
@@ -163,7 +164,8 @@ def write_lines(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What makes rows of before wrong; an arm may come or go, and keeps its meaning."""
     keys = [key for key in now if key not in FREE and _essence(key, before.get(key)) != _essence(key, now[key])]
-    arms: Mapping[str, Any] = before.get("arms") or {}
+    # An option younger than the file had its default when the rows were made.
+    arms = {name: Arm.model_validate(arm).model_dump(mode="json") for name, arm in (before.get("arms") or {}).items()}
     others = {name: arm for name, arm in (now.get("arms") or {}).items() if arms.get(name, arm) != arm}
     return [*keys, *(f"arms.{name}" for name in others)]
 

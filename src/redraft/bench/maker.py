@@ -22,6 +22,7 @@ from redraft.errors import ConfigError
 from redraft.log import EditLog
 from redraft.policies.base import BASE
 from redraft.policies.best_of import reranked
+from redraft.policies.consensus import agreed
 from redraft.policies.store import PolicyStore
 from redraft.train.options import RL, TrainOptions
 from redraft.types import Context, Decoding, Interaction, PolicyRef
@@ -98,18 +99,22 @@ class Maker:
         return self.decoding(self.setting.seed + ONLINE if arm.temperature else 0, temperature=arm.temperature or 0.0)
 
     def rerank(self, name: str, arm: Arm) -> Made:
-        """Let a cost model choose among N answers of another arm: the one learnt from that arm's own log, if any."""
+        """Choose among N answers of another arm: by consensus, or by a cost model of its own log if it has one."""
         assert arm.best_of is not None
         messages = [context.messages for context in self.contexts.online]
-        bound = self.bound(self.writer(arm.of), arm.pessimism)
+        bound = None if arm.by == "consensus" else self.bound(self.writer(arm.of), arm.pessimism)
         with self.serving(arm.of, f"serve {name}", arm.best_of * len(messages)) as (policy, host):
-            best = reranked(host, policy, arm.best_of, bound)
+            if bound is None:
+                best = agreed(policy, arm.best_of, self.cost)
+            else:
+                best = reranked(host, policy, arm.best_of, bound)
             started = time.perf_counter()
             drawn = best.candidates(messages, self.served(arm))
             chosen = best.choose(messages, drawn)
         seconds = round((time.perf_counter() - started) / max(1, len(messages)), 4)
         candidates = {f"{name}{CANDIDATE}{k}": Answers(tuple(texts), seconds) for k, texts in enumerate(drawn)}
-        return Made(Answers(tuple(chosen), seconds), candidates, self.predicted(name, candidates, bound))
+        predictions = () if bound is None else self.predicted(name, candidates, bound)
+        return Made(Answers(tuple(chosen), seconds), candidates, predictions)
 
     def arm(self, name: str) -> Arm:
         """An arm as the experiment describes it; a method's name stands for itself."""

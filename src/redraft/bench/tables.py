@@ -187,8 +187,8 @@ def comparisons(cells: Sequence[Cell], rivals: Sequence[tuple[str, str]] = ()) -
 def rivals(arms: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Whom an experiment's arms are to be compared with: what they began as, served alike."""
     found: list[tuple[str, str]] = []
-    served = {name: (arm["of"], arm.get("temperature"), arm.get("best_of")) for name, arm in arms.items()
-              if arm.get("method") is None}  # fmt: skip
+    served = {name: (arm["of"], arm.get("temperature"), arm.get("best_of"), arm.get("by"))
+              for name, arm in arms.items() if arm.get("method") is None}  # fmt: skip
     for name, arm in arms.items():
         if arm.get("method") is not None:
             found.append((name, arm["start"]))
@@ -196,9 +196,10 @@ def rivals(arms: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
         of, *how = served[name]
         before = arms[of]["start"] if of in arms else BASE
         alike = [other for other, (policy, *same) in served.items() if policy == before != of and same == how]
-        plain = [other for other, told in served.items() if told == (of, arm.get("temperature"), None)]
+        plain = [other for other, told in served.items() if told[:3] == (of, arm.get("temperature"), None)]
         found += [(name, other) for other in (*alike, *(plain if arm.get("best_of") else ()))]
-        found += [(name, of)] if arm.get("best_of") and not arm.get("temperature") else []
+        chosen = arm.get("best_of") and (not arm.get("temperature") or arm.get("by") == "consensus")
+        found += [(name, of)] if chosen else []
     return found
 
 

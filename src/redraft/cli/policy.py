@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -43,9 +43,11 @@ def generate(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = _DEFAULT.max_new_tokens,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = _DEFAULT.temperature,
     seed: Annotated[int, typer.Option(help="Decides what a temperature above 0 draws.")] = _DEFAULT.seed,
-    best_of: Annotated[
-        int, typer.Option(min=1, help="Answer so often and give what the task's cost model thinks cheapest.")
-    ] = 1,
+    best_of: Annotated[int, typer.Option(min=1, help="Answer so often and give what should need the least edits.")] = 1,
+    by: Annotated[
+        Literal["cost", "consensus"],
+        typer.Option(help="Who says so: the task's cost model, or the other answers, whose edits it would need."),
+    ] = "cost",
     policies: Policies = None,
     model: Model = None,
     as_json: AsJson = False,
@@ -68,12 +70,18 @@ def generate(
         chosen = host.policy() if ref is None else host.load(str(ref), store.path(ref))
         if best_of > 1:
             if ref is None:
-                raise ConfigError("--best-of: base is of no task, and a cost model is of one: name a policy TASK/NAME")
-            from redraft.policies.best_of import reranked
-            from redraft.train.cost_run import read_bound
+                raise ConfigError("--best-of: base is of no task, and costs are of one: name a policy TASK/NAME")
+            if by == "consensus":
+                from redraft.costs import get_cost
+                from redraft.policies.consensus import agreed
 
-            bound = read_bound(store.root, ref.task, base, settings.cache)
-            chosen = reranked(host, chosen, best_of, bound)
+                chosen = agreed(chosen, best_of, get_cost(settings.task(ref.task).cost))
+            else:
+                from redraft.policies.best_of import reranked
+                from redraft.train.cost_run import read_bound
+
+                bound = read_bound(store.root, ref.task, base, settings.cache)
+                chosen = reranked(host, chosen, best_of, bound)
         responses = chosen.respond(contexts, decoding)
     result = {"policy": chosen.name, "model": base.identity, "decoding": asdict(decoding), "responses": responses}
     rows = file is not None and _is_rows(file)

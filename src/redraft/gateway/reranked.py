@@ -1,8 +1,8 @@
 """Best of N as an arm: ``email/sft@3+best4`` answers four times as ``email/sft@3`` and gives what should cost least.
 
 Any policy can be reranked, wherever it is served; prices are the task's cost model's (eq. 5 with its bonus), read with
-the embedded base model. The first answer is as the client asked, the others are samples. A streamed answer comes in one
-piece, and usage counts all N.
+the embedded base model, or for ``email/sft@3+consensus4`` what edits into the other answers would cost. The first
+answer is as the client asked, the others are samples. A streamed answer comes in one piece, and usage counts all N.
 """
 
 from __future__ import annotations
@@ -21,39 +21,46 @@ if TYPE_CHECKING:
 
 __all__ = ["Prices", "Reranked", "best_of"]
 
-_NAME = re.compile(r"(?P<of>.+)\+best(?P<n>[2-9]|[1-9]\d)")
+_NAME = re.compile(r"(?P<of>.+)\+(?P<by>best|consensus)(?P<n>[2-9]|[1-9]\d)")
 
 Prices = Callable[[Sequence["Message"], Sequence[str]], Sequence[float]]
 """What each of several answers to one request should cost."""
 
 
-def best_of(policy: str) -> tuple[str, int] | None:
-    """What a reranked policy's name says.
+def best_of(policy: str) -> tuple[str, int, str] | None:
+    """What a reranked policy's name says: whose answers, how many, and who judges.
 
-    >>> best_of("email/sft@3+best4"), best_of("email/sft@3")
-    (('email/sft@3', 4), None)
+    >>> best_of("email/sft@3+best4"), best_of("email/sft@3+consensus8"), best_of("email/sft@3")
+    (('email/sft@3', 4, 'best'), ('email/sft@3', 8, 'consensus'), None)
     """
     found = _NAME.fullmatch(policy)
-    return None if found is None else (found["of"], int(found["n"]))
+    return None if found is None else (found["of"], int(found["n"]), found["by"])
 
 
 class Reranked(Engine):
-    """``n`` answers of ``engine``'s policy ``of``; ``ready`` loads what prices need, off the event loop."""
+    """``n`` answers of ``engine``'s policy ``of``; ``ready`` loads what prices need, off the event loop.
 
-    def __init__(self, engine: Engine, of: str, n: int, ready: Callable[[], Prices], embedded: Engine) -> None:
+    ``embedded`` has the model that prices read with, if they do.
+    """
+
+    def __init__(
+        self, engine: Engine, of: str, n: int, ready: Callable[[], Prices], embedded: Engine | None = None
+    ) -> None:
         self._engine, self._of, self._n, self._ready, self._embedded = engine, of, n, ready, embedded
         self._prices: Prices | None = None
 
     async def start(self, policies: list[str]) -> None:
         """Start the policy below, and whatever prices its answers."""
-        await self._embedded.start([])
+        if self._embedded is not None:
+            await self._embedded.start([])
         await self._engine.start([self._of])
         self._prices = await asyncio.to_thread(self._ready)
 
     async def close(self) -> None:
         """Close the engines below; whoever else uses them closes them too."""
         await self._engine.close()
-        await self._embedded.close()
+        if self._embedded is not None:
+            await self._embedded.close()
 
     async def complete(self, policy: str, request: ChatRequest) -> Answer:
         """The cheapest of N answers; fails where one of them does."""

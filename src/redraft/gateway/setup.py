@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from redraft.config import Settings, TaskSettings
+from redraft.costs import get_cost
 from redraft.errors import ConfigError, DataError
 from redraft.gateway.embedded import Embedded
 from redraft.gateway.engine import Engine
@@ -120,9 +121,10 @@ def _engines(settings: Settings, arms: Mapping[str, list[str]], store: PolicySto
 
     def engine(task: str, policy: str) -> Engine:
         if policy not in by_policy and (found := best_of(policy)) is not None:
-            of, n = found
-            ready = partial(_prices, settings, task, embedded)
-            return Reranked(engine(task, of), of, n, ready, embedded)
+            of, n, by = found
+            if by == "consensus":
+                return Reranked(engine(task, of), of, n, partial(_agreement, settings, task))
+            return Reranked(engine(task, of), of, n, partial(_prices, settings, task, embedded), embedded)
         if policy in by_policy:
             return upstreams[by_policy[policy]]
         if policy in folders and loader is not None:
@@ -148,6 +150,14 @@ def _prices(settings: Settings, task: str, embedded: Embedded) -> Prices:
             return bound([messages] * len(texts), texts).tolist()
 
     return prices
+
+
+def _agreement(settings: Settings, task: str) -> Prices:
+    """What an answer should cost by the other answers."""
+    from redraft.policies.consensus import risks
+
+    cost = get_cost(settings.task(task).cost)
+    return lambda _, texts: risks(texts, cost)
 
 
 def _host(settings: Settings) -> AdapterHost:

@@ -85,8 +85,17 @@ class AdapterHost:
         self._adapter(name)
         return AdapterPolicy(name, self)
 
-    def respond(self, name: str, contexts: Sequence[Sequence[Message]], decoding: Decoding) -> list[str]:
-        """What the policy ``name`` answers, trimmed; raises ``NotFoundError`` as ``policy`` does."""
+    def respond(
+        self,
+        name: str,
+        contexts: Sequence[Sequence[Message]],
+        decoding: Decoding,
+        seeds: Sequence[int] | None = None,
+    ) -> list[str]:
+        """What the policy ``name`` answers, trimmed; raises ``NotFoundError`` as ``policy`` does.
+
+        ``seeds``, one a context, go before the decoding's.
+        """
         from redraft.lm.generate import generate
 
         tokenizer, adapter = self._base.tokenizer, self._adapter(name)
@@ -94,8 +103,9 @@ class AdapterHost:
         prompts = [encode_prompt(tokenizer, messages, limit) for messages in contexts]
         with self._turn, self._active(adapter):
             texts = generate(
-                self._model, tokenizer, prompts, decoding, batch_size=self._batch_size, on_batch=self._on_batch
-            )
+                self._model, tokenizer, prompts, decoding,
+                batch_size=self._batch_size, on_batch=self._on_batch, seeds=seeds,
+            )  # fmt: skip
         return [trim(text) for text in texts]
 
     @contextmanager
@@ -164,6 +174,14 @@ class AdapterPolicy:
     def respond(self, contexts: Sequence[Sequence[Message]], decoding: Decoding) -> list[str]:
         """One response per context, trimmed."""
         return self.host.respond(self.name, contexts, decoding)
+
+    def samples(
+        self, contexts: Sequence[Sequence[Message]], decoding: Decoding, seeds: Sequence[int]
+    ) -> list[list[str]]:
+        """For each seed one response per context; a context is read once for all of them."""
+        asked = [context for context in contexts for _ in seeds]
+        texts = self.host.respond(self.name, asked, decoding, [*seeds] * len(contexts))
+        return [texts[number :: len(seeds)] for number in range(len(seeds))]
 
 
 def merged_model(base: Base, folder: Path) -> PreTrainedModel:
