@@ -15,7 +15,7 @@ import pytest
 import torch
 from chat_server import ChatServer, serving
 
-from redraft.bench.experiment import AnyExperiment, Experiment
+from redraft.bench.experiment import Ablation, AnyExperiment, Experiment
 from redraft.bench.experiment_file import load_experiment
 from redraft.bench.folder import RunFolder
 from redraft.bench.matrix import MatrixRow, cost_table
@@ -263,9 +263,22 @@ def test_arms_of_a_run_cut_off_are_the_same(with_arms: Experiment, place: Place,
     assert RunFolder(here.out).predictions() == RunFolder(whole.out).predictions()
 
 
-def test_an_arm_older_than_an_option_had_its_default(with_arms: Experiment, tmp_path: Path) -> None:
+def test_an_ablation_is_described_again(tmp_path: Path) -> None:
+    values = {"name": "x", "kind": "ablation", "rows_from": "rows", "arms": [["base", "sft"]], "alphas": [1.0]}
+    for rounds in ([25], [25], [25, 50]):
+        now = Ablation.model_validate(values | {"rounds": rounds}).model_dump(mode="json")
+        if rounds == [25]:
+            RunFolder(tmp_path).claim(now, {})
+        else:
+            with pytest.raises(ConfigError, match="other rounds"):
+                RunFolder(tmp_path).claim(now, {})
+
+
+def test_a_run_older_than_an_option_had_its_default(with_arms: Experiment, tmp_path: Path) -> None:
     values = with_arms.model_dump(mode="json")
     assert values["arms"]["warm"].pop("by") == "cost"
+    assert values["decoding"].pop("batch_size") == 64
+    assert values.pop("cost") == "word"
     RunFolder(tmp_path).claim(values, {})
     RunFolder(tmp_path).claim(with_arms.model_dump(mode="json"), {})
     values = with_arms.model_dump(mode="json")

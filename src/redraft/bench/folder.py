@@ -20,8 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from pydantic import ValidationError
+
 from redraft.bench.cell import Setting
-from redraft.bench.experiment import Arm
+from redraft.bench.experiment import KINDS
 from redraft.bench.matrix import MatrixRow, append_rows, read_rows
 from redraft.errors import ConfigError, DataError
 
@@ -163,11 +165,25 @@ def write_lines(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What makes rows of before wrong; an arm may come or go, and keeps its meaning."""
+    before = _in_full(before)
     keys = [key for key in now if key not in FREE and _essence(key, before.get(key)) != _essence(key, now[key])]
-    # An option younger than the file had its default when the rows were made.
-    arms = {name: Arm.model_validate(arm).model_dump(mode="json") for name, arm in (before.get("arms") or {}).items()}
-    others = {name: arm for name, arm in (now.get("arms") or {}).items() if arms.get(name, arm) != arm}
+    had, has = (cast("Any", found.get("arms")) for found in (before, now))
+    if not isinstance(had, dict) or not isinstance(has, dict):  # an ablation has a list of subsets
+        return keys
+    others = [name for name, arm in has.items() if had.get(name, arm) != arm]
     return [*keys, *(f"arms.{name}" for name in others)]
+
+
+def _in_full(described: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With the options that are younger than the file: they had their defaults when its rows were made."""
+    kind = KINDS.get(described.get("kind", ""))
+    if kind is None:
+        return described
+    try:
+        given = {name: value for name, value in described.items() if name in kind.model_fields}
+        return kind.model_validate(given).model_dump(mode="json")
+    except ValidationError:  # of another version, and so of another meaning
+        return described
 
 
 def _essence(key: str, value: Any) -> Any:
