@@ -20,8 +20,9 @@ from redraft.train.dataset import Dataset, foreign_policies, prepare
 from redraft.train.fit import Progress, Run, fit
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Triple
-from redraft.train.runs import Manifest, checkpoints, read_manifest
+from redraft.train.runs import Manifest, checkpoints, read_manifest, write_manifest
 from redraft.train.sweep import grid, sweep
+from redraft.train.trainer import EditTrainer
 from redraft.types import Completion, Edit, Interaction, Message
 
 from .test_packing import triples
@@ -141,8 +142,11 @@ def noting(steps: list[int]) -> Progress:
     return progress
 
 
-@pytest.mark.parametrize("step", [2, 4, 8])
-def test_a_killed_run_resumed_equals_an_uninterrupted_one(run: Run, tmp_path: Path, step: int) -> None:
+@pytest.mark.parametrize(("step", "options"), [(2, {}), (4, {}), (8, {}), (5, {"decay": 0.5, "keep": "last"})])
+def test_a_killed_run_resumed_equals_an_uninterrupted_one(
+    run: Run, tmp_path: Path, step: int, options: dict[str, Any]
+) -> None:
+    run = replace(run, options=replace(OPTIONS, **options))
     whole = fit(replace(run, folder=tmp_path / "whole"))
 
     def cut(what: str, done: int, _total: int) -> None:
@@ -210,6 +214,27 @@ def test_the_last_epoch_is_kept_where_that_is_asked(run: Run) -> None:
     whole = fitted("whole", epochs=epoch + 4, keep="last")  # where the best's patience would have ended
     assert whole.metrics["epoch"] == epoch + 4
     assert whole.metrics["nll"] > best.metrics["nll"]
+    kept, last = weights(run.folder.with_name("best")), weights(run.folder.with_name("whole"))
+    assert not all(torch.equal(kept[name], last[name]) for name in kept)
+
+
+def test_a_last_epoch_without_a_score_has_diverged(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of rows that were left as they are likelihood is the only score, and nothing finite is left of a line."""
+
+    def spoilt(trainer: EditTrainer, *args: Any, **given: Any) -> dict[str, float]:
+        if trainer.state.epoch == 3:
+            with torch.no_grad():
+                for part in trainer.model.parameters():  # pyright: ignore[reportOptionalMemberAccess]
+                    part.fill_(math.nan) if part.requires_grad else None
+        return evaluate(trainer, *args, **given)
+
+    evaluate = EditTrainer.evaluate
+    monkeypatch.setattr(EditTrainer, "evaluate", spoilt)
+    data = Dataset(*([replace(t, rejected=None) for t in part] for part in (DATA.train, DATA.heldout)))
+    options = replace(OPTIONS, method="sft", epochs=3)
+    assert fit(replace(run, data=data, options=options)).status == "complete"
+    kept = replace(run, data=data, options=replace(options, keep="last"), folder=run.folder.with_name("last"))
+    assert fit(kept).status == "diverged"
 
 
 def test_a_checkpoint_cut_off_while_written_is_passed_over(run: Run) -> None:
@@ -218,6 +243,20 @@ def test_a_checkpoint_cut_off_while_written_is_passed_over(run: Run) -> None:
     (half / "trainer_state.json").write_text('{"step": ')
     (run.folder / "checkpoints" / "checkpoint-6").mkdir()
     assert checkpoints(run.folder) == []
+
+
+def test_a_run_older_than_an_option_is_resumed(run: Run) -> None:
+    def cut(what: str, done: int, _total: int) -> None:
+        if (what, done) == ("early", 4):
+            raise PowerCutError
+
+    with pytest.raises(PowerCutError):
+        fit(replace(run, progress=cut))
+    begun = read_manifest(run.folder)
+    write_manifest(run.folder, replace(begun, options={k: v for k, v in begun.options.items() if k != "keep"}))
+    steps: list[int] = []
+    fit(replace(run, progress=noting(steps)), resume=True)
+    assert steps[0] == 4  # where the first epoch ended
 
 
 def test_resume_refuses_other_options(run: Run) -> None:

@@ -124,7 +124,7 @@ def learn(run: Run, candidates: Sequence[TrainOptions], folder: Path) -> list[Ma
     else:
         manifests = [fit(replace(run, options=candidates[0], folder=partial), resume=True)]
     if manifests[0].status != COMPLETE:
-        raise DataError(f"{folder} diverged, no held-out score is a number: try lower learning rates")
+        raise DataError(f"{folder} diverged, its held-out score is no number: try lower learning rates")
     if not folder.exists():
         partial.rename(folder)
     return manifests

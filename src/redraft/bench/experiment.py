@@ -192,6 +192,8 @@ class Experiment(_Section):
                 (name in known, f"arms.{name}: there is such an arm already, call it otherwise"),
                 (trained == (arm.best_of is not None or arm.temperature is not None), f"arms.{name}: give it a "
                  "method, or best_of and temperature"),
+                (arm.by == "consensus" and (arm.best_of or 0) < 3, f"arms.{name}: a consensus is of three "
+                 "answers or more: raise best_of"),
                 (arm.needs in self.arms and self.arms[arm.needs].method is None, f"arms.{name}: {arm.needs!r} is no "
                  "policy of its own, name the one that answers for it"),
                 (arm.needs not in known, f"arms.{name} needs {arm.needs!r}: name it before, there are {known}"),

@@ -83,6 +83,7 @@ def learners(arms: Described, rows: Iterable[MatrixRow]) -> list[dict[str, Any]]
                     **_beside_oracle(own, drawn, keys),
                 }
             )
+            break  # others draw the same samples
     return found
 
 
@@ -150,5 +151,5 @@ def _training(arms: Described, name: str) -> tuple[Any, float] | None:
         return None
     options = dict(trained["options"])
     pessimism = float(options.pop("pessimism", TrainOptions().pessimism))
-    served = (arm.get("temperature"), arm.get("best_of"))
+    served = (arm.get("temperature"), arm.get("best_of"), arm.get("by"))
     return (trained["start"], sorted(options.items()), served), pessimism

@@ -99,7 +99,7 @@ class Maker:
         return self.decoding(self.setting.seed + ONLINE if arm.temperature else 0, temperature=arm.temperature or 0.0)
 
     def rerank(self, name: str, arm: Arm) -> Made:
-        """Choose among N answers of another arm: by consensus, or by a cost model of its own log if it has one."""
+        """Choose among N answers of another arm: by consensus, or a cost model of its own log, else of its start's."""
         assert arm.best_of is not None
         messages = [context.messages for context in self.contexts.online]
         bound = None if arm.by == "consensus" else self.bound(self.writer(arm.of), arm.pessimism)
@@ -177,7 +177,8 @@ class Maker:
         own = _chosen(self.folder.training(), self.setting, name)
         chosen = own if own is not None else _chosen(self.chosen, self.setting, name)
         if chosen is not None:
-            return [replace(options, **{k: v for k, v in chosen.items() if k not in _GIVEN})]
+            known = TrainOptions().as_dict() | dict(chosen)  # an option younger than the row had its default
+            return [replace(options, **{k: v for k, v in known.items() if k not in _GIVEN})]
         if experiment.options_from is not None:
             raise ConfigError(f"{experiment.options_from}: no options for {name} on {self.setting.task}: train there")
         return grid(options, experiment.sweep.get(name, {}))

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,6 +33,13 @@ Policies = Annotated[Path | None, typer.Option(help="Folder of policies, instead
 Model = Annotated[str | None, typer.Option(help="Base model, instead of model.name in the settings.")]
 
 
+class Judged(StrEnum):
+    """By what the best of several answers is."""
+
+    COST = "cost"
+    CONSENSUS = "consensus"
+
+
 def generate(
     *,
     policy: Annotated[str, typer.Option(help="TASK/NAME@VERSION, TASK/NAME for its latest version, or base.")],
@@ -45,9 +53,8 @@ def generate(
     seed: Annotated[int, typer.Option(help="Decides what a temperature above 0 draws.")] = _DEFAULT.seed,
     best_of: Annotated[int, typer.Option(min=1, help="Answer so often and give what should need the least edits.")] = 1,
     by: Annotated[
-        Literal["cost", "consensus"],
-        typer.Option(help="Who says so: the task's cost model, or the other answers, whose edits it would need."),
-    ] = "cost",
+        Judged, typer.Option(help="By the task's cost model, or by what edits into the other answers cost on average.")
+    ] = Judged.COST,
     policies: Policies = None,
     model: Model = None,
     as_json: AsJson = False,
@@ -57,6 +64,8 @@ def generate(
     from redraft.lm.load import load_base
     from redraft.policies import BASE, PolicyStore
 
+    if by is Judged.CONSENSUS and best_of < 3:
+        raise ConfigError("--by consensus: of fewer than three answers there is none: add --best-of 8")
     settings = load_settings()
     contexts = _contexts(prompt, file)
     store = PolicyStore(policies or settings.policies.root)
@@ -71,7 +80,7 @@ def generate(
         if best_of > 1:
             if ref is None:
                 raise ConfigError("--best-of: base is of no task, and costs are of one: name a policy TASK/NAME")
-            if by == "consensus":
+            if by is Judged.CONSENSUS:
                 from redraft.costs import get_cost
                 from redraft.policies.consensus import agreed
 

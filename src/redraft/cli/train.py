@@ -151,7 +151,7 @@ def _trained(ground: Ground, reference: PolicyRef, like: Manifest) -> Manifest |
     for known in store.list(reference.task):
         if known.name == reference.name:
             manifest = read_manifest(store.path(known))
-            if (manifest.options, manifest.data, manifest.base) == (like.options, like.data, like.base):
+            if all(manifest.alike(like).values()):
                 return manifest
     return None
 
@@ -177,7 +177,7 @@ def _train(ground: Ground, options: TrainOptions, resume: bool) -> Manifest:
         note(f"stopped; the run is kept in {partial}: repeat the command with --resume to go on")
         raise
     if manifest.status == DIVERGED:
-        raise DataError(f"{reference} diverged, no held-out score is a number (see {partial}): lower --learning-rate")
+        raise DataError(f"{reference} diverged, its held-out score is no number (see {partial}): lower --learning-rate")
     partial.rename(store.path(reference))
     return manifest
 
@@ -198,12 +198,18 @@ def _watch(line: Mapping[str, float]) -> None:
         note(f"its own answers: predicted to cost {cost:.3f} at most, KL {kl:.2f} nats; only edits tell the real cost")
 
 
-def _values(over: Sequence[str] | None) -> Mapping[str, Sequence[float]]:
-    values: dict[str, Sequence[float]] = {}
+_IN_WORDS = {name for name, default in TrainOptions().as_dict().items() if isinstance(default, str)}
+
+
+def _values(over: Sequence[str] | None) -> Mapping[str, Sequence[float | str]]:
+    values: dict[str, Sequence[float | str]] = {}
     for text in over or ():
-        name, _, numbers = text.partition("=")
+        name, _, tried = text.partition("=")
+        if name in _IN_WORDS:
+            values[name] = tried.split(",")
+            continue
         try:
-            values[name] = [float(number) for number in numbers.split(",")]
+            values[name] = [float(number) for number in tried.split(",")]
         except ValueError as error:
             raise DataError(f"--over {text!r}: expected NAME=NUMBER,NUMBER, e.g. learning_rate=1e-4,5e-4") from error
     return values

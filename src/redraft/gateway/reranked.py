@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Prices", "Reranked", "best_of"]
 
-_NAME = re.compile(r"(?P<of>.+)\+(?P<by>best|consensus)(?P<n>[2-9]|[1-9]\d)")
+_NAME = re.compile(r"(?P<of>.+)\+(?:best(?P<best>[2-9]|[1-9]\d)|consensus(?P<consensus>[3-9]|[1-9]\d))")
 
 Prices = Callable[[Sequence["Message"], Sequence[str]], Sequence[float]]
 """What each of several answers to one request should cost."""
@@ -34,7 +34,10 @@ def best_of(policy: str) -> tuple[str, int, str] | None:
     (('email/sft@3', 4, 'best'), ('email/sft@3', 8, 'consensus'), None)
     """
     found = _NAME.fullmatch(policy)
-    return None if found is None else (found["of"], int(found["n"]), found["by"])
+    if found is None:
+        return None
+    by = "best" if found["best"] else "consensus"
+    return found["of"], int(found[by]), by
 
 
 class Reranked(Engine):

@@ -56,7 +56,7 @@ def pooled(
 
 
 def _file(base: Base, tokens: tuple[list[int], list[int]], cache: Path) -> Path:
-    digest = hashlib.sha256(f"{base.identity} {json.dumps(tokens)}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{base.identity} {base.model.dtype} {json.dumps(tokens)}".encode()).hexdigest()
     return cache / "pooled" / digest[:2] / f"{digest[2:26]}.npy"
 
 

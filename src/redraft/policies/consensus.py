@@ -1,4 +1,4 @@
-"""Consensus: of several answers of one policy the one that would need the least edits to become any of the others.
+"""Consensus: of several answers of one policy the one that on average needs the least edits to become another of them.
 
 Minimum Bayes risk decoding (Kumar & Byrne, 2004) with the cost Δ as its loss. What a policy learnt from edits is what
 readers leave standing, so that its samples stand for y′, and an answer's mean cost to become one of them for what it

@@ -27,6 +27,7 @@ from redraft.policies.base import BASE
 from redraft.report.bench_sections import (
     ablation_sections,
     benchmark_sections,
+    choices_section,
     cost_model_section,
     cost_sections,
     example_sections,
@@ -91,14 +92,16 @@ def _benchmark(
 ) -> list[Section]:
     summary["replays"] = replays(by_setting(cells, run.plan))
     sections = benchmark_sections(summary)
+    arms, test_user = run.experiment.get("arms") or {}, summary["test_user"] or run.plan.test_users[0]
+    rows = [row for row in (*run.rows, *run.candidates) if row.test_user == test_user]
     if run.cost_models:
-        test_user = summary["test_user"] or run.plan.test_users[0]
-        rows = [row for row in (*run.rows, *run.candidates) if row.test_user == test_user]
         summary["cost_models"] = list(run.cost_models)
         summary["promises"] = promises(run.predictions, rows)
-        arms = run.experiment.get("arms") or {}
         summary |= {"choices": choices(arms, rows), "learners": learners(arms, rows), "doubts": doubts(arms, rows)}
         sections.append(cost_model_section(summary))
+    elif found := choices(arms, rows):
+        summary["choices"] = found
+        sections.append(choices_section(summary))
     sections += example_sections(summary, cells, run.rows)
     real = {file.stem: _object(file, "remove it") for file in sorted((folder / "real").glob("*.json"))}
     if real:

@@ -16,6 +16,7 @@ from redraft.report.sections import Drawing, Example, Section, example
 __all__ = [
     "ablation_sections",
     "benchmark_sections",
+    "choices_section",
     "cost_model_section",
     "cost_sections",
     "example_sections",
@@ -112,6 +113,12 @@ def cost_model_section(summary: Mapping[str, Any]) -> Section:
         "trained on it has gamed it where the predicted cost falls for sure and the real mean does not.",
     )
     return Section("What the cost model promised", text, tuple(grids))
+
+
+def choices_section(summary: Mapping[str, Any]) -> Section:
+    """What was chosen among several answers without a cost model."""
+    text = "The consensus is the answer that on average takes the least edits to become another of them."
+    return Section("What several answers are worth", (text,), (cost_tables.choices_grid(summary["choices"]),))
 
 
 def cost_sections(costs: Mapping[str, Named]) -> list[Section]:

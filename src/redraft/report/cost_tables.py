@@ -56,8 +56,12 @@ def choices_grid(found: Sequence[Mapping[str, Any]]) -> Grid:
         )
         for row in found
     ]
-    head = ("arm", "candidates' mean", "chosen", "least", "share of the gain", "chosen − mean", "chosen − policy")
-    return Grid("Best of N: the policy's own answer is one of the candidates.", head, tuple(lines))
+    head = ("arm", "candidates' mean", "chosen", "least", "share of the gain", "chosen − mean", "chosen − first")
+    return Grid(
+        "Best of N: the first candidate is the policy's own answer, which at a temperature is a sample.",
+        head,
+        tuple(lines),
+    )
 
 
 def learners_grid(found: Sequence[Mapping[str, Any]]) -> Grid:

@@ -183,9 +183,10 @@ def _train(run: Run, model: Any, reference: Reference, manifest: Manifest) -> Ma
         history.insert(0, {"epoch": 0.0, "step": 0.0, **_numbers(begun)})
     done = replace(manifest, history=history, seconds=seconds)
     criterion = f"eval_{options.criterion}"
-    evaluations = [line for line in history if any(name.startswith("eval_") for name in line)]
-    scored = [line for line in evaluations[-1 if options.keep == "last" else 0 :] if criterion in line]
-    if not scored:  # every held-out score was infinite or not a number
+    evaluations = [line for line in trainer.state.log_history if any(name.startswith("eval_") for name in line)]
+    eligible = map(_numbers, evaluations[-1:] if options.keep == "last" else evaluations)
+    scored = [line for line in eligible if criterion in line]
+    if not scored:  # what could be kept scores infinity or not a number
         return replace(done, status=DIVERGED)
     kept = min(scored, key=lambda line: line[criterion])
     return replace(done, status=COMPLETE, metrics={k.removeprefix("eval_"): v for k, v in kept.items()})
@@ -195,8 +196,8 @@ def _begin(manifest: Manifest, folder: Path, resume: bool) -> Manifest:
     """Start afresh, or take up a run of the same options and data."""
     if resume and (folder / MANIFEST).exists():
         before = read_manifest(folder)
-        for part in ("options", "data", "base"):
-            if getattr(before, part) != getattr(manifest, part):
+        for part, same in before.alike(manifest).items():
+            if not same:
                 raise ConfigError(f"{folder}: was begun with other {part}: repeat them, or start without --resume")
         return before
     shutil.rmtree(folder, ignore_errors=True)

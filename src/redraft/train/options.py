@@ -36,7 +36,9 @@ class TrainOptions:
     samples: int = _option(8, "For rl: responses drawn for each context and priced; not for regression.")
     pessimism: float = _option(1.0, "For rl: how many κ of the cost model's bonus count; 0 trusts its mean.")
     warmup: float = _option(0.1, "Share of all steps over which the learning rate rises.")
-    decay: float = _option(0.0, "Share of all steps, the last ones, over which it falls to zero.")
+    decay: float = _option(
+        0.0, "Share of all steps, the last ones, over which it falls to zero; at most what the warm-up leaves."
+    )
     rank: int = _option(16, "Rank of the LoRA matrices, on all linear layers but the output head.")
     lora_alpha: int = _option(32, "LoRA's scale is this over the rank.")
     max_prompt: int = _option(512, "Prompt tokens kept; a longer prompt loses its middle.")
@@ -65,9 +67,10 @@ class TrainOptions:
             (self.method not in (*METHODS, RL), f"method = {self.method!r}: use one of {', '.join((*METHODS, RL))}"),
             *((getattr(self, n) < 0, f"{n} = {getattr(self, n)}: must not be negative") for n in not_negative),
             (not 0 <= self.warmup < 1, f"warmup = {self.warmup}: must be in [0, 1)"),
+            (not 0 <= self.decay <= 1, f"decay = {self.decay}: must be in [0, 1]"),
             (
-                not 0 <= self.decay <= 1 - self.warmup,
-                f"decay = {self.decay}: must be in [0, {1 - self.warmup:g}], what the warm-up leaves",
+                self.method == RL and self.solver == "rloo" and (self.decay > 0 or self.keep != "best"),
+                "solver = 'rloo' holds its rate and keeps its best: leave decay and keep as they are",
             ),
             (self.keep not in KEPT, f"keep = {self.keep!r}: use one of {', '.join(KEPT)}"),
             (not 0 < self.holdout < 1, f"holdout = {self.holdout}: must be between 0 and 1"),

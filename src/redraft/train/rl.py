@@ -88,7 +88,9 @@ def draw_samples(
 ) -> list[list[str]]:
     """K responses of π_ref, which ``base`` is here, to each context, drawn once and kept: K for each context."""
     prompts = [encode_prompt(base.tokenizer, messages, options.max_prompt) for messages in contexts]
-    key = json.dumps([base.identity, prompts, options.samples, options.seed, decoding.max_new_tokens])
+    key = json.dumps(
+        [base.identity, str(base.model.dtype), prompts, options.samples, options.seed, decoding.max_new_tokens]
+    )
     file = cache / "samples" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
     known = base.revision != "unknown"
     if known and file.exists():

@@ -23,6 +23,7 @@ import torch
 from transformers import TrainerCallback
 
 from redraft.errors import ConfigError, DataError
+from redraft.lm.load import compute_dtype
 from redraft.train.runs import COMPLETE, DIVERGED, Manifest, new_manifest, write_card, write_manifest, write_sources
 from redraft.train.start import as_begun, begin, trainable
 
@@ -135,7 +136,7 @@ def _train(run: Run, model: Any, contexts: Contexts, price: Price, keeper: _Keep
             max_completion_length=options.max_response - 1,
             temperature=1.0,
             beta=options.beta,
-            bf16=gpu and torch.cuda.is_bf16_supported(),
+            bf16=gpu and compute_dtype() == torch.bfloat16,
             activation_checkpointing=False,
             dataloader_pin_memory=gpu,
             use_vllm=gpu and find_spec("vllm") is not None,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from redraft.errors import ConfigError, DataError
-from redraft.lm.load import Base
+from redraft.lm.load import Base, compute_dtype
 from redraft.train.options import TrainOptions
 
 __all__ = [
@@ -49,8 +49,8 @@ _LIBRARIES = ("redraft", "torch", "transformers", "peft", "accelerate")
 class Manifest:
     """What made a policy.
 
-    ``status`` is running, complete, or diverged (no held-out score was a number). ``history`` holds the training log,
-    ``metrics`` the held-out scores of the chosen epoch.
+    ``status`` is running, complete, or diverged (no held-out score of what was to be kept is a number). ``history``
+    holds the training log, ``metrics`` the held-out scores of the epoch that was kept.
     """
 
     policy: str
@@ -65,6 +65,15 @@ class Manifest:
     created_at: str = ""
     versions: dict[str, str] = field(default_factory=dict[str, str])
 
+    def alike(self, other: Manifest) -> dict[str, bool]:
+        """Whether another run has the same options, data and base; options younger than a manifest had defaults."""
+        defaults = TrainOptions().as_dict()
+        return {
+            "options": defaults | self.options == defaults | other.options,
+            "data": self.data == other.data,
+            "base": self.base == other.base,
+        }
+
 
 def new_manifest(policy: str, base: Base, data: Mapping[str, Any], options: TrainOptions) -> Manifest:
     """The manifest of a run that begins."""
@@ -76,7 +85,7 @@ def new_manifest(policy: str, base: Base, data: Mapping[str, Any], options: Trai
         limits={"prompt": options.max_prompt, "response": options.max_response},
         options=options.as_dict(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=versions(),
+        versions=versions() | {"precision": str(compute_dtype()).removeprefix("torch.")},
     )
 
 
@@ -132,7 +141,7 @@ def write_card(folder: Path, manifest: Manifest) -> None:
         f"# {manifest.policy}",
         "",
         f"LoRA adapter for `{manifest.base['name']}` (revision `{manifest.base['revision']}`), trained by redraft with"
-        f" `{manifest.options['method']}` on {_learned(manifest)}; {manifest.data['heldout']} more chose the epoch.",
+        f" `{manifest.options['method']}` on {_learned(manifest)}; {manifest.data['heldout']} more were held out.",
         "",
         *_table("Held-out metric", manifest.metrics),
         "",

@@ -1,6 +1,6 @@
 """Choose hyperparameters as the paper does: learning rate, epochs, β and λ by held-out likelihood.
 
-Epochs need no trials of their own: the learning rate is constant after its warm-up, so that every run shows all
+Epochs need no trials of their own while the learning rate is constant after its warm-up: every run then shows all
 shorter ones, and the best epoch is kept. Every trial keeps its folder and a row in a JSONL table; a sweep that was
 interrupted skips those it has, and continues the one it was in.
 """

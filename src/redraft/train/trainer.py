@@ -53,7 +53,7 @@ class EditTrainer(Trainer):
     options
         The method and its numbers.
     train, heldout
-        Triples; ``heldout`` chooses the best epoch by ``options.criterion``.
+        Triples; ``heldout`` is scored after each epoch, and chooses the best one if that is what is kept.
     reference
         log π_ref of ``heldout`` and, unless the method is sft, of ``train``.
     pad
@@ -189,6 +189,7 @@ def _chosen_labels(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 def _arguments(options: TrainOptions, folder: Path, rows: int, *, device: str) -> TrainingArguments:
     steps = -(-rows // (options.batch_size * options.accumulation)) * options.epochs
+    warmup = round(options.warmup * steps)
     return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=options.batch_size,
@@ -196,8 +197,11 @@ def _arguments(options: TrainOptions, folder: Path, rows: int, *, device: str) -
         num_train_epochs=options.epochs,
         learning_rate=options.learning_rate,
         lr_scheduler_type="warmup_stable_decay",
-        lr_scheduler_kwargs={"num_decay_steps": round(options.decay * steps), "decay_type": "linear"},
-        warmup_steps=round(options.warmup * steps),
+        lr_scheduler_kwargs={
+            "num_decay_steps": min(round(options.decay * steps), steps - warmup),
+            "decay_type": "linear",
+        },
+        warmup_steps=warmup,
         weight_decay=0.0,
         max_grad_norm=1.0,
         bf16=compute_dtype() == torch.bfloat16,
