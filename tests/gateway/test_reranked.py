@@ -106,14 +106,19 @@ def edits(n: int) -> list[Interaction]:
     ]
 
 
+def serving(arm: str, root: Path, base: Base, tmp_path: Path) -> Settings:
+    """A gateway's settings: one task, which chooses among base and an arm."""
+    return Settings(
+        policies=PolicySettings(root=root),
+        model=ModelSettings(name=base.name, cache=tmp_path / "cache"),
+        tasks={"email": TaskSettings(policies=("base", arm))},
+    )
+
+
 def test_a_configured_arm_reranks_by_the_tasks_cost_model(tiny_base: Base, tiny_policies: Path, tmp_path: Path) -> None:
     root = shutil.copytree(tiny_policies, tmp_path / "policies")
     arm = "email/sft@1+best3"
-    settings = Settings(
-        policies=PolicySettings(root=root),
-        model=ModelSettings(name=tiny_base.name, cache=tmp_path / "cache"),
-        tasks={"email": TaskSettings(policies=("base", arm))},
-    )
+    settings = serving(arm, root, tiny_base, tmp_path)
 
     async def ask(log: EditLog) -> Any:
         async with make_gateway(settings, log) as gateway:
@@ -144,11 +149,7 @@ def test_a_configured_arm_reranks_by_the_tasks_cost_model(tiny_base: Base, tiny_
 
 def test_a_configured_consensus_needs_no_cost_model(tiny_base: Base, tiny_policies: Path, tmp_path: Path) -> None:
     arm = "email/sft@1+consensus3"
-    settings = Settings(
-        policies=PolicySettings(root=tiny_policies),
-        model=ModelSettings(name=tiny_base.name, cache=tmp_path / "cache"),
-        tasks={"email": TaskSettings(policies=("base", arm))},
-    )
+    settings = serving(arm, tiny_policies, tiny_base, tmp_path)
 
     async def ask(log: EditLog) -> Answer:
         async with make_gateway(settings, log) as gateway:

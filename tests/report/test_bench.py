@@ -258,6 +258,7 @@ def test_costs_are_compared_and_what_cannot_be_had_is_said(folder: Path):
     setting = summary["costs"]["strong"]["email weak"]
     assert set(setting["mean_cost"]) == {"word", "character"}
     assert setting["winner"] == {"word": "early", "character": "early"}
+    assert (folder.parent / "cost" / "work" / ".gitignore").read_text() == "*\n"  # an encoder is 90 MB
     assert summary["notes"][0].startswith("semantic is left out: encoder /nowhere: cannot be loaded")
     page = (out / "report.html").read_text("utf-8")
     checked(page)

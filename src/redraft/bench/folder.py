@@ -55,11 +55,16 @@ class RunFolder:
             )
         identity = {"identity": (before or {}).get("identity")}
         try:
-            self.work.mkdir(parents=True, exist_ok=True)
-            (self.work / ".gitignore").write_text("*\n", "utf-8")
+            self.make_work()
             self._write({**experiment, **identity, **about})
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot be written ({error.strerror}): choose another --out") from error
+
+    def make_work(self) -> Path:
+        """The folder of what can be made again, which git is told to leave alone."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        (self.work / ".gitignore").write_text("*\n", "utf-8")
+        return self.work
 
     def identify(self, identity: str) -> None:
         """Record the base model's identity; raises ``ConfigError`` when rows were made with another one."""

@@ -121,9 +121,10 @@ def _costs(
     folder: Path, experiment: Mapping[str, Any], run: _Run, summary: dict[str, Any], _cells: Sequence[Cell]
 ) -> list[Section]:
     priced: dict[str, Sequence[MatrixRow]] = {}
+    scratch = RunFolder(folder).make_work()
     for cost in experiment["costs"]:
         try:
-            priced[cost] = _priced(cost, run.rows, experiment.get("encoder"), folder / "work")
+            priced[cost] = _priced(cost, run.rows, experiment.get("encoder"), scratch)
         except ModelError as error:
             summary["notes"].append(f"{cost} is left out: {error}.")
     summary["costs"] = compare_costs(priced, run.plan)
