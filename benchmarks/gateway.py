@@ -8,6 +8,10 @@ Printed: requests a second, added latency at the median and the 99th percentile 
 directly), resident memory in MB. The last line is one JSON object.
 
     python benchmarks/gateway.py [--seconds 5] [--rounds 3] [--litellm path/to/litellm]
+    python benchmarks/gateway.py --against 524eb1b --rounds 8
+
+With ``--against`` a commit's gateway runs beside today's, in this environment, and what is printed is today's requests
+a second over the commit's, pair by pair: the median ratio with the 95 % interval of the median.
 
 LiteLLM needs an environment of its own: pip install 'litellm[proxy]' there, and name its ``litellm`` command.
 """
@@ -24,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +39,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from against import ratio_of, source_of
 
 DELAY, CONCURRENCIES = 0.02, (1, 16, 64)
 BODY = {"model": "email", "messages": [{"role": "user", "content": "Notes by Ann: meeting on Monday. Write an email."}]}
@@ -81,9 +87,12 @@ def serve_part(name: str, port: int, upstream: str) -> None:
 
 
 @contextmanager
-def process(command: Sequence[str], port: int, key: str) -> Generator[psutil.Process]:
-    """A server that listens on ``port`` before it is given; ``key`` is LiteLLM's, which wants one."""
-    environment = {**os.environ, "LITELLM_MASTER_KEY": key}
+def process(command: Sequence[str], port: int, key: str, source: Path | None = None) -> Generator[psutil.Process]:
+    """A server that listens on ``port`` before it is given; ``key`` is LiteLLM's, which wants one.
+
+    ``source`` is the folder of the package to run in place of the installed one.
+    """
+    environment = {**os.environ, "LITELLM_MASTER_KEY": key, **({"PYTHONPATH": str(source)} if source else {})}
     started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     try:
         deadline = time.monotonic() + 120
@@ -128,6 +137,7 @@ async def load(url: str, key: str, concurrency: int, seconds: float) -> list[flo
 
 def ours(folder: Path, port: int, upstream: str) -> tuple[list[str], str]:
     """The command of our gateway, and a key for it."""
+    folder.mkdir()
     file = folder / "redraft.toml"
     file.write_text(
         f'[log]\nurl = "sqlite:///{folder}/log.db"\n[serve]\nport = {port}\n'
@@ -155,6 +165,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--litellm")
+    parser.add_argument("--against", metavar="COMMIT")
     parser.add_argument("--part", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
@@ -162,29 +173,50 @@ def main() -> None:
         return
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        ports = {name: free_port() for name in ("stub", "bare", "redraft", "litellm")}
+        ports = {name: free_port() for name in ("stub", "bare", "redraft", "then", "litellm")}
         urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
         again = [sys.executable, os.path.abspath(__file__), "--part"]
         commands = {name: [*again, name, str(ports[name]), urls["stub"]] for name in ("stub", "bare")}
-        commands["redraft"], key = ours(folder, ports["redraft"], urls["stub"])
+        commands["redraft"], key = ours(folder / "redraft", ports["redraft"], urls["stub"])
+        keys, sources = {"redraft": key}, dict[str, Path]()
+        if options.against:
+            sources["then"] = stack.enter_context(source_of(options.against))
+            commands["then"], keys["then"] = ours(folder / "then", ports["then"], urls["stub"])
+            del commands["bare"]
         if options.litellm:
             commands["litellm"] = litellm(folder, ports["litellm"], urls["stub"], options.litellm)
-        running = {name: stack.enter_context(process(command, ports[name], key)) for name, command in commands.items()}
-        for name in running:
-            asyncio.run(load(urls[name], key, 4, 1))  # warm
-        found = measure(urls, list(running), key, options.seconds, options.rounds)
+        running = {
+            name: stack.enter_context(process(command, ports[name], key, sources.get(name)))
+            for name, command in commands.items()
+        }
+        keyed = {name: (urls[name], keys.get(name, key)) for name in running}
+        for at in keyed.values():
+            asyncio.run(load(*at, 4, 1))  # warm
+        found = measure(keyed, options.seconds, options.rounds)
         memory = {name: round(resident(one)) for name, one in running.items()}
-    report(found, memory)
+    if options.against:
+        compare(found, options.against)
+    else:
+        report(found, memory)
 
 
-def measure(
-    urls: dict[str, str], names: list[str], key: str, seconds: float, rounds: int
-) -> dict[str, dict[int, list[Any]]]:
-    found: dict[str, dict[int, list[Any]]] = {name: {c: [] for c in CONCURRENCIES} for name in names}
-    for _ in range(rounds):
+def compare(found: dict[str, dict[int, list[Any]]], commit: str) -> None:
+    ratios = {
+        str(c): ratio_of([now[0] for now in found["redraft"][c]], [then[0] for then in found["then"][c]])
+        for c in CONCURRENCIES
+    }
+    for concurrency, ratio in ratios.items():
+        print(f"{concurrency:>3} at once: {ratio} times {commit}'s requests a second")
+    print(json.dumps({"against": commit, "requests_per_second": {c: ratio.as_dict() for c, ratio in ratios.items()}}))
+
+
+def measure(servers: Mapping[str, tuple[str, str]], seconds: float, rounds: int) -> dict[str, dict[int, list[Any]]]:
+    """Rows (requests a second, median, 99th percentile) of each server by concurrency; every other round backwards."""
+    found: dict[str, dict[int, list[Any]]] = {name: {c: [] for c in CONCURRENCIES} for name in servers}
+    for number in range(rounds):
         for concurrency in CONCURRENCIES:
-            for name in names:
-                took = sorted(asyncio.run(load(urls[name], key, concurrency, seconds)))
+            for name in list(servers)[:: -1 if number % 2 else 1]:
+                took = sorted(asyncio.run(load(*servers[name], concurrency, seconds)))
                 row = (len(took) / seconds, statistics.median(took), took[int(0.99 * (len(took) - 1))])
                 found[name][concurrency].append(row)
     return found

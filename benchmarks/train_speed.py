@@ -6,18 +6,26 @@ log-probabilities once, too (``precompute_ref_log_probs``), its fastest setting 
 ``loss_type=["sigmoid", "sft"]``. Neither saves or evaluates. The last line is one JSON object.
 
     python benchmarks/train_speed.py [--triples 32] [--rounds 2] [--model smollm2]
+    python benchmarks/train_speed.py --against 524eb1b --triples 16 --rounds 8
+
+With ``--against`` a commit's code trains beside today's, each in a process of its own, in turn on the same rows, and
+what is printed is today's examples a second over the commit's: the median ratio with the 95 % interval of the median.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +33,23 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from redraft.bench.office import office_contexts
+from against import ratio_of, source_of
 from redraft.lm.load import Base, compute_dtype, load_base
 from redraft.train.options import METHODS, TrainOptions
 from redraft.train.packing import Limits, Triple, encode
 from redraft.train.reference import reference_logprobs
 from redraft.train.trainer import EditTrainer
-from redraft.types import Completion, Edit, Interaction
-from redraft.users import user_rng
-from redraft.users.catalogue import get_user
+from redraft.types import Completion, Edit, Interaction, Message
 
 EPOCHS, BATCH, RANK, BETA = 3, 8, 16, 0.1
 
 
 def interactions(count: int) -> list[Interaction]:
     """Real prompts and real edits; the drafts are the edits of other notes with filler, of the demo's lengths."""
+    from redraft.lab.bench.office import office_contexts  # here: a commit's worker reads rows instead
+    from redraft.lab.users import user_rng
+    from redraft.lab.users.catalogue import get_user
+
     rng, user = random.Random(0), get_user("office", "strong")
     rows: list[Interaction] = []
     for context in office_contexts(count, seed=0):
@@ -152,16 +162,66 @@ def step_flops(base: Base, triples: Sequence[Triple], method: str) -> float:
     return passes * (body * tokens + head * answers) / len(triples)
 
 
+def work(base: Base) -> None:
+    """Rows on the first line of standard input, then a method on each: answer with seconds per example."""
+    rows: list[Interaction] = []
+    for name, prompt, draft, edited in json.loads(sys.stdin.readline()):
+        completion = Completion(name, "email", (Message("user", prompt),), draft)
+        rows.append(Interaction(completion, Edit(name, edited)))
+    for line in sys.stdin:
+        print(ours(base, rows, line.strip()), flush=True)
+
+
+def compare(commit: str, model: str, rows: Sequence[Interaction], methods: Sequence[str], rounds: int) -> None:
+    """Today's code and a commit's, in turn."""
+    texts = [(r.completion.id, r.completion.messages[0].content, r.completion.response, r.edited) for r in rows]
+    with ExitStack() as stack:
+        sources = {"now": Path(__file__).parents[1] / "src", "then": stack.enter_context(source_of(commit))}
+        workers: dict[str, Any] = {}
+        for name, source in sources.items():
+            command = [sys.executable, os.path.abspath(__file__), "--worker", "--model", model]
+            environment = {**os.environ, "PYTHONPATH": str(source)}
+            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            workers[name] = stack.enter_context(subprocess.Popen(command, env=environment, **pipes))
+            workers[name].stdin.write(json.dumps(texts) + "\n")
+
+        def seconds(name: str, method: str) -> float:
+            workers[name].stdin.write(method + "\n")
+            workers[name].stdin.flush()
+            return float(workers[name].stdout.readline())
+
+        result: dict[str, Any] = {}
+        for method in methods:
+            runs: dict[str, list[float]] = {"now": [], "then": []}
+            for number in range(rounds):
+                for name in list(runs)[:: -1 if number % 2 else 1]:
+                    runs[name].append(seconds(name, method))
+            ratio = ratio_of(runs["then"], runs["now"])
+            result[method] = ratio.as_dict()
+            print(f"{method:>6}: {ratio} times {commit}'s examples a second", flush=True)
+        for worker in workers.values():
+            worker.stdin.close()
+    print(json.dumps({"against": commit, "triples": len(rows), "examples_per_second": result}))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--triples", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--against", metavar="COMMIT")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     warnings.filterwarnings("ignore")
     base = load_base(chosen.model, Path("~/.cache/redraft").expanduser())
+    if chosen.worker:
+        work(base)
+        return
     rows = interactions(chosen.triples)
+    if chosen.against:
+        compare(chosen.against, chosen.model, rows, chosen.methods, chosen.rounds)
+        return
     triples = encode(rows, base.tokenizer, Limits())
     peak, result = matmul_peak(), {}
     for method in chosen.methods:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from redraft.bench.matrix import read_rows
 from redraft.cli.app import main
+from redraft.lab.bench.matrix import read_rows
 
 ROOT = Path(__file__).parents[2]
 Ran = tuple[int, str, str]

@@ -11,11 +11,11 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
-import redraft.theory.lab
+import redraft.lab.theory.lab
 from redraft.cli.theory import What, theory_app
 from redraft.errors import DataError
-from redraft.report.theory import write_theory_report
-from redraft.theory.lab import EXPERIMENTS, Sizes
+from redraft.lab.report.theory import write_theory_report
+from redraft.lab.theory.lab import EXPERIMENTS, Sizes
 
 SMALL = Sizes(cells=4, seeds=4, instances=30, runs=10, horizon=1000)
 
@@ -23,7 +23,7 @@ SMALL = Sizes(cells=4, seeds=4, instances=30, runs=10, horizon=1000)
 @contextmanager
 def small() -> Generator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(redraft.theory.lab, "Sizes", lambda: SMALL)
+        patch.setattr(redraft.lab.theory.lab, "Sizes", lambda: SMALL)
         yield
 
 
@@ -108,7 +108,7 @@ def test_an_unknown_experiment_is_refused() -> None:
 def test_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys; sys.argv = ['redraft', 'theory', 'run', 'contraction', '--out', 'lab']\n"
-        "import redraft.theory.lab as lab; sizes = lab.Sizes(instances=20); lab.Sizes = lambda: sizes\n"
+        "import redraft.lab.theory.lab as lab; sizes = lab.Sizes(instances=20); lab.Sizes = lambda: sizes\n"
         "from redraft.cli.app import app; app(standalone_mode=False)\n"
         "assert not {'torch', 'transformers', 'sqlalchemy'} & set(sys.modules)"
     )

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from redraft.bench.office import office_contexts
 from redraft.config import load_settings
+from redraft.lab.bench.office import office_contexts
+from redraft.lab.users import user_rng
+from redraft.lab.users.catalogue import get_user
 from redraft.lm.load import EMBEDDED, Base, load_base
 from redraft.lm.logprobs import frozen_head, packed_logprobs
 from redraft.policies.adapter import AdapterHost
@@ -20,8 +22,6 @@ from redraft.train.fit import Run, fit
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Limits, collate, encode
 from redraft.types import Completion, Decoding, Edit, Interaction
-from redraft.users import user_rng
-from redraft.users.catalogue import get_user
 
 from .test_packing import plain
 

@@ -34,10 +34,10 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Log, train, serve and price every cell of an experiment, or what is left of it in its folder."""
-    from redraft.bench.experiment_file import load_experiment
-    from redraft.bench.protocol import Place, run_experiment
     from redraft.cli.session import bars
     from redraft.config import load_settings
+    from redraft.lab.bench.experiment_file import load_experiment
+    from redraft.lab.bench.protocol import Place, run_experiment
 
     experiment = load_experiment(file, override or (), smoke=smoke)
     folder = out or Path("results") / (f"{experiment.name}-smoke" if smoke else experiment.name)
@@ -61,7 +61,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Make tables, figures and a page of a run's rows, in its folder."""
-    from redraft.report.bench import write_bench_report
+    from redraft.lab.report.bench import write_bench_report
 
     summary = write_bench_report(folder)
     note(f"report: {folder / 'report.html'}")

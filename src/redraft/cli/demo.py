@@ -29,7 +29,7 @@ def demo(
     """Log edits of a simulated user, train on them, let a bandit choose, and report."""
     from redraft.cli.session import bars
     from redraft.config import load_settings
-    from redraft.demo import DemoOptions, run_demo
+    from redraft.lab.demo import DemoOptions, run_demo
 
     settings = load_settings()
     options = DemoOptions(seed=seed, train=train, validation=max(2, train // 4), online=online)

@@ -17,9 +17,9 @@ from redraft.errors import ConfigError, DataError, NotFoundError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from redraft.bench.evaluate import Evaluation
-    from redraft.bench.stats import Interval
     from redraft.log.formats import Options
+    from redraft.policies.evaluate import Evaluation
+    from redraft.stats import Interval
     from redraft.types import Interaction
 
 __all__ = ["evaluate"]
@@ -45,12 +45,12 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Compare policies on held-out edits: likelihood, preference, and the distance of their own answers."""
-    from redraft.bench import evaluate as bench
     from redraft.cli.session import bars, table
     from redraft.config import load_settings
     from redraft.costs import get_cost
     from redraft.lm.load import load_base
     from redraft.log.formats import Options
+    from redraft.policies.evaluate import evaluate as evaluate_policies
     from redraft.policies.store import PolicyStore
     from redraft.train.packing import Limits
 
@@ -67,7 +67,7 @@ def evaluate(
     delta = get_cost(cost or settings.task(task).cost)
     base = load_base(model or settings.model.name, settings.cache)
     with bars() as progress:
-        found = bench.evaluate(
+        found = evaluate_policies(
             base,
             {str(reference): store.path(reference) for reference in references},
             heldout,

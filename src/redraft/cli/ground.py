@@ -90,7 +90,7 @@ class Ground:
 
     def with_costs(self, options: TrainOptions, *, learn: bool = False) -> Ground:
         """The same with what eq. 6 asks of the data: prices by the latest cost model, or by one ``learn``t first."""
-        from redraft.bench.cell import counter
+        from redraft.lab.bench.cell import counter
         from redraft.train.cost_run import read_bound
         from redraft.train.rl import prepare_rl
 
@@ -153,7 +153,7 @@ def learn_cost_model(
     ensemble: bool = False,
 ) -> tuple[Path, CostRun, dict[str, Any]]:
     """Learn the task's next cost model, and return its folder, how it did and its manifest."""
-    from redraft.bench.cell import counter
+    from redraft.lab.bench.cell import counter
     from redraft.policies.store import PolicyStore
     from redraft.train.cost_ensemble import Encoded, EnsembleOptions
     from redraft.train.cost_run import Features, learn_cost, learn_ensemble, write_cost

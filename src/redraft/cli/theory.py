@@ -48,9 +48,9 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Compute experiments and explain them on one page: assumption, rates, phase diagram, violations, regret."""
-    from redraft.report.page import write
-    from redraft.report.theory import write_theory_report
-    from redraft.theory.lab import Sizes, experiment_rows
+    from redraft.files import write_text
+    from redraft.lab.report.theory import write_theory_report
+    from redraft.lab.theory.lab import Sizes, experiment_rows
 
     sizes = Sizes()
     for name in [member.value for member in What if member is not What.all] if what is What.all else [what.value]:
@@ -59,7 +59,7 @@ def run(
         seconds = time.perf_counter() - started
         made = {"show": "made", "seed": seed, "sizes": asdict(sizes), "seconds": round(seconds, 2)}
         lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in (made, *rows)]
-        write(out / "rows" / f"{name}.jsonl", "\n".join(lines) + "\n")
+        write_text(out / "rows" / f"{name}.jsonl", "\n".join(lines) + "\n")
         note(f"{name}: {len(rows):,} rows in {seconds:.0f} s")
     summary = write_theory_report(out, f"redraft theory run {what.value} --out {out} --seed {seed}")
     note(f"report: {out / 'report.html'}")

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from redraft.cache import keep
+from redraft.files import keep
 from redraft.lm.encode import encode_prompt, encode_response
 from redraft.lm.load import Base
 from redraft.types import Message

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from redraft.cache import keep
+from redraft.files import keep
 from redraft.lm.load import Base, compute_dtype
 from redraft.lm.logprobs import frozen_head, packed_logprobs
 from redraft.train.packing import LengthBuckets, Triple, collate, fingerprint

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from redraft.cache import keep
+from redraft.files import keep
 from redraft.lm.encode import encode_prompt, encode_response
 from redraft.lm.generate import generate, generate_ids, stop_tokens
 from redraft.lm.load import Base

@@ -1,0 +1,80 @@
+"""Files and folders that appear whole or not at all.
+
+Everything redraft writes for others to read goes through ``whole``: into a scratch path beside its place, and from
+there to the place in one step. A reader never meets half a file, and an error or a kill leaves what was there before.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from redraft.errors import ConfigError
+
+__all__ = ["keep", "plain", "whole", "write_json", "write_text"]
+
+ELSEWHERE = "check the folder and its room, or choose another place"
+
+
+@contextmanager
+def whole(place: Path, remedy: str = ELSEWHERE) -> Generator[Path]:
+    """Give a scratch path with the suffix of ``place``; what the block writes there, file or folder, takes its place.
+
+    A file replaces the one that was there; a folder never replaces another. Processes may do so at once. Raises
+    ``ConfigError`` with ``remedy`` when it cannot be written.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     with whole(Path(folder) / "a.txt") as scratch:
+    ...         _ = scratch.write_text("all of it")
+    ...     [file.name for file in Path(folder).iterdir()]
+    ['a.txt']
+    """
+    scratch = place.with_name(f".{os.getpid()}.{place.name}")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        yield scratch
+        if scratch.is_file():
+            with scratch.open("rb") as written:
+                os.fsync(written.fileno())
+        scratch.replace(place)
+    except (OSError, shutil.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise ConfigError(f"{place}: cannot be written ({reason}): {remedy}") from error
+    finally:
+        if scratch.is_dir():
+            shutil.rmtree(scratch, ignore_errors=True)
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
+
+
+def write_text(place: Path, text: str, remedy: str = ELSEWHERE) -> None:
+    """Write a whole file of text; raises as ``whole`` does."""
+    with whole(place, remedy) as scratch:
+        scratch.write_text(text, "utf-8")
+
+
+def write_json(place: Path, value: Any, remedy: str = ELSEWHERE) -> None:
+    """Write ``plain(value)``, indented; raises as ``whole`` does."""
+    write_text(place, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n", remedy)
+
+
+def plain(value: Any) -> Any:
+    """JSON has no NaN and no infinity: what a collapsed training reports becomes null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def keep(file: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a file of the cache, which may be deleted at any time and made again."""
+    with whole(file, "set [model] cache") as scratch:
+        write(scratch)

@@ -1,0 +1,1 @@
+"""The laboratory: simulated users, the benchmark, its reports and the theory. Nothing in the product imports it."""

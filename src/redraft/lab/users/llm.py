@@ -1,0 +1,165 @@
+"""A language model as user, asked in two calls as PRELUDE does (arXiv 2404.15269).
+
+The first call shows what was asked, the response and the style the user likes, and asks whether it suits: yes or no.
+On a no, the second shows the response and the style, but *not* what was asked, and requests a revision; on a yes the
+response stays as it is. Temperature is 0. An answer that is neither yes nor no is asked for once more and then taken
+as a no, with a warning. A revision is cut where it starts to repeat itself, as responses are.
+
+The styles are PRELUDE's, for our sources. As they stand there: those of news, Wikipedia, paper abstracts and film
+reviews to summarise, and of the emails those on papers (our ``abstract``), on posts (``dialogue``) and on tweets about
+papers (``paper``, a title and a sentence). The ``office`` notes are our own, so their style is put together of its
+items, the tone of the emails on peer reviews and the structure of those on papers: what the rule user likes there.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from redraft.errors import DataError, ModelError
+from redraft.lab.users.llm_cache import AnswerCache
+from redraft.lab.users.llm_reading import read_revision, read_verdict
+from redraft.policies.chat import Chat
+from redraft.policies.trim import trim
+from redraft.types import Context, Decoding, Message
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+__all__ = ["STYLES", "LLMUser"]
+
+STYLES: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("summary", "news"): (
+        "style targeted to young children",
+        "storytelling",
+        "short sentences",
+        "playful language",
+        "interactive",
+        "positive",
+    ),
+    ("summary", "wikipedia"): ("bullet points", "parallel structure", "brief"),
+    ("summary", "abstract"): (
+        "tweet style",
+        "simple English",
+        "inquisitive",
+        "skillful foreshadowing",
+        "with emojis",
+    ),
+    ("summary", "film"): ("question answering style",),
+    ("email", "office"): ("casual tone", "clear", "structured", "straight to the points"),
+    ("email", "abstract"): (
+        "structured",
+        "straight to the points",
+        "respectful",
+        "professional greeting and closing",
+    ),
+    ("email", "paper"): ("engaging", "personalized", "professional tone", "thankful closing"),
+    ("email", "dialogue"): ("informal", "conversational", "no closing"),
+}
+"""What the user likes, in words, by task and domain; no policy is told the domain."""
+
+_THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+_JUDGE = """{asked}
+
+Here is the {kind} that was written:
+{response}
+
+Is the above {kind} good for a user who wants the following style: {style}? Please answer yes or no."""
+_AGAIN = "Please answer with one word: yes or no."
+_REVISE = """Here is the {kind}:
+{response}
+
+Assume that you prefer the following style: {style}. Please revise the above {kind} to meet your style. \
+Answer with the revised {kind} and nothing else."""
+
+
+@dataclass(frozen=True)
+class LLMUser:
+    """A user played by the model behind ``chat``.
+
+    Parameters
+    ----------
+    name
+        How rows and reports call this user.
+    chat
+        Whom to ask.
+    weak
+        Whether the user minds a random subset of its style each time, never none of it; a style of one item is whole.
+    cache
+        Where answers are kept; without one, every call is a request.
+    judging_tokens, revising_tokens
+        The most tokens of an answer to the first and the second call. A model that thinks aloud needs more for both,
+        or better a server that switches thinking off.
+    """
+
+    name: str
+    chat: Chat
+    weak: bool = False
+    cache: AnswerCache | None = None
+    judging_tokens: int = 16
+    revising_tokens: int = 1000
+
+    def edit(self, context: Context, response: str, *, t: int, rng: Generator | None) -> str:
+        """Return the response as this user leaves it; only a weak user needs ``rng``.
+
+        Raises ``DataError`` when there is no style for the context's task and domain, ``ModelError`` when the server
+        does not answer as it should, and ``ConfigError`` when it cannot be asked or the cache cannot be used.
+        """
+        style = ", ".join(self.choose(context, rng))
+        if self._suits(context, response, style):
+            return response
+        prompt = _REVISE.format(kind=context.task, response=response, style=style)
+        answer = self._ask([Message("user", prompt)], self.revising_tokens)
+        return trim(read_revision(answer, response))
+
+    def choose(self, context: Context, rng: Generator | None) -> tuple[str, ...]:
+        """Return what the user minds this time; for a weak one all subsets but the empty one are equally likely."""
+        items = STYLES.get((context.task, context.domain))
+        if items is None:
+            known = ", ".join("/".join(key) for key in STYLES)
+            raise DataError(
+                f"user {self.name!r} edits {known}, not {context.task}/{context.domain} (context {context.id!r})"
+            )
+        if not self.weak:
+            return items
+        if rng is None:
+            raise ValueError(f"user {self.name!r} is weak and draws its items: give rng, e.g. user_rng(seed, id)")
+        subset = int(rng.integers(1, 2 ** len(items)))
+        return tuple(item for i, item in enumerate(items) if subset >> i & 1)
+
+    def _suits(self, context: Context, response: str, style: str) -> bool:
+        asked = "\n\n".join(message.content for message in context.messages)
+        prompt = _JUDGE.format(asked=asked, kind=context.task, response=response, style=style)
+        messages = [Message("user", prompt)]
+        answer = self._ask(messages, self.judging_tokens)
+        verdict = read_verdict(answer)
+        if verdict is None:
+            messages += [Message("assistant", answer), Message("user", _AGAIN)]
+            answer = self._ask(messages, self.judging_tokens)
+            verdict = read_verdict(answer)
+        if verdict is None:
+            place, said = f"user {self.name!r}, context {context.id!r}", " ".join(answer.split())[:80]
+            warnings.warn(f"{place}: said neither yes nor no ({said!r}), taken as a no", stacklevel=3)
+        return verdict is True
+
+    def _ask(self, messages: Sequence[Message], tokens: int) -> str:
+        decoding = Decoding(tokens, temperature=0.0)
+
+        def ask() -> str:
+            with self.chat.connect() as server:
+                return self._spoken(server(messages, decoding), tokens)
+
+        return self.cache.answer(self.chat.model, messages, decoding, ask) if self.cache else ask()
+
+    def _spoken(self, answer: str, tokens: int) -> str:
+        """What is said after thinking aloud. Checked before an answer is kept: the remedy is not in the cache's key."""
+        said = _THOUGHTS.sub("", answer)
+        if said.lstrip().startswith("<think>"):
+            raise ModelError(
+                f"user {self.name!r}: model {self.chat.model!r} was still thinking after {tokens} tokens: "
+                "switch thinking off on the server, or allow more"
+            )
+        return said
