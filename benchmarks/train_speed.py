@@ -196,6 +196,7 @@ def compare(commit: str, model: str, rows: Sequence[Interaction], methods: Seque
             for number in range(rounds):
                 for name in list(runs)[:: -1 if number % 2 else 1]:
                     runs[name].append(seconds(name, method))
+                    print(f"{method:>6} {name:>4} {runs[name][-1]:.3f} s/example", flush=True)
             ratio = ratio_of(runs["then"], runs["now"])
             result[method] = ratio.as_dict()
             print(f"{method:>6}: {ratio} times {commit}'s examples a second", flush=True)
