@@ -91,29 +91,15 @@ def test_every_setting_stands_on_its_page() -> None:
     assert [row for row in rows if row not in page] == []
 
 
-def tree() -> dict[Path, bool]:
-    """Paths of the README's tree → whether anything is listed below."""
-    text = (ROOT / "README.md").read_text("utf-8").partition("[start:tree]")[2].partition("[end:tree]")[0]
-    listed: dict[Path, bool] = {}
-    folders = [SOURCE]
-    for line in BLOCK.findall(text)[0][2].splitlines()[1:]:
-        depth = (len(line) - len(line.lstrip())) // 2
-        path = folders[depth - 1] / line.split()[0]
-        folders[depth:] = [path]
-        listed |= {path: False, path.parent: True}
-    return listed
+def test_the_tree_is_the_generated_one() -> None:
+    generated = runpy.run_path(str(ROOT / "docs" / "gen_tree.py"))
+    committed = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    assert committed == generated["page"](), "run: python docs/gen_tree.py"
 
 
-def test_what_the_tree_names_exists() -> None:
-    assert [name(path) for path in tree() if not path.exists()] == []
-
-
-def test_every_file_is_in_the_tree() -> None:
-    listed = tree()
-    closed = {path for path, opened in listed.items() if not opened}
-    files = [file for file in SOURCE.rglob("*.py") if file.name != "__init__.py"]
-    assert len(files) > 50
-    assert [name(file) for file in files if closed.isdisjoint([file, *file.parents])] == []
+def test_every_file_says_what_it_is() -> None:
+    generated = runpy.run_path(str(ROOT / "docs" / "gen_tree.py"))
+    assert [name(file) for file in SOURCE.rglob("*.py") if not generated["summary"](file)] == []
 
 
 def test_links_of_the_readme_lead_somewhere() -> None:
