@@ -108,6 +108,14 @@ def test_links_of_the_readme_lead_somewhere() -> None:
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
+def test_findings_are_listed_and_linked() -> None:
+    text = (ROOT / "results" / "LOG.md").read_text("utf-8")
+    entries = [
+        re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^## (.+)$", text, re.M)
+    ]
+    assert sorted(re.findall(r"\[read\]\(#([^)]+)\)", text)) == sorted(entries)
+
+
 def shown() -> list[tuple[str, str]]:
     """Page and command line of every ``redraft …`` in a block that is meant to be typed."""
     lines = (
