@@ -1,7 +1,7 @@
 """Selectors run again: on a table with every policy's cost, and on a log of what was decided and paid.
 
-The first measures regret exactly, since no outcome is missing. The second shows that the log is the truth: the
-state it gives is the live one, in whatever order the edits came.
+The table gives regret exactly, since no outcome is missing. The log gives back the live state, whatever the order in
+which the edits came.
 """
 
 from __future__ import annotations
