@@ -1,7 +1,7 @@
 """A thin client of the gateway: one call for the answer, one for what a person made of it.
 
-Any OpenAI client does for answers; this one also knows edits, and needs nothing but httpx. ``AsyncClient`` is the same
-with ``await``.
+Any OpenAI client works for answers; this one also sends edits, and needs only httpx. ``AsyncClient`` is the same with
+``await``.
 
     with Client("http://127.0.0.1:8400", api_key="rd-…") as client:
         answer = client.complete("email", [{"role": "user", "content": "Notes: …"}])
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 import httpx
@@ -40,7 +39,7 @@ def _answer(response: httpx.Response) -> Answer:
 
 
 def _checked(response: httpx.Response) -> dict[str, Any]:
-    """The body of a good answer; an error of the gateway becomes one of ours."""
+    """The body of a successful response; raises the gateway's error as one of ours."""
     if response.is_success:
         return response.json()
     try:
@@ -57,11 +56,8 @@ def _headers(api_key: str | None) -> dict[str, str]:
 
 def _edit(completion_id: str, edited: str | None, more: Mapping[str, Any]) -> dict[str, Any]:
     said: dict[str, Any] = {"accepted": True} if edited is None else {"edited": edited}
-    return {
-        "completion_id": completion_id,
-        **said,
-        **{name: value for name, value in more.items() if value is not None},
-    }
+    given = {name: value for name, value in more.items() if value is not None}
+    return {"completion_id": completion_id, **said, **given}
 
 
 class Client:
@@ -71,15 +67,15 @@ class Client:
         self._http = httpx.Client(base_url=base_url, headers=_headers(api_key), timeout=timeout)
 
     def complete(self, model: str, messages: Messages, **more: Any) -> Answer:
-        """Ask for an answer; ``more`` is whatever OpenAI's API takes."""
+        """Ask for an answer; ``more`` is anything else in OpenAI's API."""
         return _answer(self._post("/v1/chat/completions", {"model": model, "messages": list(messages), **more}))
 
     def edit(self, completion_id: str, edited: str, **more: Any) -> dict[str, Any]:
-        """Tell what a person left; ``more`` is revision, user_id, metadata or idempotency_key."""
+        """Send the text that a person left; ``more`` is revision, user_id, metadata or idempotency_key."""
         return _checked(self._post("/v1/edits", _edit(completion_id, edited, more)))
 
     def accept(self, completion_id: str, **more: Any) -> dict[str, Any]:
-        """Tell that a person found the answer fine as it was."""
+        """Say that a person left the answer as it was."""
         return _checked(self._post("/v1/edits", _edit(completion_id, None, more)))
 
     def close(self) -> None:
@@ -89,9 +85,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _post(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
@@ -108,15 +102,15 @@ class AsyncClient:
         self._http = httpx.AsyncClient(base_url=base_url, headers=_headers(api_key), timeout=timeout)
 
     async def complete(self, model: str, messages: Messages, **more: Any) -> Answer:
-        """Ask for an answer; ``more`` is whatever OpenAI's API takes."""
+        """Ask for an answer; ``more`` is anything else in OpenAI's API."""
         return _answer(await self._post("/v1/chat/completions", {"model": model, "messages": list(messages), **more}))
 
     async def edit(self, completion_id: str, edited: str, **more: Any) -> dict[str, Any]:
-        """Tell what a person left; ``more`` is revision, user_id, metadata or idempotency_key."""
+        """Send the text that a person left; ``more`` is revision, user_id, metadata or idempotency_key."""
         return _checked(await self._post("/v1/edits", _edit(completion_id, edited, more)))
 
     async def accept(self, completion_id: str, **more: Any) -> dict[str, Any]:
-        """Tell that a person found the answer fine as it was."""
+        """Say that a person left the answer as it was."""
         return _checked(await self._post("/v1/edits", _edit(completion_id, None, more)))
 
     async def close(self) -> None:
@@ -126,9 +120,7 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
