@@ -180,10 +180,10 @@ def test_standing_health_and_metrics(url: str) -> None:
     assert 'redraft_requests_total{route="/v1/tasks/{task}/policies",status="404"} 1.0' in metrics
 
 
-def test_the_front_door_says_what_this_is(url: str) -> None:
-    with httpx.Client(base_url=url) as http:
+def test_the_front_door_says_what_this_is(shared_url: str) -> None:
+    with httpx.Client(base_url=shared_url) as http:
         told = http.get("/").json()
-        assert (told["name"], told["base_url"], told["tasks"]) == ("redraft", f"{url}/v1", ["email"])
+        assert (told["name"], told["base_url"], told["tasks"]) == ("redraft", f"{shared_url}/v1", ["email"])
         assert http.get(told["openapi"]).json()["info"]["version"] == told["version"]
         page = http.get("/", headers={"accept": "text/html,*/*;q=0.8", "host": "<b>"})
         assert page.headers["content-type"] == "text/html; charset=utf-8"
@@ -256,10 +256,17 @@ BAD: list[tuple[bytes, str]] = [
 ]
 
 
+@pytest.fixture(scope="module")
+def shared_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One server for tests that leave nothing in its log."""
+    with EditLog(f"sqlite:///{tmp_path_factory.mktemp('shared') / 'log.db'}") as log, gateway(log, Scripted()) as found:
+        yield found
+
+
 @pytest.mark.parametrize(("body", "_why"), BAD, ids=[why for _, why in BAD])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/edits", "/feedback"])
-def test_bad_bodies_are_400(url: str, path: str, body: bytes, _why: str) -> None:
-    answer = httpx.post(f"{url}{path}", content=body, headers={"content-type": "application/json"})
+def test_bad_bodies_are_400(shared_url: str, path: str, body: bytes, _why: str) -> None:
+    answer = httpx.post(f"{shared_url}{path}", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 400
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
