@@ -143,11 +143,9 @@ def _asked(authority: Authority, scope: str) -> Any:
 
 
 def _chat(app: _Application, gateway: Gateway, authority: Authority) -> None:
-    schema = {
-        "requestBody": {"content": {"application/json": {"schema": ChatRequest.model_json_schema()}}, "required": True}
-    }
+    content = {"application/json": {"schema": ChatRequest.model_json_schema()}}
 
-    @app.post("/v1/chat/completions", openapi_extra=schema)
+    @app.post("/v1/chat/completions", openapi_extra={"requestBody": {"content": content, "required": True}})
     async def chat(request: Request) -> Response:
         """Answer messages, as in OpenAI's reference. ``model`` is a task, or one of its policies: ``email/sft@3``."""
         caller = await authority.caller(request.headers.get("authorization"))
@@ -205,14 +203,9 @@ def _edits(app: FastAPI, gateway: Gateway, authority: Authority) -> None:
     sender, admin = _asked(authority, "feedback"), _asked(authority, "admin")
 
     async def edit(asked: EditRequest, caller: Caller) -> EditResponse:
-        given = Edit(
-            asked.completion_id,
-            None if asked.accepted else asked.edited,
-            -1 if asked.revision is None else asked.revision,
-            asked.user_id,
-            datetime.now(UTC),
-            asked.metadata,
-        )
+        revision = -1 if asked.revision is None else asked.revision
+        now = datetime.now(UTC)
+        given = Edit(asked.completion_id, asked.edited, revision, asked.user_id, now, asked.metadata)
         found = await gateway.edit(given, caller.project, key=asked.idempotency_key)
         policy = gateway.tasks[found.task].full(found.policy)
         return EditResponse.model_validate(asdict(found) | {"completion_id": given.completion_id, "policy": policy})

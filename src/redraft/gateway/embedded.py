@@ -60,7 +60,7 @@ class Embedded:
     ) -> None:
         self._load, self._adapters, self._limit = load, dict(adapters), max_new_tokens
         self._host: AdapterHost | None = None
-        self._stop: frozenset[int] = frozenset()
+        self._stop = frozenset[int]()
         self._waiting: deque[_Job] = deque()
         self._wake, self._closed = threading.Condition(), False
         self._thread: threading.Thread | None = None

@@ -224,8 +224,8 @@ class Gateway:
         decision = board.choose(completion.id)
         if request.conversation is not None:
             decision = await self._pinned(board, task, decision, request.conversation)
-        others = [task.fallback] if task.fallback not in (None, decision.chosen) else []
-        return _Turn(task, request, decision, [decision.chosen, *filter(None, others)], completion)
+        policies = dict.fromkeys(filter(None, (decision.chosen, task.fallback)))
+        return _Turn(task, request, decision, list(policies), completion)
 
     async def _pinned(self, board: Board, task: Task, decision: Decision, conversation: str) -> Decision:
         """The decision for a conversation: its first one holds for all of it."""
@@ -264,13 +264,11 @@ class Gateway:
         logged = self._logged(turn, policy, first, pieces)
         return Reply(turn.completion.id, turn.task, policy, turn.decision, pieces=logged)
 
-    async def _logged(
-        self, turn: _Turn, policy: str, first: Piece, pieces: AsyncIterator[Piece]
-    ) -> AsyncIterator[Piece]:
+    async def _logged(self, turn: _Turn, policy: str, first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
         """Pass pieces on and log what was sent, however it ends; the last piece follows the log."""
         said, held, broken = [first.text], first, None
         try:
-            async for piece in pieces:
+            async for piece in rest:
                 yield held
                 held = piece
                 said.append(piece.text)
