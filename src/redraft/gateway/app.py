@@ -63,8 +63,6 @@ class EditRequest(BaseModel):
 class FeedbackRequest(BaseModel):
     """TensorZero's feedback. Only the metric ``demonstration`` is an edit."""
 
-    model_config = ConfigDict(extra="ignore")
-
     metric_name: str
     inference_id: Id
     value: Any
