@@ -85,17 +85,14 @@ def create_app(gateway: Gateway, authority: Authority) -> FastAPI:
     """The application; its lifespan enters and leaves the gateway."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         async with gateway:
-            app.state.ready = True
             yield
-            app.state.ready = False
 
     errors = {RedraftError: _failed, RequestValidationError: _invalid, HTTPException: _refused}
     app = _Application(
         title="redraft", version=__version__, summary=SUMMARY, lifespan=lifespan, exception_handlers=errors
     )
-    app.state.ready = False
     _chat(app, gateway, authority)
     _edits(app, gateway, authority)
     _policies(app, gateway, authority)
@@ -281,9 +278,7 @@ def _health(app: FastAPI, gateway: Gateway) -> None:
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
-        """Whether the policies are loaded and the log can be read."""
-        if not app.state.ready:
-            return JSONResponse({"status": "starting"}, 503)
+        """Whether the log can be read; policies are loaded before the gateway listens."""
         try:
             await gateway.refresh()
         except RedraftError:

@@ -6,7 +6,7 @@ Decisions not yet written are counted on top, so that concurrent requests are sp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from redraft.log.statistics import Tally
@@ -29,14 +29,9 @@ class Board:
         self.selector = selector
         self._open: dict[str, Decision] = {}
 
-    @property
-    def arms(self) -> Sequence[str]:
-        """Names of the policies that can be chosen."""
-        return self.selector.arms
-
     def settle(self, found: Mapping[str, Tally]) -> None:
         """Take over the log's statistics; retired policies are ignored."""
-        self.selector.counts = {arm: _count(found.get(arm, _NOTHING)) for arm in self.arms}
+        self.selector.counts = {arm: _count(found.get(arm, _NOTHING)) for arm in self.selector.arms}
         for decision in self._open.values():
             self.selector.record(decision)
 

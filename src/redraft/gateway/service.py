@@ -235,7 +235,7 @@ class Gateway:
         except BaseException:
             board.close(decision.completion_id)
             raise
-        if policy == decision.chosen or policy not in board.arms:  # a retired policy ends its conversations
+        if policy == decision.chosen or policy not in board.selector.arms:  # a retired policy ends its conversations
             return decision
         board.close(decision.completion_id)
         return board.keep(decision.completion_id, str(policy))

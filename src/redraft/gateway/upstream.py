@@ -113,7 +113,8 @@ class Upstream:
             if "error" in found:
                 raise EngineError(f"{self.name} broke off: {str(found['error'])[:_QUOTED]}")
             choices = cast(Sequence[Mapping[str, Any]], found["choices"])
-            return Piece(tuple(choices), found.get("usage"), "".join(_text(choice) for choice in choices))
+            text = "".join(text_of((choice.get("delta") or {}).get("content")) for choice in choices)
+            return Piece(tuple(choices), found.get("usage"), text)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise EngineError(f"{self.name} sent a malformed chunk") from error
 
@@ -149,7 +150,7 @@ class Upstream:
         return EngineError(f"{self.name} {what} ({type(error).__name__})", status=status)
 
     async def _refused(self, response: aiohttp.ClientResponse) -> EngineError:
-        """What a status other than 200 means. The client's own mistake is passed on."""
+        """The error for a status other than 200. The client's own mistake is passed on."""
         async with response:
             text = (await response.text(errors="replace"))[:_QUOTED]
         # 401, 403 and 404 are about our key or our name for the model: not the client's mistake
@@ -177,10 +178,6 @@ class Upstream:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self.timeout),
             )
         return self._session
-
-
-def _text(choice: Mapping[str, Any]) -> str:
-    return text_of((choice.get("delta") or {}).get("content"))
 
 
 def _key(name: str, variable: str | None) -> str:
