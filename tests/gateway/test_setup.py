@@ -1,16 +1,11 @@
-"""From settings to a gateway: how policies are named, and what erasing a person lists."""
+"""What erasing a person names: all that learnt from their texts, at one remove too."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import pytest
-
-from redraft.config import PolicySettings, Settings, TaskSettings
-from redraft.errors import ConfigError
-from redraft.gateway.setup import make_gateway, trained_on
-from redraft.log import EditLog
+from redraft.gateway.setup import trained_on
 from redraft.policies.store import PolicyStore
 from redraft.train.runs import MANIFEST, SOURCES, write_sources
 
@@ -40,30 +35,3 @@ def test_policies_cost_models_and_what_goes_on_from_them_are_named(tmp_path: Pat
     assert not (store.path(store.resolve("email/old")) / SOURCES).exists()
     assert trained_on(store, ["b"]) == ["email/aft@1", "email/cost@1", "email/dpo@1", "email/sft@1"]
     assert trained_on(store, ["nobody's"]) == []
-
-
-def test_a_policy_can_be_named_within_its_task_or_in_full(tmp_path: Path) -> None:
-    for name in ("sft@1", "sft@2", "sft@10", "dpo@1"):
-        learnt(tmp_path, name, [])
-
-    def arms(*policies: str, fallback: str | None = None) -> list[str]:
-        email = TaskSettings(policies=policies, fallback=fallback)
-        settings = Settings(policies=PolicySettings(root=tmp_path), tasks={"email": email})
-        with EditLog("sqlite://") as log:
-            return list(make_gateway(settings, log).tasks["email"].engines)
-
-    assert arms() == ["base", "email/dpo@1", "email/sft@10"]
-    assert arms("base", "sft", "sft@2", "email/sft@1", "email/dpo") == [
-        "base",
-        "email/sft@10",
-        "email/sft@2",
-        "email/sft@1",
-        "email/dpo@1",
-    ]
-    assert arms("sft+consensus3", "base+consensus3", fallback="dpo") == [
-        "email/sft@10+consensus3",
-        "base+consensus3",
-        "email/dpo@1",
-    ]
-    with pytest.raises(ConfigError, match=r"tasks.email: policy 'kto' is neither trained .*: use base, email/dpo@1"):
-        arms("kto")
