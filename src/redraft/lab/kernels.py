@@ -12,15 +12,31 @@ Rows of every matrix are the text before the edit, y; columns the text after it,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from redraft.errors import ConfigError, DataError
+from redraft.types import Context
 
-__all__ = ["Kernel", "Lazy", "MetropolisHastings", "Mixture", "Solution", "balance_gap", "check_balance", "solve"]
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+__all__ = [
+    "Candidates",
+    "Kernel",
+    "KernelUser",
+    "Lazy",
+    "MetropolisHastings",
+    "Mixture",
+    "Solution",
+    "balance_gap",
+    "check_balance",
+    "solve",
+]
 
 Array = NDArray[np.float64]
 
@@ -158,6 +174,60 @@ def solve(log_ref: ArrayLike, distance: ArrayLike, kernel: Kernel, beta: float) 
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The texts of one context and what its user makes of each: ``solution`` has their order."""
+
+    texts: tuple[str, ...]
+    solution: Solution
+
+    @classmethod
+    def of(
+        cls, texts: Sequence[str], log_ref: ArrayLike, cost: Callable[[str, str], float], kernel: Kernel, beta: float
+    ) -> Candidates:
+        """Find the user of these texts, scored by a model: ``log_ref`` in nats, one a text, normalised here.
+
+        Raises ``DataError`` when a text stands twice or ``solve`` finds no user.
+        """
+        if len(set(texts)) < len(texts):
+            twice = next(text for text in texts if list(texts).count(text) > 1)
+            raise DataError(f"kernel user: candidate {_short(twice)} stands twice; give every text once")
+        distance = [[cost(response, edited) for edited in texts] for response in texts]
+        return cls(tuple(texts), solve(log_ref, distance, kernel, beta))
+
+
+@dataclass(frozen=True, slots=True)
+class KernelUser:
+    """A user who draws y' from q(·|x, y) over the candidates of the context.
+
+    Parameters
+    ----------
+    name
+        How rows and reports call this user.
+    candidates
+        By ``Context.id``.
+    """
+
+    name: str
+    candidates: Mapping[str, Candidates]
+
+    def edit(self, context: Context, response: str, *, t: int, rng: Generator) -> str:
+        """Return y', one of the candidates, by a single draw from ``rng``.
+
+        Raises ``DataError`` when the context has no candidates or the response is not one of them.
+        """
+        if context.id not in self.candidates:
+            raise DataError(f"user {self.name!r} has no candidates for context {context.id!r}; solve them first")
+        among = self.candidates[context.id]
+        if response not in among.texts:
+            raise DataError(
+                f"user {self.name!r}: response {_short(response)} is none of the {len(among.texts)} candidates of "
+                f"context {context.id!r}; let policies choose among them"
+            )
+        cumulative = among.solution.q[among.texts.index(response)].cumsum()
+        return among.texts[int(cumulative.searchsorted(rng.random() * cumulative[-1], side="right"))]
+
+
 def _iterate(log_ref: Array, distance: Array, kernel: Kernel, beta: float, damping: float) -> Solution | None:
     log_star = log_ref
     for _ in range(_ROUNDS):
@@ -204,3 +274,7 @@ def _check_problem(log_ref: Array, distance: Array, beta: float) -> None:
         raise DataError(f"kernel user: distances of shape {distance.shape}; give {len(log_ref)} x {len(log_ref)}")
     if not np.isfinite(distance).all() or (distance < 0).any() or distance.diagonal().any():
         raise DataError("kernel user: distances must be finite, >= 0, and 0 from a text to itself; check the cost")
+
+
+def _short(text: str, room: int = 40) -> str:
+    return repr(text if len(text) <= room else text[:room] + "…")

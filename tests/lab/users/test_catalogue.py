@@ -8,10 +8,8 @@ from point_contexts import SUMMARY
 from redraft.errors import ConfigError
 from redraft.lab.users import user_rng
 from redraft.lab.users.catalogue import Endpoint, get_user
-from redraft.lab.users.drift import DriftingUser, TiringUser
 from redraft.lab.users.llm import LLMUser
-from redraft.lab.users.mixed import MixedUsers
-from redraft.lab.users.noise import AdversarialUser, NoisyUser
+from redraft.lab.users.noise import AdversarialUser, DriftingUser, MixedUsers, NoisyUser, TiringUser
 
 CONTEXT = SUMMARY[0]
 SERVERS = {"qwen": Endpoint("http://127.0.0.1:1/v1", "m")}

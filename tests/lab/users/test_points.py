@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from point_contexts import EMAIL
 
 from redraft.errors import DataError
-from redraft.lab.users.layout import bullets, exclaiming, paragraph
+from redraft.lab.users.letter import bullets, exclaiming, paragraph
 from redraft.lab.users.points import Points, content_words, covered, keep_points, stands_alone
 from redraft.lab.users.wording import SHORT_FORMS, SIMPLE, STUFFY, Wording
 from redraft.types import Context

@@ -20,9 +20,7 @@ from pathlib import Path
 
 from redraft.errors import ConfigError
 from redraft.lab.users import User, email, summary
-from redraft.lab.users.drift import DriftingUser, TiringUser
-from redraft.lab.users.mixed import MixedUsers
-from redraft.lab.users.noise import AdversarialUser, NoisyUser
+from redraft.lab.users.noise import AdversarialUser, DriftingUser, MixedUsers, NoisyUser, TiringUser
 from redraft.lab.users.rules import Item, RuleUser
 
 __all__ = ["Endpoint", "get_user"]

@@ -17,8 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from redraft.lab.users.content import put_right
-from redraft.lab.users.layout import bullets, exclaiming, paragraph
-from redraft.lab.users.letter import Letter, is_frame, sentences
+from redraft.lab.users.letter import Letter, bullets, exclaiming, is_frame, paragraph, sentences
 from redraft.lab.users.notes import Notes
 from redraft.lab.users.points import Points, keep_points
 from redraft.lab.users.rules import Item

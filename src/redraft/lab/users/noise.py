@@ -1,17 +1,21 @@
-"""Users whose edits do not, or not always, follow a preference: by chance (noise) or on purpose (an adversary).
+"""Users who wrap other users: noise, adversaries, drift, fatigue and populations.
 
-Both wrap another user and need only what that user leaves. They keep the wrapper's rule for chance: its own draws
-come from one child spawned off ``rng``, and ``rng`` itself goes on to the wrapped user untouched. So what the wrapped
-user would leave does not depend on the wrapper's numbers, and two degrees of noise meet on common random numbers.
-Words are what white space parts, layout is not counted; sizes are therefore those of the ``whitespace`` cost.
+A wrapper needs only what the wrapped user returns. Its own chance comes from one child spawned off ``rng``, and ``rng``
+goes on to the wrapped user untouched. So what the wrapped user would return does not depend on the wrapper's settings,
+and two degrees of noise share their random numbers. Drift and fatigue depend on the round t and on ``rng`` alone, with
+one draw for all rounds: a context that has changed stays changed, whatever was edited before.
+Words are separated by white space and layout is not counted, so sizes are those of the ``whitespace`` cost.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from redraft.errors import ConfigError
@@ -21,7 +25,7 @@ from redraft.types import Context
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-__all__ = ["AdversarialUser", "NoisyUser", "opposed", "random_edit"]
+__all__ = ["AdversarialUser", "DriftingUser", "MixedUsers", "NoisyUser", "TiringUser", "opposed", "random_edit"]
 
 _WORD_IN_PLACE = re.compile(r"\s*\S+")  # a word with the white space before it
 
@@ -86,6 +90,125 @@ class AdversarialUser:
         (own,) = rng.spawn(1)
         edited = self.user.edit(context, response, t=t, rng=rng)
         return opposed(response, edited) if own.random() < self.share else edited
+
+
+@dataclass(frozen=True, slots=True)
+class DriftingUser:
+    """One user before round ``at``, another after it, at once or by and by.
+
+    Parameters
+    ----------
+    before, after
+        The two.
+    at
+        First round in which the second can edit.
+    width
+        Rounds from there until the first is gone: in round ``at`` + k the second edits with probability
+        (k + 1) / (width + 1). 0 is a change at once.
+
+    Examples
+    --------
+    >>> from redraft.lab.users.rules import RuleUser
+    >>> user = DriftingUser(RuleUser("old", {}), RuleUser("new", {}), at=20, width=4)
+    >>> user.name, [user.changed(t) for t in (19, 20, 22, 24, 60)]
+    ('old+drift=new@20..24', [0.0, 0.2, 0.6, 1.0, 1.0])
+    """
+
+    before: User
+    after: User
+    at: int
+    width: int = 0
+
+    def __post_init__(self) -> None:
+        if self.at < 1 or self.width < 0:
+            raise ConfigError(f"drift: at = {self.at}, width = {self.width}; rounds count from 1, a width from 0")
+
+    @property
+    def name(self) -> str:
+        """Both names and the rounds of the change."""
+        until = f"..{self.at + self.width}" if self.width else ""
+        return f"{self.before.name}+drift={self.after.name}@{self.at}{until}"
+
+    def changed(self, t: int) -> float:
+        """Return the probability that the second user edits in round t."""
+        return min(1.0, max(0.0, (t - self.at + 1) / (self.width + 1)))
+
+    def edit(self, context: Context, response: str, *, t: int, rng: Generator) -> str:
+        """Return the edit of whoever it is in round t."""
+        (own,) = rng.spawn(1)
+        user = self.after if own.random() < self.changed(t) else self.before
+        return user.edit(context, response, t=t, rng=rng)
+
+
+@dataclass(frozen=True, slots=True)
+class TiringUser:
+    """A user who ever more often leaves a response as it is, good or not; the cost then says 0.
+
+    Parameters
+    ----------
+    user
+        Who edits when not tired.
+    half_life
+        Rounds until half of the edits are left, > 0; infinite: the wrapped user exactly. The first round finds everyone
+        fresh.
+    """
+
+    user: User
+    half_life: float
+
+    def __post_init__(self) -> None:
+        if not self.half_life > 0:
+            raise ConfigError(f"fatigue: half_life = {self.half_life}, give a number of rounds > 0")
+
+    @property
+    def name(self) -> str:
+        """The wrapped user's name with the half-life."""
+        return f"{self.user.name}+fatigue={self.half_life:g}"
+
+    def tired(self, t: int) -> float:
+        """Return the probability that a response is left untouched in round t, 1 − 2^(−(t − 1)/half_life)."""
+        return 1 - 0.5 ** ((t - 1) / self.half_life)
+
+    def edit(self, context: Context, response: str, *, t: int, rng: Generator) -> str:
+        """Return the wrapped user's edit, or the response."""
+        (own,) = rng.spawn(1)
+        return response if own.random() < self.tired(t) else self.user.edit(context, response, t=t, rng=rng)
+
+
+@dataclass(frozen=True, slots=True)
+class MixedUsers:
+    """Several users, each with its share of the contexts.
+
+    Parameters
+    ----------
+    members
+        (share, user) pairs whose shares are positive and sum to 1.
+
+    Examples
+    --------
+    >>> from redraft.lab.users.rules import RuleUser
+    >>> MixedUsers(((0.7, RuleUser("strong", {})), (0.3, RuleUser("weak", {})))).name
+    'mixed(strong=0.7,weak=0.3)'
+    """
+
+    members: tuple[tuple[float, User], ...]
+
+    def __post_init__(self) -> None:
+        shares = [share for share, _ in self.members]
+        if not all(share > 0 for share in shares) or not math.isclose(sum(shares), 1):
+            raise ConfigError(f"mixed users: shares {shares}, give numbers > 0 that sum to 1")
+
+    @property
+    def name(self) -> str:
+        """Every member's name with its share."""
+        return f"mixed({','.join(f'{user.name}={share:g}' for share, user in self.members)})"
+
+    def edit(self, context: Context, response: str, *, t: int, rng: Generator) -> str:
+        """Return the edit of the member to whom the context falls."""
+        (own,) = rng.spawn(1)
+        bounds = list(accumulate(share for share, _ in self.members))[:-1]
+        _, user = self.members[bisect_right(bounds, own.random())]
+        return user.edit(context, response, t=t, rng=rng)
 
 
 def random_edit(response: str, edited: str, rng: Generator) -> str:

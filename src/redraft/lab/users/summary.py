@@ -16,8 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from redraft.lab.users.layout import bullets, exclaiming, paragraph
-from redraft.lab.users.letter import sentences
+from redraft.lab.users.letter import bullets, exclaiming, paragraph, sentences
 from redraft.lab.users.points import Points, keep_points
 from redraft.lab.users.rules import Item
 from redraft.lab.users.wording import SIMPLE
