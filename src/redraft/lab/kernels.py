@@ -1,12 +1,13 @@
-"""Kernels q(y'|x, y) for which Assumption 1 of arXiv 2601.19055 holds exactly, on an enumerated candidate set C(x).
+"""Edit kernels q(y'|x, y) for which Assumption 1 of arXiv 2601.19055 holds exactly, on a list of candidate texts C(x).
 
-Each kernel is reversible with respect to whatever log π* it is given, so eq. 8 holds by construction. What has to be
-found is π* itself: π* ∝ π_ref exp(−c/β), c depends on q and q on π*. ``solve`` iterates this map with damping, from
-π_ref. Left out: kernels over all texts, and a choice where several fixed points exist (they can for a small β): the
-one that is reached from π_ref counts. Guaranteed: what ``solve`` returns satisfies π* ∝ π_ref exp(−c/β) to rounding and
-eq. 8 to 1e-9, both checked independently of how it was found; otherwise it raises.
+``lazy``, ``metropolis`` and ``mixture`` build kernels for a known π*, for as many instances at once as one likes: a
+policy is an array (..., Y), a kernel (..., Y, Y), with the text before the edit in the rows. The classes are the same
+kernels as functions of log π*, for ``solve``, which finds π* ∝ π_ref exp(−c/β) where the cost c depends on q and q on
+π*. It iterates this map with damping, starting at π_ref; where a small β has several fixed points, the one reached from
+π_ref counts. What it returns satisfies π* ∝ π_ref exp(−c/β) to rounding and eq. 8 to 1e-9, both checked independently;
+otherwise it raises. A ``KernelUser`` draws edits from such a solution.
 
-Rows of every matrix are the text before the edit, y; columns the text after it, y'. Logarithms are natural.
+Left out: kernels over all texts; where candidates come from and who scores them. Logarithms are natural.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.random import Generator
 
 __all__ = [
+    "Array",
     "Candidates",
     "Kernel",
     "KernelUser",
@@ -35,6 +37,10 @@ __all__ = [
     "Solution",
     "balance_gap",
     "check_balance",
+    "gamma_min",
+    "lazy",
+    "metropolis",
+    "mixture",
     "solve",
 ]
 
@@ -50,9 +56,56 @@ _DAMPING = (0.5, 0.1)
 _ROUNDS = 5000
 
 
+def lazy(star: Array, gamma: ArrayLike) -> Array:
+    """Leave the text with probability 1 − γ, else write one by π*: q = (1 − γ) δ_y + γ π*.
+
+    ``star``: π*, (..., Y). ``gamma``: γ, a number or an array that broadcasts against the leading axes.
+    """
+    share = np.asarray(gamma, np.float64)[..., None, None]
+    return (1 - share) * np.eye(star.shape[-1]) + share * star[..., None, :]
+
+
+def metropolis(star: Array, proposal: Array) -> Array:
+    """Accept a proposal g(y'|y) with probability min(1, π*(y') g(y|y') / (π*(y) g(y'|y))); else the text stays.
+
+    ``star``: π*, (..., Y). ``proposal``: g, (..., Y, Y), rows sum to 1; it need not be reversible.
+    """
+    forward = star[..., :, None] * proposal
+    return _else_stay(np.minimum(forward, np.swapaxes(forward, -1, -2)) / np.maximum(star[..., :, None], _VANISHING))
+
+
+def mixture(*parts: tuple[float, Array]) -> Array:
+    """One of several kernels by chance, given as (share, q); reversible when all of them are."""
+    _check_shares([share for share, _ in parts])
+    return np.sum([share * q for share, q in parts], axis=0)
+
+
+def _else_stay(q: Array) -> Array:
+    """Overwrite the diagonal with what is left of each row."""
+    places = np.arange(q.shape[-1])
+    q[..., places, places] = 0
+    q[..., places, places] = np.maximum(0, 1 - q.sum(axis=-1))
+    return q
+
+
+def gamma_min(star: Array, q: Array) -> Array:
+    """min_y q(y*|x, y) with y* = argmax π*(·|x) (eq. 9), from π* or its logarithm; shape (...)."""
+    best = np.argmax(star, axis=-1)[..., None, None]
+    return np.take_along_axis(q, best, axis=-1)[..., 0].min(axis=-1)
+
+
+def balance_gap(star: Array, q: Array) -> Array:
+    """How far eq. 8 is from holding: b(x) = ½ Σ_{y, y'} |π*(y) q(y'|y) − π*(y') q(y|y')|, in [0, 1]; shape (...).
+
+    It is what a violation costs Lemma 1: ‖q∘π − π*‖ ≤ (1 − γ_min) ‖π − π*‖ + b.
+    """
+    flow = star[..., :, None] * q
+    return 0.5 * np.abs(flow - np.swapaxes(flow, -1, -2)).sum(axis=(-2, -1))
+
+
 @dataclass(frozen=True, slots=True)
 class Lazy:
-    """With probability 1 − γ the text stays, otherwise any candidate comes, by π*: q = (1 − γ) δ_y + γ π*.
+    """``lazy`` for one list of candidates.
 
     >>> Lazy(0.5)(np.log([0.25, 0.75]), np.zeros((2, 2))).tolist()
     [[0.625, 0.375], [0.125, 0.875]]
@@ -66,20 +119,19 @@ class Lazy:
 
     def __call__(self, log_star: Array, distance: Array) -> Array:
         """Return q; the distance plays no part."""
-        return (1 - self.gamma) * np.eye(len(log_star)) + self.gamma * np.exp(log_star)
+        return lazy(np.exp(log_star), self.gamma)
 
 
 @dataclass(frozen=True, slots=True)
 class MetropolisHastings:
-    """Another candidate comes to mind, the nearer the likelier, and is taken the more readily the better it is.
+    """``metropolis`` for one list of candidates, where the proposal g(y'|y) ∝ exp(−Δ(y, y')/reach) prefers near texts.
 
-    The proposal is g(y'|y) ∝ exp(−Δ(y, y')/reach); it is accepted with probability
-    min(1, π*(y') g(y|y') / (π*(y) g(y'|y))), so that q is reversible though g is not.
+    It works on logarithms: beside the best candidate, a long text can have a probability that no float holds.
 
     Parameters
     ----------
     reach
-        How far a user's edits go, in units of the cost; infinite: every candidate alike.
+        How far a user's edits go, in units of the cost; infinite: all candidates are proposed alike.
     """
 
     reach: float = math.inf
@@ -92,15 +144,12 @@ class MetropolisHastings:
         """Return q; rejected proposals leave the text as it is."""
         proposal = _normalised(-distance / self.reach)
         flow = log_star[:, None] + proposal
-        q = np.exp(proposal + np.minimum(0, flow.T - flow))
-        np.fill_diagonal(q, 0)
-        np.fill_diagonal(q, np.maximum(0, 1 - q.sum(axis=1)))
-        return q
+        return _else_stay(np.exp(proposal + np.minimum(0, flow.T - flow)))
 
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """One of several kernels by chance, drawn anew for every edit; reversible when all of them are.
+    """``mixture`` for one list of candidates: the kernel is drawn anew for every edit.
 
     Parameters
     ----------
@@ -111,13 +160,16 @@ class Mixture:
     parts: tuple[tuple[float, Kernel], ...]
 
     def __post_init__(self) -> None:
-        shares = [share for share, _ in self.parts]
-        if not all(share >= 0 for share in shares) or not math.isclose(sum(shares), 1):
-            raise ConfigError(f"mixture of kernels: shares {shares}, give numbers ≥ 0 that sum to 1")
+        _check_shares([share for share, _ in self.parts])
 
     def __call__(self, log_star: Array, distance: Array) -> Array:
         """Return Σ share · q."""
-        return np.sum([share * kernel(log_star, distance) for share, kernel in self.parts], axis=0)
+        return mixture(*((share, kernel(log_star, distance)) for share, kernel in self.parts))
+
+
+def _check_shares(shares: Sequence[float]) -> None:
+    if not all(share >= 0 for share in shares) or not math.isclose(sum(shares), 1):
+        raise ConfigError(f"mixture of kernels: shares = {shares}, give numbers >= 0 that sum to 1")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,7 +188,7 @@ class Solution:
     @property
     def gamma_min(self) -> float:
         """min_y q(y*|x, y) with y* = argmax π* (eq. 9)."""
-        return float(self.q[:, np.argmax(self.log_star)].min())
+        return float(gamma_min(self.log_star, self.q))
 
 
 def solve(log_ref: ArrayLike, distance: ArrayLike, kernel: Kernel, beta: float) -> Solution:
@@ -246,21 +298,15 @@ def _normalised(logs: Array) -> Array:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-def balance_gap(log_star: Array, q: Array) -> float:
-    """Return how far eq. 8 is from holding: the largest |a − b| / max(a, b) of the flows a = π*(y) q(y'|y) and back.
+def check_balance(log_star: Array, q: Array) -> None:
+    """Raise ``DataError`` unless each row of q is a distribution and eq. 8 holds to 1e-9, relative to its larger side.
 
     0 is exact and 1 the worst: some edit that is never undone.
     """
-    flow = np.exp(log_star)[:, None] * q
-    larger = np.maximum(flow, flow.T)
-    return float((np.abs(flow - flow.T) / np.maximum(larger, _VANISHING)).max())
-
-
-def check_balance(log_star: Array, q: Array) -> None:
-    """Raise ``DataError`` unless every row of q is a distribution and eq. 8 holds to 1e-9, relative to its sides."""
     if not (q >= 0).all() or not np.allclose(q.sum(axis=1), 1, rtol=0, atol=BALANCE):
-        raise DataError("kernel user: a row of q is no distribution; a kernel must give numbers >= 0 that sum to 1")
-    gap = balance_gap(log_star, q)
+        raise DataError("kernel user: a row of q is not a distribution; a kernel must give numbers >= 0 that sum to 1")
+    flow = np.exp(log_star)[:, None] * q
+    gap = (np.abs(flow - flow.T) / np.maximum(np.maximum(flow, flow.T), _VANISHING)).max()
     if gap > BALANCE:
         raise DataError(f"kernel user: eq. 8 is off by {gap:.2g}; use a kernel that is reversible with respect to pi*")
 

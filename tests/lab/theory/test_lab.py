@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-import ast
 import math
 import time
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import redraft.lab.theory
 from redraft.errors import ConfigError
 from redraft.lab.theory.bounds import fit_rate
 from redraft.lab.theory.horizon import CLOSE, PAPER
@@ -22,16 +19,6 @@ SMALL = Sizes(cells=4, seeds=6, instances=50, runs=20, horizon=1000)
 @cache
 def rows(name: str, sizes: Sizes = SMALL, seed: int = 1) -> tuple[Mapping[str, Any], ...]:
     return tuple(experiment_rows(name, seed, sizes))
-
-
-def test_theory_stands_beside() -> None:
-    """Of ours, it imports types, errors and select."""
-    for file in Path(redraft.lab.theory.__path__[0]).glob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            ours = [module.split(".")[1] for module in modules if module.startswith("redraft.")]
-            assert set(ours) <= {"theory", "types", "errors", "select"}, file
 
 
 def test_an_unknown_experiment() -> None:
@@ -170,7 +157,7 @@ def test_regret_to_a_hundred_thousand_rounds() -> None:
     started, found, seconds = time.process_time(), list[Mapping[str, Any]](), dict[str, float]()
     for row in experiment_rows("regret", 1, Sizes(runs=200, horizon=100_000)):
         found.append(row)
-        seconds[row["show"]] = time.process_time() - started
+        seconds[str(row["show"])] = time.process_time() - started
     assert seconds["paper"] < 60  # all but the longer horizon
 
     def show(name: str, **wanted: Any) -> list[Mapping[str, Any]]:

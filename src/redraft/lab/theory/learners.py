@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from redraft.errors import DataError
-from redraft.lab.theory.tabular import Array, Instance, tilted
+from redraft.lab.kernels import Array
+from redraft.lab.theory.tabular import Instance, tilted
 
 __all__ = ["CostFit", "dpo", "dpo_linear", "early", "expected_log", "fit_cost", "rl", "sample_log", "sft"]
 

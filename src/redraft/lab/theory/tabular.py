@@ -11,28 +11,26 @@ The paper's constants are not public; these are the executable definitions in th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
-from redraft.errors import ConfigError, DataError
+from redraft.errors import ConfigError
+from redraft.lab.kernels import Array, gamma_min, lazy
 
 __all__ = [
     "Array",
     "Instance",
-    "balance_gap",
-    "check_instance",
+    "Row",
     "consistent",
     "cost_features",
     "dimension",
     "edited",
     "given_user",
-    "lazy",
     "lazy_instance",
-    "metropolis",
-    "mixture",
     "pair_law",
     "perturbed",
     "policy_concentrability",
@@ -42,9 +40,8 @@ __all__ = [
     "tilted",
 ]
 
-Array = NDArray[np.float64]
-
-_VANISHING = 1e-290  # flows below it are rounded by the float's smallest exponents
+Row = Mapping[str, str | float | None]
+"""A flat row of an experiment; ``show`` says what it belongs to."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,8 +62,7 @@ class Instance:
     @property
     def gamma_min(self) -> Array:
         """min_y q(y*|x, y) with y* = argmax π*(·|x) (eq. 9); shape (..., X)."""
-        best = np.argmax(self.star, axis=-1)[..., None, None]
-        return np.take_along_axis(self.q, best, axis=-1)[..., 0].min(axis=-1)
+        return gamma_min(self.star, self.q)
 
     @property
     def contraction(self) -> Array:
@@ -109,60 +105,10 @@ def edited(policy: Array, q: Array) -> Array:
     return (policy[..., None, :] @ q)[..., 0, :]
 
 
-def lazy(star: Array, gamma: ArrayLike) -> Array:
-    """Leave the text with probability 1 − γ, else write one by π*: q = (1 − γ) δ_y + γ π*; γ of shape (...)."""
-    share = np.asarray(gamma, np.float64)[..., None, None, None]
-    return (1 - share) * np.eye(star.shape[-1]) + share * star[..., None, :]
-
-
-def metropolis(star: Array, proposal: Array) -> Array:
-    """Accept a proposal g(y'|y) with probability min(1, π*(y') g(y|y') / (π*(y) g(y'|y))); else the text stays.
-
-    ``proposal``: shape (..., X, Y, Y), rows sum to 1; it need not be reversible.
-    """
-    forward = star[..., :, None] * proposal
-    q = np.minimum(forward, np.swapaxes(forward, -1, -2)) / np.maximum(star[..., :, None], _VANISHING)
-    places = np.arange(star.shape[-1])
-    q[..., places, places] = 0
-    q[..., places, places] = np.maximum(0, 1 - q.sum(axis=-1))
-    return q
-
-
-def mixture(*parts: tuple[float, Array]) -> Array:
-    """One of several kernels by chance, given as (share, kernel); reversible when all of them are."""
-    shares = [share for share, _ in parts]
-    if min(shares) < 0 or not np.isclose(sum(shares), 1):
-        raise ConfigError(f"mixture of kernels: shares {shares}, give numbers >= 0 that sum to 1")
-    return np.sum([share * kernel for share, kernel in parts], axis=0)
-
-
 def perturbed(q: Array, epsilon: ArrayLike, other: Array) -> Array:
     """With probability ε another user edits, who need not know π*: (1 − ε) q + ε q'; ε of shape (...)."""
     share = np.asarray(epsilon, np.float64)[..., None, None, None]
     return (1 - share) * q + share * other
-
-
-def balance_gap(star: Array, q: Array) -> Array:
-    """How far eq. 8 is from holding, per context: b(x) = ½ Σ_{y, y'} |π*(y) q(y'|y) − π*(y') q(y|y')|, in [0, 1].
-
-    It is what a violation costs Lemma 1: ‖q∘π − π*‖ ≤ (1 − γ_min) ‖π − π*‖ + b.
-    """
-    flow = star[..., :, None] * q
-    return 0.5 * np.abs(flow - np.swapaxes(flow, -1, -2)).sum(axis=(-2, -1))
-
-
-def check_instance(instance: Instance, tolerance: float = 1e-10) -> None:
-    """Raise ``DataError`` unless q is a kernel, eq. 8 holds, c is its cost and π* ∝ π_ref exp(−c/β), to tolerance."""
-    if (instance.q < 0).any() or np.abs(instance.q.sum(axis=-1) - 1).max() > tolerance:
-        raise DataError("instance: a row of q is no distribution; a kernel has numbers >= 0 that sum to 1")
-    gap = float(balance_gap(instance.star, instance.q).max())
-    if gap > tolerance:
-        raise DataError(f"instance: eq. 8 is off by {gap:.2g}; use a kernel that is reversible with respect to pi*")
-    if np.abs(instance.cost - (instance.q * instance.delta).sum(axis=-1)).max() > tolerance:
-        raise DataError("instance: cost is not E[delta] under q; build it with consistent()")
-    residual = float(np.abs(tilted(instance.ref, instance.cost, instance.beta) - instance.star).max())
-    if residual > tolerance:
-        raise DataError(f"instance: pi* is off pi_ref exp(-c/beta) by {residual:.2g}; check beta")
 
 
 def pair_law(instance: Instance) -> Array:
@@ -183,9 +129,9 @@ def preference_concentrability(instance: Instance) -> Array:
     return ratio.max(axis=(-2, -1))
 
 
-def policy_concentrability(instance: Instance) -> Array:
+def policy_concentrability(star: Array, ref: Array) -> Array:
     """C* = max_y π*(y)/π_ref(y): the coverage that theorem 3 (RL) asks for; shape (..., X)."""
-    return (instance.star / instance.ref).max(axis=-1)
+    return (star / ref).max(axis=-1)
 
 
 def cost_features(cost: Array, dimensions: int, rng: Generator) -> Array:
@@ -220,9 +166,9 @@ def lazy_instance(star: Array, delta: Array, gamma: ArrayLike, concentrability: 
     low, high = np.full(lead, -12.0), np.full(lead, 12.0)
     for _ in range(40):
         middle = (low + high) / 2
-        reached = (star / tilted(star, -unit, np.exp(middle))).max(axis=(-2, -1))
+        reached = policy_concentrability(star, tilted(star, -unit, np.exp(middle))).max(axis=-1)
         low, high = np.where(reached > target, middle, low), np.where(reached > target, high, middle)
-    return consistent(star, lazy(star, gamma), delta, gamma * np.exp((low + high) / 2))
+    return consistent(star, lazy(star, gamma[..., None]), delta, gamma * np.exp((low + high) / 2))
 
 
 def random_policy(rng: Generator, *shape: int) -> Array:
