@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from redraft.lab.theory.regret import gamma_costs, gaps, informed_bound, lai_robbins, level_pulls, minimax, simulate
-from redraft.lab.theory.tabular import Array
+from redraft.lab.kernels import Array
+from redraft.lab.theory.regret import gaps, informed_bound, lai_robbins, level_pulls, minimax
+from redraft.lab.theory.simulate import gamma_costs, simulate
+from redraft.lab.theory.tabular import Row
 
 __all__ = ["PAPER", "regret_rows"]
 
@@ -27,7 +29,7 @@ CLOSE, LONG = "email strong", 30  # the setting whose two best arms differ by 0.
 GAPS, DELAYS, MODERATE = (1.0, 2.0, 4.0, 8.0), (0, 10, 100, 1000), 10_000
 
 
-def regret_rows(rng: Generator, runs: int, horizon: int) -> Iterator[dict[str, Any]]:
+def regret_rows(rng: Generator, runs: int, horizon: int) -> Iterator[Row]:
     """Yield mean pseudo-regret with its standard error over runs; ``show`` names the experiment."""
     marks = [round(10 ** (k / 4)) for k in range(8, 40) if 10 ** (k / 4) <= horizon * 1.001]
     yield from _minimax(rng, runs, marks[::2])
@@ -40,7 +42,7 @@ def regret_rows(rng: Generator, runs: int, horizon: int) -> Iterator[dict[str, A
     yield from _long(rng, max(1, runs // 4), horizon)
 
 
-def _minimax(rng: Generator, runs: int, horizons: list[int]) -> Iterator[dict[str, Any]]:
+def _minimax(rng: Generator, runs: int, horizons: list[int]) -> Iterator[Row]:
     """Gaps g √(K/T), set anew for each T; best mean 1, exponential costs, so that σ of the best arm is 1."""
     arms = 4
     for rounds in horizons:
@@ -52,7 +54,7 @@ def _minimax(rng: Generator, runs: int, horizons: list[int]) -> Iterator[dict[st
             yield {"show": "minimax", "gap": g, "t": rounds, **regret, **bound}
 
 
-def _fixed(rng: Generator, runs: int, marks: list[int]) -> Iterator[dict[str, Any]]:
+def _fixed(rng: Generator, runs: int, marks: list[int]) -> Iterator[Row]:
     """Gaps of Table 1 with all four trained or untrained arms, exponential costs."""
     settings = {name: [v for arm, v in costs.items() if arm != "late"] for name, costs in PAPER.items()}
     means = np.repeat(np.array(list(settings.values())).T, runs, axis=1)
@@ -61,7 +63,7 @@ def _fixed(rng: Generator, runs: int, marks: list[int]) -> Iterator[dict[str, An
             yield {"show": "fixed", "setting": name, "t": t, **regret, **_expected(costs, t)}
 
 
-def _long(rng: Generator, runs: int, horizon: int) -> Iterator[dict[str, Any]]:
+def _long(rng: Generator, runs: int, horizon: int) -> Iterator[Row]:
     """The setting that a horizon does not settle, on a longer one."""
     costs = [cost for arm, cost in PAPER[CLOSE].items() if arm != "late"]
     means, marks = np.repeat(np.array(costs)[:, None], runs, axis=1), [horizon * k for k in (1, 3, 10, LONG)]
@@ -76,7 +78,7 @@ def _expected(costs: list[float], t: int) -> dict[str, float]:
     return {"level": level, "ucb": float(ucb), "constant": lai_robbins(costs, 1.0)}
 
 
-def _alpha(rng: Generator, runs: int, marks: tuple[int, int]) -> Iterator[dict[str, Any]]:
+def _alpha(rng: Generator, runs: int, marks: tuple[int, int]) -> Iterator[Row]:
     """Constant α from 0.01 to 10 on the arms of summary/strong; ``alpha`` null is the default."""
     column = np.array([[PAPER["summary strong"][arm]] for arm in ARMS])
     alphas = np.geomspace(0.01, 10, 13)
@@ -91,14 +93,14 @@ def _alpha(rng: Generator, runs: int, marks: tuple[int, int]) -> Iterator[dict[s
         yield {"show": "alpha", "alpha": None, "t": t, **_split(means, pulls, 1)[0]}
 
 
-def _delay(rng: Generator, runs: int, rounds: int) -> Iterator[dict[str, Any]]:
+def _delay(rng: Generator, runs: int, rounds: int) -> Iterator[Row]:
     means = np.repeat([[PAPER["summary strong"][arm]] for arm in ARMS], runs, axis=1)
     for delay in DELAYS:
         ((_, pulls),) = simulate(gamma_costs(means, 1.0, rng), len(ARMS), runs, [rounds], delay=delay)
         yield {"show": "delay", "delay": delay, "t": rounds, **_split(means, pulls, 1)[0]}
 
 
-def _drift(rng: Generator, runs: int, rounds: int) -> Iterator[dict[str, Any]]:
+def _drift(rng: Generator, runs: int, rounds: int) -> Iterator[Row]:
     """The best and the worst arm change places after half of the rounds."""
     column = np.array([[PAPER["summary strong"][arm]] for arm in ARMS])
     means, later = np.repeat(column, runs, axis=1), np.repeat(column[[0, 2, 1]], runs, axis=1)
@@ -114,7 +116,7 @@ def _drift(rng: Generator, runs: int, rounds: int) -> Iterator[dict[str, Any]]:
             yield {"show": "drift", "rule": rule, "t": t, **_mean(regret)}
 
 
-def _paper(rng: Generator, runs: int) -> Iterator[dict[str, Any]]:
+def _paper(rng: Generator, runs: int) -> Iterator[Row]:
     """T = 200 on the paper's three arms: its LateEnsemble, ours simulated, and the informed bound, as mean costs."""
     for spread in SPREADS:
         for name, table in PAPER.items():
