@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from redraft.lab.theory.bounds import fit_rate
 from redraft.lab.theory.regret import gaps, informed_bound, lai_robbins, level_pulls, minimax
-from redraft.lab.theory.simulate import gamma_costs, simulate
+from redraft.lab.theory.simulate import Rule, gamma_costs, simulate
 
 
 def test_lower_bounds_by_hand() -> None:
@@ -66,7 +66,7 @@ def test_regret_over_log_t_stays_bounded() -> None:
     rows = simulate(gamma_costs(costs, 1.0, np.random.default_rng(5)), 4, 200, marks)
     ratios = [(gaps(costs) * pulls).sum(axis=0).mean() / math.log(t) for t, pulls in rows]
     assert sorted(ratios, reverse=True) == ratios
-    greedy = simulate(gamma_costs(costs, 1.0, np.random.default_rng(5)), 4, 200, marks, alpha=0.0)
+    greedy = simulate(gamma_costs(costs, 1.0, np.random.default_rng(5)), 4, 200, marks, Rule(alpha=0.0))
     stuck = [(gaps(costs) * pulls).sum(axis=0).mean() / math.log(t) for t, pulls in greedy]
     assert stuck[-1] > 10 * ratios[-1]  # without exploring, some runs never leave a bad arm
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from redraft.errors import ConfigError, DataError
 from redraft.lab.kernels import Array
-from redraft.lab.theory.simulate import Draw, gamma_costs, redraw, reorder, simulate, simulate_late
+from redraft.lab.theory.simulate import Draw, Rule, gamma_costs, redraw, reorder, simulate, simulate_late
 from redraft.select import LateEnsemble, replay
 
 ALPHAS = st.sampled_from([None, 0.0, 0.01, 0.3, 1.0, 150.0])
@@ -69,11 +70,11 @@ def reading(costs: Array) -> Draw:
     return lambda t, chosen: costs[chosen, t - 1, np.arange(costs.shape[2])]
 
 
-def choices(costs: Array, **options: object) -> NDArray[np.int64]:
+def choices(costs: Array, rule: Rule) -> NDArray[np.int64]:
     """The arm of each round and run, from pulls after every round."""
     rounds, runs = costs.shape[1:]
     every = list(range(1, rounds + 1))
-    pulls = [made for _, made in simulate(reading(costs), 3, runs, every, **options)]  # pyright: ignore[reportArgumentType]
+    pulls = [made for _, made in simulate(reading(costs), 3, runs, every, rule)]
     return np.argmax(np.diff([np.zeros_like(pulls[0]), *pulls], axis=0), axis=1)
 
 
@@ -81,7 +82,7 @@ def choices(costs: Array, **options: object) -> NDArray[np.int64]:
 @given(st.integers(0, 10**6), ALPHAS, st.sampled_from([0, 1, 4, 25]))
 def test_delayed_costs_equal_the_live_rule(seed: int, alpha: float | None, delay: int) -> None:
     costs = table(seed, 60)
-    chosen = choices(costs, alpha=alpha, delay=delay)
+    chosen = choices(costs, Rule(alpha=alpha, delay=delay))
     for run in range(costs.shape[2]):
         columns: Mapping[str, Sequence[float]] = {arm: costs[i, :, run].tolist() for i, arm in enumerate(ARMS)}
         rounds = replay(LateEnsemble(ARMS, alpha), columns, delay=delay)
@@ -92,14 +93,14 @@ def test_equals_the_selector_over_a_long_run() -> None:
     costs = table(1, 3000, runs=1)
     columns = {arm: costs[i, :, 0].tolist() for i, arm in enumerate(ARMS)}
     rounds = replay(LateEnsemble(ARMS), columns)
-    assert [ARMS[arm] for arm in choices(costs)[:, 0]] == [row.decision.chosen for row in rounds]
+    assert [ARMS[arm] for arm in choices(costs, Rule())[:, 0]] == [row.decision.chosen for row in rounds]
 
 
 def test_one_alpha_a_run() -> None:
     costs = table(0, 100)
-    chosen = choices(costs, alpha=np.array([0.0, 0.4, 3.0]))
+    chosen = choices(costs, Rule(alpha=np.array([0.0, 0.4, 3.0])))
     for run, alpha in enumerate([0.0, 0.4, 3.0]):
-        assert (chosen[:, run] == choices(costs, alpha=alpha)[:, run]).all()
+        assert (chosen[:, run] == choices(costs, Rule(alpha=alpha))[:, run]).all()
 
 
 def forgetful(costs: Array, run: int, window: int, discount: float, delay: int) -> list[int]:
@@ -131,14 +132,14 @@ def forgetful(costs: Array, run: int, window: int, discount: float, delay: int) 
 def test_forgetting_is_what_it_says(window: int, discount: float, delay: int) -> None:
     rng = np.random.default_rng(3)
     costs = rng.exponential([[[0.5]], [[0.4]], [[0.3]]], (3, 150, 2))  # no ties
-    chosen = choices(costs, window=window if window < 10**6 else None, discount=discount, delay=delay)
+    chosen = choices(costs, Rule(window=window if window < 10**6 else None, discount=discount, delay=delay))
     for run in range(2):
         assert chosen[:, run].tolist() == forgetful(costs, run, window, discount, delay)
 
 
 def test_a_window_over_everything_forgets_nothing() -> None:
     costs = table(2, 100)
-    assert (choices(costs, window=100) == choices(costs)).all()
+    assert (choices(costs, Rule(window=100)) == choices(costs, Rule())).all()
 
 
 @pytest.mark.parametrize(
@@ -151,9 +152,9 @@ def test_a_window_over_everything_forgets_nothing() -> None:
         ({"window": 10, "discount": 0.9}, "together with a window"),
     ],
 )
-def test_invalid_simulations(options: dict[str, float], message: str) -> None:
+def test_invalid_simulations(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        choices(table(0, 5), **options)
+        choices(table(0, 5), Rule(**options))
 
 
 def test_costs_have_the_mean_and_spread_they_should() -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
 from redraft.lab.kernels import Array
 from redraft.lab.theory.regret import gaps, informed_bound, lai_robbins, level_pulls, minimax
-from redraft.lab.theory.simulate import gamma_costs, simulate
+from redraft.lab.theory.simulate import Rule, gamma_costs, simulate
 from redraft.lab.theory.tabular import Row
 
 __all__ = ["PAPER", "regret_rows"]
@@ -83,9 +82,8 @@ def _alpha(rng: Generator, runs: int, marks: tuple[int, int]) -> Iterator[Row]:
     column = np.array([[PAPER["summary strong"][arm]] for arm in ARMS])
     alphas = np.geomspace(0.01, 10, 13)
     means = np.repeat(column, runs * len(alphas), axis=1)
-    for t, pulls in simulate(
-        gamma_costs(means, 1.0, rng), len(ARMS), means.shape[1], marks, alpha=np.repeat(alphas, runs)
-    ):
+    rule = Rule(np.repeat(alphas, runs))
+    for t, pulls in simulate(gamma_costs(means, 1.0, rng), len(ARMS), means.shape[1], marks, rule):
         for alpha, regret in zip(alphas, _split(means, pulls, len(alphas)), strict=True):
             yield {"show": "alpha", "alpha": float(alpha), "t": t, **regret}
     means = means[:, :runs]
@@ -96,7 +94,7 @@ def _alpha(rng: Generator, runs: int, marks: tuple[int, int]) -> Iterator[Row]:
 def _delay(rng: Generator, runs: int, rounds: int) -> Iterator[Row]:
     means = np.repeat([[PAPER["summary strong"][arm]] for arm in ARMS], runs, axis=1)
     for delay in DELAYS:
-        ((_, pulls),) = simulate(gamma_costs(means, 1.0, rng), len(ARMS), runs, [rounds], delay=delay)
+        ((_, pulls),) = simulate(gamma_costs(means, 1.0, rng), len(ARMS), runs, [rounds], Rule(delay=delay))
         yield {"show": "delay", "delay": delay, "t": rounds, **_split(means, pulls, 1)[0]}
 
 
@@ -105,15 +103,15 @@ def _drift(rng: Generator, runs: int, rounds: int) -> Iterator[Row]:
     column = np.array([[PAPER["summary strong"][arm]] for arm in ARMS])
     means, later = np.repeat(column, runs, axis=1), np.repeat(column[[0, 2, 1]], runs, axis=1)
     half, marks = rounds // 2, [rounds * k // 40 for k in range(1, 41)]
-    rules: dict[str, dict[str, Any]] = {"late": {}, "window 1000": {"window": 1000}, "window 200": {"window": 200}}
-    rules |= {"discount 0.999": {"discount": 0.999}, "discount 0.995": {"discount": 0.995}}
-    for rule, forgetting in rules.items():
+    rules = {"late": Rule(), "window 1000": Rule(window=1000), "window 200": Rule(window=200)}
+    rules |= {f"discount {share}": Rule(discount=share) for share in (0.999, 0.995)}
+    for name, rule in rules.items():
         draw, middle = gamma_costs(means, 1.0, rng, later=later, change=half), np.zeros_like(means)
-        for t, pulls in simulate(draw, len(ARMS), runs, marks, **forgetting):
+        for t, pulls in simulate(draw, len(ARMS), runs, marks, rule):
             middle = pulls if t == half else middle
             after = pulls - middle if t > half else 0 * pulls
             regret = (gaps(means) * (pulls - after) + gaps(later) * after).sum(axis=0)
-            yield {"show": "drift", "rule": rule, "t": t, **_mean(regret)}
+            yield {"show": "drift", "rule": name, "t": t, **_mean(regret)}
 
 
 def _paper(rng: Generator, runs: int) -> Iterator[Row]:

@@ -18,7 +18,6 @@ from redraft.lab.theory.tabular import (
     Instance,
     Row,
     cost_features,
-    dimension,
     edited,
     lazy_instance,
     preference_concentrability,
@@ -49,10 +48,10 @@ def rates_rows(rng: Generator, seeds: int) -> Iterator[Row]:
     log = sample_log(instance, N, rng)
     for columns in DIMENSIONS:
         features = cost_features(instance.cost, columns, rng)
-        fit, rank = fit_cost(log, delta, features), int(dimension(features).max())
+        fit = fit_cost(log, delta, features)
         for learner, cost in (("rl", fit.pessimistic), ("rl, κ = 0", fit.mean)):
             policy = rl(instance.ref, cost, instance.beta)
-            yield {"show": "dimension", "learner": learner, "n": N, "d": rank, **_measured(instance, policy)}
+            yield {"show": "dimension", "learner": learner, "n": N, "d": columns, **_measured(instance, policy)}
 
 
 def _against_n(instance: Instance, prior: Array, rng: Generator) -> Iterator[Row]:

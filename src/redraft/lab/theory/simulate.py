@@ -22,7 +22,7 @@ from redraft.errors import ConfigError, DataError
 from redraft.lab.kernels import Array
 from redraft.select.base import MAX_COST, UNITS
 
-__all__ = ["Draw", "Simulation", "gamma_costs", "redraw", "reorder", "simulate", "simulate_late"]
+__all__ = ["Draw", "Rule", "Simulation", "gamma_costs", "redraw", "reorder", "simulate", "simulate_late"]
 
 Choice = NDArray[np.int64]
 
@@ -52,27 +52,12 @@ def gamma_costs(means: ArrayLike, spread: float, rng: Generator, *, later: Array
     return draw
 
 
-def simulate(
-    draw: Draw,
-    arms: int,
-    runs: int,
-    checkpoints: Sequence[int],
-    *,
-    alpha: ArrayLike | None = None,
-    delay: int = 0,
-    window: int | None = None,
-    discount: float = 1.0,
-) -> Iterator[tuple[int, Array]]:
-    """Run LateEnsemble and yield (t, pulls) after round t of each checkpoint, pulls of shape (arms, runs).
+@dataclass(frozen=True, slots=True, eq=False)
+class Rule:
+    """LateEnsemble's settings, and two ways to forget.
 
     Parameters
     ----------
-    draw
-        Gives costs, each ≥ 0 and with a total below 9·10⁶.
-    arms, runs
-        Sizes K and R.
-    checkpoints
-        Increasing round numbers; the last one is the horizon.
     alpha
         Width of the bound, a number or one per run; ``None``: the root mean square of resolved costs.
     delay
@@ -85,13 +70,36 @@ def simulate(
     Raises
     ------
     ConfigError
-        On a negative or infinite alpha, a negative delay, a window below the number of arms, a discount outside (0, 1],
-        or both kinds of forgetting.
+        On a negative or infinite alpha, a negative delay, a discount outside (0, 1], or both kinds of forgetting.
     """
-    _check(arms, alpha, delay, window, discount)
+
+    alpha: ArrayLike | None = None
+    delay: int = 0
+    window: int | None = None
+    discount: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.alpha is not None and not (np.isfinite(self.alpha) & (np.asarray(self.alpha) >= 0)).all():
+            raise ConfigError(f"alpha = {self.alpha!r}: must be finite and ≥ 0, or None to follow the costs' scale")
+        if self.delay < 0:
+            raise ConfigError(f"delay = {self.delay}: must be 0 or more rounds")
+        if not 0 < self.discount <= 1 or (self.window is not None and self.discount < 1):
+            raise ConfigError(f"discount = {self.discount}: must be in (0, 1], and 1 together with a window")
+
+
+_LATE = Rule()
+
+
+def simulate(
+    draw: Draw, arms: int, runs: int, checkpoints: Sequence[int], rule: Rule = _LATE
+) -> Iterator[tuple[int, Array]]:
+    """Play and yield (t, pulls) after round t of each checkpoint, pulls of shape (arms, runs).
+
+    Checkpoints increase; the last one is the horizon. Costs must be ≥ 0, with a total below 9·10⁶. Raises
+    ``ConfigError`` when the rule's window is shorter than the number of arms.
+    """
     tally, marks = _Tally(arms, runs), set(checkpoints)
-    rounds = _rounds(tally, draw, checkpoints[-1], alpha=alpha, delay=delay, window=window, discount=discount)
-    for t, _ in enumerate(rounds, 1):
+    for t, _ in enumerate(_rounds(tally, draw, checkpoints[-1], rule), 1):
         if t in marks:
             yield t, tally.pulls.copy()
 
@@ -134,10 +142,9 @@ def simulate_late(costs: ArrayLike, alpha: float | None = None) -> Simulation:
     if wrong.size:
         raise DataError(f"cost {float(wrong[0])!r}: must be a number from 0 to {MAX_COST:g}; see where it came from")
     arms, rounds, runs = table.shape
-    _check(arms, alpha)
     everyone = np.arange(runs)
     late = Simulation(np.zeros((rounds, runs), np.int64), np.zeros((rounds, runs)))
-    played = _rounds(_Tally(arms, runs), lambda t, arm: table[arm, t - 1, everyone], rounds, alpha=alpha)
+    played = _rounds(_Tally(arms, runs), lambda t, arm: table[arm, t - 1, everyone], rounds, Rule(alpha))
     for place, (arm, paid) in enumerate(played):
         late.chosen[place], late.paid[place] = arm, paid / UNITS
     return late
@@ -156,27 +163,21 @@ def redraw(table: ArrayLike, runs: int, seed: int, rounds: int) -> Array:
     return array[:, np.random.default_rng(seed).integers(array.shape[1], size=(rounds, runs))]
 
 
-def _rounds(
-    tally: _Tally,
-    draw: Draw,
-    rounds: int,
-    *,
-    alpha: ArrayLike | None,
-    delay: int = 0,
-    window: int | None = None,
-    discount: float = 1.0,
-) -> Iterator[tuple[Choice, Array]]:
+def _rounds(tally: _Tally, draw: Draw, rounds: int, rule: Rule) -> Iterator[tuple[Choice, Array]]:
     """Play, and yield each round's arms and what they cost, in units."""
+    delay, window = rule.delay, rule.window
+    if window is not None and window < len(tally.count):
+        raise ConfigError(f"window = {window}: must hold at least one round for each of {len(tally.count)} arms")
     kept, everyone = delay + 1 + (window or 0), np.arange(tally.runs)
     cell, paid = np.zeros((kept, tally.runs), np.int64), np.zeros((kept, tally.runs))
     for now in range(rounds):
         told = now - delay - 1
         if told >= 0:
-            tally.fade(discount)
+            tally.fade(rule.discount)
             if window is not None and told >= window:
                 tally.forget(cell[(told - window) % kept], paid[(told - window) % kept])
             tally.learn(cell[told % kept], paid[told % kept])
-        arm, place = tally.choose(alpha), now % kept
+        arm, place = tally.choose(rule.alpha), now % kept
         cell[place] = arm * tally.runs + everyone
         paid[place] = np.rint(draw(now + 1, arm) * UNITS)
         tally.pulls.ravel()[cell[place]] += 1
@@ -224,16 +225,3 @@ class _Tally:
         width = np.sqrt(self.squares / self.weight) / UNITS if alpha is None else np.asarray(alpha, np.float64)
         bound = self.total / (count * UNITS) - width * np.sqrt(math.log(self.weight + 1) / count)  # Algorithm 1
         return np.argmin(bound, axis=0)
-
-
-def _check(
-    arms: int, alpha: ArrayLike | None, delay: int = 0, window: int | None = None, discount: float = 1.0
-) -> None:
-    if alpha is not None and not (np.isfinite(alpha) & (np.asarray(alpha) >= 0)).all():
-        raise ConfigError(f"alpha = {alpha!r}: must be a finite number ≥ 0, or None to follow the costs' scale")
-    if delay < 0:
-        raise ConfigError(f"delay = {delay}: must be 0 or more rounds")
-    if window is not None and window < arms:
-        raise ConfigError(f"window = {window}: must hold at least one round for each of {arms} arms")
-    if not 0 < discount <= 1 or (window is not None and discount < 1):
-        raise ConfigError(f"discount = {discount}: must be in (0, 1], and 1 together with a window")

@@ -4,7 +4,7 @@ Contexts are equally likely. A policy is an array (..., X, Y), a user q(y'|x, y)
 before the edit first; leading axes hold as many instances as one likes. ``consistent`` makes instances on which
 Assumption 1 holds exactly, without a fixed-point search: choose π* and a kernel reversible with respect to it, compute
 the cost, and *set* π_ref ∝ π* exp(c/β). ``given_user`` takes any user, for experiments that break the assumption.
-Left out: given π_ref (``users.kernels`` solves that one) and continuous spaces.
+Left out: given π_ref (``lab.kernels.solve`` takes that one) and continuous spaces.
 
 The paper's constants are not public; these are the executable definitions in their place. All logarithms are natural.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from redraft.errors import ConfigError
 from redraft.lab.kernels import Array, gamma_min, lazy
@@ -27,7 +27,6 @@ __all__ = [
     "Row",
     "consistent",
     "cost_features",
-    "dimension",
     "edited",
     "given_user",
     "lazy_instance",
@@ -138,7 +137,8 @@ def cost_features(cost: Array, dimensions: int, rng: Generator) -> Array:
     """Features φ (..., X, Y, d) whose span holds ``cost`` (..., X, Y) and d − 1 random directions besides.
 
     The columns are orthogonal with mean square 1 over the table, so d from 1 to X·Y runs from a class that knows the
-    cost but for its size to the class of all tables.
+    cost but for its size to the class of all tables. d is the rank of the table, which is the eluder dimension of the
+    class w·φ up to a logarithm.
     """
     *lead, contexts, responses = cost.shape
     if not 1 <= dimensions <= contexts * responses:
@@ -147,12 +147,6 @@ def cost_features(cost: Array, dimensions: int, rng: Generator) -> Array:
     columns[..., 0] = cost.reshape(*lead, -1)
     basis = np.linalg.qr(columns)[0] * np.sqrt(contexts * responses)
     return basis.reshape(*cost.shape, dimensions)
-
-
-def dimension(features: Array) -> NDArray[np.int64]:
-    """Dimension of the linear class w·φ, as the rank of its table; its eluder dimension is that up to a logarithm."""
-    *lead, contexts, responses, columns = features.shape
-    return np.linalg.matrix_rank(features.reshape(*lead, contexts * responses, columns))
 
 
 def lazy_instance(star: Array, delta: Array, gamma: ArrayLike, concentrability: ArrayLike) -> Instance:

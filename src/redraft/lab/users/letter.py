@@ -84,28 +84,24 @@ def sentences(body: str) -> list[str]:
     ['We meet at 3 p.m. in room 4.', 'Bring the slides.']
     """
     lines = (_unmarked(line.strip()) for line in body.splitlines())
-    found = (_unmarked(" ".join(piece.split())) for line in lines for piece in pieces(line))
+    found = (_unmarked(" ".join(piece.split())) for line in lines for piece in _pieces(line))
     return [f"{piece}." if piece[-1].isalnum() else piece for piece in found if piece]
 
 
-def pieces(line: str) -> list[str]:
-    """Split a line where a sentence ends and another begins; marks stay as they are."""
+def _pieces(line: str) -> list[str]:
+    """Split a line where one sentence ends and another begins; marks stay as they are."""
     return _BREAK.split(line)
 
 
-def split_marker(line: str) -> tuple[str, str]:
-    """Split a line into its list markers and what follows them.
-
-    >>> split_marker("- 2. Bring the slides.")
-    ('- 2. ', 'Bring the slides.')
-    """
+def _split_marker(line: str) -> tuple[str, str]:
+    """Split a line into its list markers and what follows them."""
     marker = _MARKERS.match(line)
     end = marker.end() if marker else 0
     return line[:end], line[end:]
 
 
 def _unmarked(line: str) -> str:
-    return split_marker(line)[1]
+    return _split_marker(line)[1]
 
 
 def bullets(body: str, mark: str = "-") -> str:
@@ -128,8 +124,8 @@ def exclaiming(body: str) -> str:
     >>> exclaiming("- We meet at 3 p.m. today. Bring the slides.")
     '- We meet at 3 p.m. today! Bring the slides!'
     """
-    lines = (split_marker(line) for line in body.split("\n"))
-    return "\n".join(marker + " ".join(map(_loud, pieces(rest))) for marker, rest in lines)
+    lines = (_split_marker(line) for line in body.split("\n"))
+    return "\n".join(marker + " ".join(map(_loud, _pieces(rest))) for marker, rest in lines)
 
 
 def _loud(piece: str) -> str:

@@ -40,21 +40,10 @@ STYLES: Mapping[tuple[str, str], tuple[str, ...]] = {
         "positive",
     ),
     ("summary", "wikipedia"): ("bullet points", "parallel structure", "brief"),
-    ("summary", "abstract"): (
-        "tweet style",
-        "simple English",
-        "inquisitive",
-        "skillful foreshadowing",
-        "with emojis",
-    ),
+    ("summary", "abstract"): ("tweet style", "simple English", "inquisitive", "skillful foreshadowing", "with emojis"),
     ("summary", "film"): ("question answering style",),
     ("email", "office"): ("casual tone", "clear", "structured", "straight to the points"),
-    ("email", "abstract"): (
-        "structured",
-        "straight to the points",
-        "respectful",
-        "professional greeting and closing",
-    ),
+    ("email", "abstract"): ("structured", "straight to the points", "respectful", "professional greeting and closing"),
     ("email", "paper"): ("engaging", "personalized", "professional tone", "thankful closing"),
     ("email", "dialogue"): ("informal", "conversational", "no closing"),
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from redraft.errors import DataError
 from redraft.types import Context
@@ -17,7 +17,9 @@ from redraft.types import Context
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-__all__ = ["Item", "RuleUser"]
+__all__ = ["Item", "RuleUser", "by_zones"]
+
+Zones = TypeVar("Zones")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,17 @@ class Item:
     name: str
     apply: Callable[[Context, str], str]
     optional: bool = True
+
+
+def by_zones(read: Callable[[str], Zones], change: Callable[[Context, Zones], Zones]) -> Callable[[Context, str], str]:
+    """Make a text operation of a change to a text's zones; without a change the text keeps its layout too."""
+
+    def apply(context: Context, text: str) -> str:
+        zones = read(text)
+        changed = change(context, zones)
+        return text if changed == zones else str(changed)
+
+    return apply
 
 
 @dataclass(frozen=True, slots=True)
