@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,14 @@ TINY = Sizes(cells=2, seeds=2, instances=5, runs=3, horizon=100)
 @cache
 def rows(name: str, sizes: Sizes = SMALL) -> tuple[Mapping[str, Any], ...]:
     return tuple(experiment_rows(name, 1, sizes))
+
+
+@pytest.mark.parametrize("page", ["theory.md", "users.md"])
+def test_pages_escape_the_asterisk_of_pi_star(page: str) -> None:
+    """Markdown would take two of them for emphasis, and print neither."""
+    text = (Path(__file__).parents[3] / "docs" / page).read_text("utf-8")
+    assert "π" in text
+    assert not re.findall(r".{20}[πC]\*", re.sub(r"`[^`\n]*`", "", text))
 
 
 def test_an_unknown_experiment() -> None:
