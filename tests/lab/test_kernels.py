@@ -23,6 +23,7 @@ from redraft.lab.kernels import (
     Mixture,
     Solution,
     check_balance,
+    gamma_min,
     solve,
 )
 from redraft.lab.users import User, user_rng
@@ -116,10 +117,10 @@ def test_lemma_1_an_edit_brings_every_policy_nearer_to_pi_star(problem: Problem,
     policy /= policy.sum()
     star = np.exp(solution.log_star)
     before, after = total_variation(policy, star), total_variation(policy @ solution.q, star)
-    assert after <= (1 - solution.gamma_min) * before + 1e-9
+    assert after <= (1 - gamma_min(solution.log_star, solution.q)) * before + 1e-9
     if isinstance(problem.kernel, Lazy):
         assert after == pytest.approx((1 - problem.kernel.gamma) * before, abs=1e-9)
-        assert solution.gamma_min == pytest.approx(problem.kernel.gamma * star.max(), abs=1e-9)
+        assert gamma_min(solution.log_star, solution.q) == pytest.approx(problem.kernel.gamma * star.max(), abs=1e-9)
 
 
 def test_lemma_1_is_tight_for_metropolis_hastings_on_two_texts() -> None:
@@ -209,9 +210,9 @@ TWO = [[0, 1], [1, 0]]
 @pytest.mark.parametrize(
     ("log_ref", "distance", "message"),
     [
-        ([], [], "one finite log-probability a candidate"),
-        ([0, -math.inf], TWO, "one finite log-probability a candidate"),
-        ([[0, 0]], TWO, "one finite log-probability a candidate"),
+        ([], [], "one finite log-probability per candidate"),
+        ([0, -math.inf], TWO, "one finite log-probability per candidate"),
+        ([[0, 0]], TWO, "one finite log-probability per candidate"),
         ([0, 0, 0], TWO, "give 3 x 3"),
         ([0, 0], [[0, -1], [1, 0]], "check the cost"),
         ([0, 0], [[0, math.nan], [1, 0]], "check the cost"),
@@ -317,7 +318,7 @@ def test_same_seed_and_context_same_edit() -> None:
 
 
 def test_a_response_that_is_no_candidate_is_named() -> None:
-    with pytest.raises(DataError, match=r"'We met\.' is none of the 5 candidates of context 'c-1'; let policies"):
+    with pytest.raises(DataError, match=r"'We met\.' is not among the 5 candidates of context 'c-1'; let policies"):
         USER.edit(CONTEXT, "We met.", t=1, rng=user_rng(0, "c-1"))
 
 
@@ -334,7 +335,7 @@ def test_a_context_without_candidates_is_named() -> None:
 
 
 def test_invalid_candidates_stand_twice() -> None:
-    with pytest.raises(DataError, match="candidate 'b' stands twice"):
+    with pytest.raises(DataError, match="candidate 'b' is given twice"):
         Candidates.of(("a", "b", "b"), (0, 0, 0), COSTS["word"], Lazy(0.5), beta=1.0)
 
 

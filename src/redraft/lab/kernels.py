@@ -126,12 +126,8 @@ class Lazy:
 class MetropolisHastings:
     """``metropolis`` for one list of candidates, where the proposal g(y'|y) ∝ exp(−Δ(y, y')/reach) prefers near texts.
 
-    It works on logarithms: beside the best candidate, a long text can have a probability that no float holds.
-
-    Parameters
-    ----------
-    reach
-        How far a user's edits go, in units of the cost; infinite: all candidates are proposed alike.
+    ``reach`` is how far edits go, in units of the cost; infinite proposes all candidates alike. It works on logarithms:
+    beside the best candidate, a long text can have a probability that no float holds.
     """
 
     reach: float = math.inf
@@ -149,13 +145,7 @@ class MetropolisHastings:
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """``mixture`` for one list of candidates: the kernel is drawn anew for every edit.
-
-    Parameters
-    ----------
-    parts
-        (share, kernel) pairs whose shares sum to 1.
-    """
+    """``mixture`` for one list of candidates, of (share, kernel) pairs: the kernel is drawn anew for every edit."""
 
     parts: tuple[tuple[float, Kernel], ...]
 
@@ -184,11 +174,6 @@ class Solution:
     log_star: Array
     q: Array
     cost: Array
-
-    @property
-    def gamma_min(self) -> float:
-        """min_y q(y*|x, y) with y* = argmax π* (eq. 9)."""
-        return float(gamma_min(self.log_star, self.q))
 
 
 def solve(log_ref: ArrayLike, distance: ArrayLike, kernel: Kernel, beta: float) -> Solution:
@@ -237,28 +222,20 @@ class Candidates:
     def of(
         cls, texts: Sequence[str], log_ref: ArrayLike, cost: Callable[[str, str], float], kernel: Kernel, beta: float
     ) -> Candidates:
-        """Find the user of these texts, scored by a model: ``log_ref`` in nats, one a text, normalised here.
+        """Find the user of these texts, scored by a model: ``log_ref`` in nats, one per text, normalised here.
 
-        Raises ``DataError`` when a text stands twice or ``solve`` finds no user.
+        Raises ``DataError`` when a text is given twice or ``solve`` finds no user.
         """
         if len(set(texts)) < len(texts):
             twice = next(text for text in texts if list(texts).count(text) > 1)
-            raise DataError(f"kernel user: candidate {_short(twice)} stands twice; give every text once")
+            raise DataError(f"kernel user: candidate {_short(twice)} is given twice; give every text once")
         distance = [[cost(response, edited) for edited in texts] for response in texts]
         return cls(tuple(texts), solve(log_ref, distance, kernel, beta))
 
 
 @dataclass(frozen=True, slots=True)
 class KernelUser:
-    """A user who draws y' from q(·|x, y) over the candidates of the context.
-
-    Parameters
-    ----------
-    name
-        How rows and reports call this user.
-    candidates
-        By ``Context.id``.
-    """
+    """A user who draws y' from q(·|x, y) over the candidates of the context, which are given by ``Context.id``."""
 
     name: str
     candidates: Mapping[str, Candidates]
@@ -273,7 +250,7 @@ class KernelUser:
         among = self.candidates[context.id]
         if response not in among.texts:
             raise DataError(
-                f"user {self.name!r}: response {_short(response)} is none of the {len(among.texts)} candidates of "
+                f"user {self.name!r}: response {_short(response)} is not among the {len(among.texts)} candidates of "
                 f"context {context.id!r}; let policies choose among them"
             )
         cumulative = among.solution.q[among.texts.index(response)].cumsum()
@@ -315,7 +292,7 @@ def _check_problem(log_ref: Array, distance: Array, beta: float) -> None:
     if not 0 < beta < math.inf:
         raise ConfigError(f"kernel user: beta = {beta}, give a finite number > 0")
     if log_ref.ndim != 1 or not log_ref.size or not np.isfinite(log_ref).all():
-        raise DataError(f"kernel user: scores of shape {log_ref.shape}; give one finite log-probability a candidate")
+        raise DataError(f"kernel user: scores of shape {log_ref.shape}; give one finite log-probability per candidate")
     if distance.shape != (len(log_ref), len(log_ref)):
         raise DataError(f"kernel user: distances of shape {distance.shape}; give {len(log_ref)} x {len(log_ref)}")
     if not np.isfinite(distance).all() or (distance < 0).any() or distance.diagonal().any():

@@ -10,9 +10,9 @@ from numpy.random import Generator
 
 from redraft.errors import ConfigError
 from redraft.lab.theory.contraction import contraction_rows
-from redraft.lab.theory.horizon import regret_rows
 from redraft.lab.theory.phase import phase_rows
 from redraft.lab.theory.rates import rates_rows
+from redraft.lab.theory.regret import regret_rows
 from redraft.lab.theory.tabular import Row
 from redraft.lab.theory.violation import violation_rows
 
@@ -45,6 +45,6 @@ EXPERIMENTS: Mapping[str, Callable[[Generator, Sizes], Iterator[Row]]] = {
 def experiment_rows(name: str, seed: int, sizes: Sizes) -> Iterator[Row]:
     """Yield the rows of one experiment; same name, seed and sizes, same rows. ``ConfigError`` on an unknown name."""
     if name not in EXPERIMENTS:
-        raise ConfigError(f"theory experiment {name!r}: give one of {', '.join(EXPERIMENTS)}")
+        raise ConfigError(f"theory experiment {name!r} does not exist: use one of {', '.join(EXPERIMENTS)}")
     rng = np.random.default_rng([seed, list(EXPERIMENTS).index(name)])
     return EXPERIMENTS[name](rng, sizes)

@@ -31,16 +31,10 @@ Draw = Callable[[int, Choice], Array]
 
 
 def gamma_costs(means: ArrayLike, spread: float, rng: Generator, *, later: ArrayLike = (), change: int = 0) -> Draw:
-    """Gamma distributed costs: exponential at ``spread`` 1, where many edits are small and a few long.
+    """Gamma distributed costs of arms with these ``means``, shape (K, R), and σ/mean = ``spread``.
 
-    Parameters
-    ----------
-    means
-        Of the arms in each run, shape (K, R).
-    spread
-        σ/mean.
-    later, change
-        After round ``change``, if it is > 0, the means are ``later``.
+    At spread 1 they are exponential: many small edits and a few long ones. After round ``change`` > 0 the means are
+    ``later``.
     """
     before, after = np.asarray(means, np.float64), np.asarray(later, np.float64)
     shape, runs = spread**-2, before.shape[-1]
@@ -67,10 +61,8 @@ class Rule:
     discount
         Every resolved cost multiplies the weight of all earlier ones by this.
 
-    Raises
-    ------
-    ConfigError
-        On a negative or infinite alpha, a negative delay, a discount outside (0, 1], or both kinds of forgetting.
+    Raises ``ConfigError`` on a negative or infinite alpha, a negative delay, a discount outside (0, 1], or a discount
+    below 1 together with a window.
     """
 
     alpha: ArrayLike | None = None
@@ -115,19 +107,9 @@ class Simulation:
 def simulate_late(costs: ArrayLike, alpha: float | None = None) -> Simulation:
     """Run LateEnsemble without delay on every table.
 
-    Parameters
-    ----------
-    costs
-        [arms × rounds × runs]: what each policy would cost in each round of each run. The rule sees only what it plays.
-    alpha
-        As ``LateEnsemble`` takes it: the width in units of the cost, or ``None`` to follow the costs' scale.
-
-    Raises
-    ------
-    DataError
-        When the array has another shape, no arm, or a cost that is negative, not finite or above ``MAX_COST``.
-    ConfigError
-        When alpha is negative or not finite.
+    ``costs``, [arms × rounds × runs], are what each policy would cost in each round of each run; the rule sees only
+    what it plays. ``alpha`` is as in ``Rule``. Raises ``DataError`` when the array has another shape, no arm, or a cost
+    that is negative, not finite or above ``MAX_COST``.
 
     Examples
     --------

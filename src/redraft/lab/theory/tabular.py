@@ -22,7 +22,6 @@ from redraft.errors import ConfigError
 from redraft.lab.kernels import Array, gamma_min, lazy
 
 __all__ = [
-    "Array",
     "Instance",
     "Row",
     "consistent",
@@ -30,7 +29,6 @@ __all__ = [
     "edited",
     "given_user",
     "lazy_instance",
-    "pair_law",
     "perturbed",
     "policy_concentrability",
     "preference_concentrability",
@@ -110,7 +108,7 @@ def perturbed(q: Array, epsilon: ArrayLike, other: Array) -> Array:
     return (1 - share) * q + share * other
 
 
-def pair_law(instance: Instance) -> Array:
+def _pair_law(instance: Instance) -> Array:
     """μ(y, y') = ½ [π_ref(y) q(y'|y) + π_ref(y') q(y|y')], the law of logged unordered pairs; shape (..., X, Y, Y)."""
     logged = instance.ref[..., :, None] * instance.q
     return 0.5 * (logged + np.swapaxes(logged, -1, -2))
@@ -123,7 +121,7 @@ def preference_concentrability(instance: Instance) -> Array:
     """
     wanted = instance.star[..., :, None] * instance.ref[..., None, :]
     with np.errstate(divide="ignore"):
-        ratio = wanted / pair_law(instance)
+        ratio = wanted / _pair_law(instance)
     ratio[..., np.arange(ratio.shape[-1]), np.arange(ratio.shape[-1])] = 0
     return ratio.max(axis=(-2, -1))
 

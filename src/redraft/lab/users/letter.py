@@ -1,7 +1,7 @@
 """A text read as an email: subject, greeting, body, closing.
 
-Reading is line by line and total: any text has these four zones, some of them empty. What makes edits idempotent is
-that reading is stable: ``Letter.read(str(letter)) == letter`` for every letter that was read, because subject and
+Reading goes line by line and never fails: any text has these four zones, some of them empty. Edits are idempotent
+because reading is stable: ``Letter.read(str(letter)) == letter`` for every letter that was read, because subject and
 greeting are all such lines at the top, and the closing begins at the first line that closes a letter.
 """
 

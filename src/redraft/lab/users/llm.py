@@ -70,17 +70,13 @@ class LLMUser:
 
     Parameters
     ----------
-    name
-        How rows and reports call this user.
-    chat
-        Whom to ask.
     weak
-        Whether the user minds a random subset of its style each time, never none of it; a style of one item is whole.
+        Whether the user cares about a random subset of its style each time, never an empty one.
     cache
         Where answers are kept; without one, every call is a request.
     judging_tokens, revising_tokens
-        The most tokens of an answer to the first and the second call. A model that thinks aloud needs more for both,
-        or better a server that switches thinking off.
+        The most tokens of an answer to the first and the second call. A model that thinks aloud needs more for both;
+        better, switch thinking off on the server.
     """
 
     name: str
@@ -91,7 +87,7 @@ class LLMUser:
     revising_tokens: int = 1000
 
     def edit(self, context: Context, response: str, *, t: int, rng: Generator | None) -> str:
-        """Return the response as this user leaves it; only a weak user needs ``rng``.
+        """Return the edited response; only a weak user needs ``rng``.
 
         Raises ``DataError`` when there is no style for the context's task and domain, ``ModelError`` when the server
         does not answer as it should, and ``ConfigError`` when it cannot be asked or the cache cannot be used.
@@ -104,7 +100,7 @@ class LLMUser:
         return trim(read_revision(answer, response))
 
     def choose(self, context: Context, rng: Generator | None) -> tuple[str, ...]:
-        """Return what the user minds this time; for a weak one all subsets but the empty one are equally likely."""
+        """Return the style items that count this time; for a weak user all non-empty subsets are equally likely."""
         items = STYLES.get((context.task, context.domain))
         if items is None:
             known = ", ".join("/".join(key) for key in STYLES)
@@ -130,7 +126,7 @@ class LLMUser:
             verdict = read_verdict(answer)
         if verdict is None:
             place, said = f"user {self.name!r}, context {context.id!r}", " ".join(answer.split())[:80]
-            warnings.warn(f"{place}: said neither yes nor no ({said!r}), taken as a no", stacklevel=3)
+            warnings.warn(f"{place}: answered neither yes nor no ({said!r}); counted as no", stacklevel=3)
         return verdict is True
 
     def _ask(self, messages: Sequence[Message], tokens: int) -> str:

@@ -32,16 +32,10 @@ _WORD_IN_PLACE = re.compile(r"\s*\S+")  # a word with the white space before it
 
 @dataclass(frozen=True, slots=True)
 class NoisyUser:
-    """A user of whose edits the share ε is random, of the size they would have had (``random_edit``).
+    """A user of whose edits the share ``epsilon`` is random, of the size they would have had (``random_edit``).
 
-    ε = 0 is the wrapped user exactly, ε = 1 edits at random always. A response which the user accepts stays accepted.
-
-    Parameters
-    ----------
-    user
-        Whose edits.
-    epsilon
-        Probability, drawn for each context.
+    Chance decides for each context. 0 is the wrapped user exactly, 1 always edits at random. A response that the user
+    accepts stays accepted.
     """
 
     user: User
@@ -64,14 +58,9 @@ class NoisyUser:
 
 @dataclass(frozen=True, slots=True)
 class AdversarialUser:
-    """A user who on a share of the contexts edits against the preference (``opposed``).
+    """A user who on a ``share`` of the contexts edits against the preference (``opposed``).
 
-    Parameters
-    ----------
-    user
-        Whose preference.
-    share
-        Probability, drawn for each context: 0 is the wrapped user exactly, 1 an adversary always.
+    Chance decides for each context. 0 is the wrapped user exactly, 1 is always an adversary.
     """
 
     user: User
@@ -94,17 +83,9 @@ class AdversarialUser:
 
 @dataclass(frozen=True, slots=True)
 class DriftingUser:
-    """One user before round ``at``, another after it, at once or by and by.
+    """One user (``before``) until round ``at``, another (``after``) from then on, at once or gradually.
 
-    Parameters
-    ----------
-    before, after
-        The two.
-    at
-        First round in which the second can edit.
-    width
-        Rounds from there until the first is gone: in round ``at`` + k the second edits with probability
-        (k + 1) / (width + 1). 0 is a change at once.
+    In round ``at`` + k the second edits with probability (k + 1) / (width + 1), up to 1; ``width`` 0 is a hard change.
 
     Examples
     --------
@@ -134,7 +115,7 @@ class DriftingUser:
         return min(1.0, max(0.0, (t - self.at + 1) / (self.width + 1)))
 
     def edit(self, context: Context, response: str, *, t: int, rng: Generator) -> str:
-        """Return the edit of whoever it is in round t."""
+        """Return the edit of the user whose turn it is in round t."""
         (own,) = rng.spawn(1)
         user = self.after if own.random() < self.changed(t) else self.before
         return user.edit(context, response, t=t, rng=rng)
@@ -142,15 +123,10 @@ class DriftingUser:
 
 @dataclass(frozen=True, slots=True)
 class TiringUser:
-    """A user who ever more often leaves a response as it is, good or not; the cost then says 0.
+    """A user who more and more often leaves a response as it is, good or not; its cost is then 0.
 
-    Parameters
-    ----------
-    user
-        Who edits when not tired.
-    half_life
-        Rounds until half of the edits are left, > 0; infinite: the wrapped user exactly. The first round finds everyone
-        fresh.
+    Half of the edits are left after ``half_life`` > 0 rounds; infinite is the wrapped user exactly. In the first round
+    nobody is tired.
     """
 
     user: User
@@ -177,12 +153,9 @@ class TiringUser:
 
 @dataclass(frozen=True, slots=True)
 class MixedUsers:
-    """Several users, each with its share of the contexts.
+    """A population: each context is edited by one of several users, always the same one.
 
-    Parameters
-    ----------
-    members
-        (share, user) pairs whose shares are positive and sum to 1.
+    ``members`` are (share, user) pairs whose shares are positive and sum to 1.
 
     Examples
     --------
@@ -204,7 +177,7 @@ class MixedUsers:
         return f"mixed({','.join(f'{user.name}={share:g}' for share, user in self.members)})"
 
     def edit(self, context: Context, response: str, *, t: int, rng: Generator) -> str:
-        """Return the edit of the member to whom the context falls."""
+        """Return the edit of the member that the context belongs to."""
         (own,) = rng.spawn(1)
         bounds = list(accumulate(share for share, _ in self.members))[:-1]
         _, user = self.members[bisect_right(bounds, own.random())]
@@ -214,10 +187,10 @@ class MixedUsers:
 def random_edit(response: str, edited: str, rng: Generator) -> str:
     """Return the response after as many insertions, deletions and substitutions of words as lead to ``edited``.
 
-    Where they fall is chance, and so is which words of ``edited`` come in. Such an edit has the size of the true one
-    (the result is as long as ``edited``, its distance from the response at most as large) and some of its words, but
-    no aim: as a target and as a preference it teaches nothing but length and vocabulary, while the cost stays about
-    the same. So noise takes away what an edit says and leaves what it costs.
+    Their places are random, and so are the words of ``edited`` that come in. Such an edit has the size of the true one
+    (the result is as long as ``edited``, its distance from the response at most as large) and some of its words. It
+    teaches only length and vocabulary, while its cost stays about the same: noise removes what an edit says, not what
+    it costs.
     """
     from rapidfuzz.distance import Levenshtein
 
@@ -237,11 +210,11 @@ def random_edit(response: str, edited: str, rng: Generator) -> str:
 
 
 def opposed(response: str, edited: str) -> str:
-    r"""Return the response without the words that ``edited`` has: what the user wants goes, what they strike stays.
+    r"""Return the response without the words of ``edited``: what the user wants goes, what they would delete stays.
 
-    This turns every signal round. The target is what the user would have struck, the text preferred is the worse one,
-    and a response costs the share of it that was right: most where the user would accept it, nothing where all was
-    wrong. What is left is never nearer to ``edited`` than the response was, by the words' distance over their number.
+    This reverses every signal. The target is what the user would have deleted, the preferred text is the worse one, and
+    a response costs the share of it that was right. The result is never nearer to ``edited`` than the response was, by
+    word distance over the number of words.
 
     >>> opposed("Dear Tom,\nI hope you are well. We meet at 3.", "Hi Tom,\nWe meet at 3.")
     'Dear\nI hope you are well.'
