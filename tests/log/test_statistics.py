@@ -16,9 +16,8 @@ from redraft.errors import ConflictError, DataError, NotFoundError
 from redraft.log import EditLog
 from redraft.log.database import writing
 from redraft.log.events import Answered, Event, Feedback, Finished, Pinned, Revised, Started, checked
-from redraft.log.statistics import Tally
 from redraft.select import LateEnsemble, rebuild
-from redraft.types import Completion, Decision, Edit, Interaction, Message
+from redraft.types import Completion, Count, Decision, Edit, Interaction, Message
 
 ARMS = ("base", "email/sft@1")
 TEXTS = ("one two three", "one two", "", "one two three four five", "ONE")
@@ -69,7 +68,7 @@ def test_any_events_leave_the_statistics_that_a_replay_gives(transactions: list[
     selector = rebuild(LateEnsemble(ARMS), resolved)
     kept = log.statistics("email")
     for arm in ARMS:
-        found, count = kept.get(arm, Tally()), selector.counts[arm]
+        found, count = kept.get(arm, Count()), selector.counts[arm]
         assert (found.resolved, found.total, found.squares) == (count.resolved, count.total, count.squares)
     log.close()
 

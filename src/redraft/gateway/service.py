@@ -29,10 +29,8 @@ from redraft.gateway.traces import Traces
 from redraft.log import EditLog
 from redraft.log.canonical import canonical, check_text
 from redraft.log.events import Answered, Event, Feedback, Finished, Pinned, Revised, Started, checked
-from redraft.log.statistics import Tally
-from redraft.select import Count, Selector
-from redraft.select.base import UNITS
-from redraft.types import Completion, Decision, Edit, Interaction
+from redraft.select import Selector
+from redraft.types import COST_UNIT, Completion, Count, Decision, Edit, Interaction
 
 __all__ = ["Gateway", "Reply", "Task"]
 
@@ -334,7 +332,7 @@ class Gateway:
         assert self._ledger is not None, "a gateway is entered before it is used"
         return await self._ledger.write(event)
 
-    def _settled(self, statistics: Mapping[str, Mapping[str, Tally]]) -> None:
+    def _settled(self, statistics: Mapping[str, Mapping[str, Count]]) -> None:
         for task, found in statistics.items():
             if task in self._boards:
                 self._boards[task].settle(found)
@@ -368,7 +366,8 @@ def _numbers(count: Count) -> dict[str, Any]:
     mean = count.mean if count.resolved else None
     interval = None
     if mean is not None and count.resolved > 1:
-        variance = max(count.squares / UNITS**2 / count.resolved - mean**2, 0) * count.resolved / (count.resolved - 1)
+        biased = max(count.squares / COST_UNIT**2 / count.resolved - mean**2, 0)
+        variance = biased * count.resolved / (count.resolved - 1)
         half = 1.96 * math.sqrt(variance / count.resolved)
         interval = [mean - half, mean + half]
     return {"decisions": count.decisions, "edits": count.resolved, "mean_cost": mean, "interval": interval}

@@ -18,9 +18,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from redraft.errors import ConflictError, NotFoundError, RedraftError
 from redraft.log import queries
 from redraft.log.canonical import canonical, canonical_edit
-from redraft.log.schema import COST_UNIT, RESPONSE, completions, conversations, edits, requests, texts
+from redraft.log.schema import RESPONSE, completions, conversations, edits, requests, texts
 from redraft.log.writer import Batch, Writer
-from redraft.types import Completion, Decision, Edit, Interaction
+from redraft.types import COST_UNIT, Completion, Decision, Edit, Interaction
 
 __all__ = ["Answered", "Event", "Feedback", "Finished", "Outcome", "Pinned", "Revised", "Started", "checked", "write"]
 

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, RowMapping
 from redraft.costs import Cost
 from redraft.errors import DataError
 from redraft.log import queries
-from redraft.log.schema import COST_UNIT, RESPONSE, completions, decisions, edits, texts
-from redraft.types import Completion, Decision, Edit, Interaction, Message
+from redraft.log.schema import RESPONSE, completions, decisions, edits, texts
+from redraft.types import COST_UNIT, Completion, Decision, Edit, Interaction, Message
 
 __all__ = [
     "Rows",

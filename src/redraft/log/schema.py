@@ -35,7 +35,6 @@ from sqlalchemy import (
 )
 
 __all__ = [
-    "COST_UNIT",
     "RESPONSE",
     "UtcDateTime",
     "WholeNumber",
@@ -51,7 +50,6 @@ __all__ = [
     "texts",
 ]
 
-COST_UNIT = 1_000_000_000
 RESPONSE = -1
 
 

@@ -29,11 +29,11 @@ from redraft.log.database import open_database, reading, writing
 from redraft.log.events import Event, Outcome, write
 from redraft.log.keys import Key, find_key
 from redraft.log.mapping import completion_from, cost_today, decision_from, edit_event, edit_from
-from redraft.log.schema import COST_UNIT, completions, edits, erasures, texts
-from redraft.log.statistics import Tally, other_costs, rebuild, tallies
+from redraft.log.schema import completions, edits, erasures, texts
+from redraft.log.statistics import other_costs, rebuild, tallies
 from redraft.log.verify import problems
 from redraft.log.writer import Added, Refused, Writer, batches
-from redraft.types import Completion, Decision, Edit, Interaction
+from redraft.types import COST_UNIT, Completion, Count, Decision, Edit, Interaction
 
 __all__ = ["Added", "Counts", "EditLog"]
 
@@ -170,7 +170,7 @@ class EditLog:
                 total += writer.add_batch(piece)
         return total
 
-    def write(self, events: Sequence[Event]) -> tuple[list[Outcome], dict[str, dict[str, Tally]]]:
+    def write(self, events: Sequence[Event]) -> tuple[list[Outcome], dict[str, dict[str, Count]]]:
         """Write events, as ``redraft.log.events.checked`` gives them, in one transaction; durable on return.
 
         Returns what became of each, and the statistics of every task in which they changed, as they then were.
@@ -180,7 +180,7 @@ class EditLog:
             outcomes = write(connection, writer, events)
             return outcomes, writer.settle()
 
-    def statistics(self, task: str) -> dict[str, Tally]:
+    def statistics(self, task: str) -> dict[str, Count]:
         """What is known of each policy of a task, under the Δ it has now."""
         with reading(self._engine) as connection:
             found = tallies(connection, task)
