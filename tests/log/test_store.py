@@ -386,8 +386,9 @@ def test_erasing_takes_texts_and_leaves_events(tmp_path: Path) -> None:
         log.edit(Edit("accepted", None, user_id="ann"))
         log.record(completion("kept", user_id="bob"))
         before, resolved = log.counts(), list(log.resolved())
-        assert log.erase("ann") == 5
-        assert log.erase("ann") == 0
+        assert log.erase("ann", trained_on=sorted) == (5, ["accepted", "hers", "his", "silent"])
+        assert log.erased() == {"accepted", "hers", "his", "silent"}
+        assert log.erase("ann").texts == 0
         assert [found.completion.id for found in log.interactions()] == ["kept"]
         assert (log.counts(), list(log.resolved())) == (before, resolved)
         assert log.verify() == []

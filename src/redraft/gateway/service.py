@@ -26,7 +26,7 @@ from redraft.gateway.ledger import Ledger
 from redraft.gateway.metrics import Metrics
 from redraft.gateway.openai import ChatRequest
 from redraft.gateway.traces import Traces
-from redraft.log import EditLog
+from redraft.log import EditLog, Erased
 from redraft.log.canonical import canonical, check_text
 from redraft.log.events import Answered, Event, Feedback, Finished, Pinned, Revised, Started, checked
 from redraft.select import Selector
@@ -171,10 +171,9 @@ class Gateway:
         self.metrics.edited(outcome)
         return outcome
 
-    def erase(self, user_id: str, tasks: Sequence[str]) -> tuple[int, list[str]]:
+    def erase(self, user_id: str, tasks: Sequence[str]) -> Erased:
         """Erase a person's texts in these tasks; returns how many, and the policies that were trained on them."""
-        policies = self._trained_on(self.log.written_by(user_id, tasks))
-        return self.log.erase(user_id, tasks=tasks, policies=policies), policies
+        return self.log.erase(user_id, tasks=tasks, trained_on=self._trained_on)
 
     def standing(self, task: str) -> list[dict[str, Any]]:
         """What is known about each policy of a task, and whether it answers."""

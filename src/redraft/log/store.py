@@ -10,15 +10,15 @@ Left out on purpose: deleting events. ``erase`` removes a person's texts, the ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-from sqlalchemy import Connection, RowMapping, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, RowMapping, insert, select
 
 from redraft.config import Settings
 from redraft.costs import COSTS, DEFAULT_COST, Cost, get_cost
@@ -35,7 +35,14 @@ from redraft.log.verify import problems
 from redraft.log.writer import Added, Refused, Writer, batches
 from redraft.types import COST_UNIT, Completion, Count, Decision, Edit, Interaction
 
-__all__ = ["Added", "Counts", "EditLog"]
+__all__ = ["Added", "Counts", "EditLog", "Erased"]
+
+
+class Erased(NamedTuple):
+    """How many texts were erased, and which policies had been trained on them."""
+
+    texts: int
+    policies: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,40 +245,35 @@ class EditLog:
             found = queries.edits_of(completion_id).where(edits.c.position > after, completions.c.task.in_(tasks))
             return [edit_event(row) for row in connection.execute(found.limit(limit)).mappings()]
 
-    def written_by(self, user_id: str, tasks: Sequence[str]) -> set[str]:
-        """Ids of the completions of these tasks that hold a text of a person, erased or not."""
+    def written_by(self, user_id: str, tasks: Sequence[str] | None = None) -> set[str]:
+        """Ids of the completions, of these tasks or of all, that hold a text of a person, erased or not."""
         with reading(self._engine) as connection:
-            asked = select(completions.c.id).where(completions.c.user_id == user_id, completions.c.task.in_(tasks))
-            edited = (
-                select(edits.c.completion_id)
-                .join(completions, completions.c.id == edits.c.completion_id)
-                .where(edits.c.user_id == user_id, completions.c.task.in_(tasks))
-            )
-            return set(connection.scalars(asked.union(edited)))
+            return set(connection.scalars(queries.written_by(user_id, tasks)))
 
-    def erase(self, user_id: str, *, tasks: Sequence[str] | None = None, policies: Sequence[str] = ()) -> int:
-        """Erase all texts of a person's completions and edits; returns how many. Events and costs stay.
+    def erase(
+        self,
+        user_id: str,
+        *,
+        tasks: Sequence[str] | None = None,
+        trained_on: Callable[[Collection[str]], list[str]] = lambda _: [],
+    ) -> Erased:
+        """Erase all texts of a person's completions and edits, in these tasks or in all. Events and costs stay.
 
-        Only in ``tasks``, where given. ``policies``, which were trained on them, are kept on record. In SQLite's
-        files the bytes are overwritten, in its write-ahead log once the last process has closed it.
+        ``trained_on`` tells, from the ids of their completions, which policies learnt from them: these are kept on
+        record. In SQLite's files the bytes are overwritten, in its write-ahead log once the last process has closed it.
         """
-        theirs = select(completions.c.id).where(completions.c.user_id == user_id)
-        written = select(edits.c.completion_id, edits.c.revision).where(edits.c.user_id == user_id)
-        if tasks is not None:
-            within = select(completions.c.id).where(completions.c.task.in_(tasks))
-            theirs = theirs.where(completions.c.task.in_(tasks))
-            written = written.where(edits.c.completion_id.in_(within))
-        gone = (
-            update(texts)
-            .where(texts.c.content.is_not(None))
-            .where(or_(texts.c.completion_id.in_(theirs), tuple_(texts.c.completion_id, texts.c.revision).in_(written)))
-            .values(messages=None, content=None)
-        )
+        policies = trained_on(self.written_by(user_id, tasks))
         with writing(self._engine) as connection:
-            count = connection.execute(gone).rowcount
-            kept = {"user_id": user_id, "created_at": datetime.now(UTC), "texts": count, "policies": list(policies)}
+            count = connection.execute(queries.erasing(user_id, tasks)).rowcount
+            kept = {"user_id": user_id, "created_at": datetime.now(UTC), "texts": count, "policies": policies}
             connection.execute(insert(erasures).values(kept))
-            return count
+        return Erased(count, policies)
+
+    def erased(self) -> set[str]:
+        """Ids of the completions that lost a text to ``erase``."""
+        gone = select(texts.c.completion_id).where(texts.c.content.is_(None), texts.c.messages.is_(None))
+        with reading(self._engine) as connection:
+            return set(connection.scalars(gone))
 
     @contextmanager
     def keys(self) -> Generator[Connection]:
