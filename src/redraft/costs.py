@@ -127,14 +127,6 @@ def _nltk() -> Callable[..., list[str]]:
     return word_tokenize
 
 
-def _pieces(text: str) -> list[str]:
-    return text.split()
-
-
-def _characters(text: str) -> str:
-    return text
-
-
 def _family(name: str, tokenize: Tokenize) -> dict[str, Cost]:
     divided = Cost(name, levenshtein(tokenize), lambda response: len(tokenize(response)))
     return {
@@ -146,8 +138,8 @@ def _family(name: str, tokenize: Tokenize) -> dict[str, Cost]:
 
 COSTS: dict[str, Cost] = {
     **_family("word", _words),
-    **_family("whitespace", _pieces),
-    **_family("character", _characters),
+    **_family("whitespace", str.split),
+    **_family("character", str),
     "survival": Cost("survival", *ngram_survival(_words)),
 }
 DEFAULT_COST = "word"

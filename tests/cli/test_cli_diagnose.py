@@ -97,8 +97,8 @@ def test_a_log_without_edits_is_not_an_error() -> None:
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        (["emial", "--log", "sqlite:///edits.db"], DataError, "task 'emial' is not in the log: use one of email"),
-        (["email", "--log", "sqlite:///empty.db"], DataError, "the log is empty: bring edits in with `redraft import`"),
+        (["emial", "--log", "sqlite:///edits.db"], NotFoundError, "task 'emial'"),
+        (["email", "--log", "sqlite:///empty.db"], NotFoundError, "task 'email'"),
         (["email", "--log", "sqlite:///absent.db"], NotFoundError, "absent.db"),
         (["email", "--log", "sqlite:///edits.db", "--cost", "wrod"], ConfigError, "cost 'wrod' is unknown"),
         (["email", "--log", "sqlite:///edits.db", "--figure", "a.docx"], DataError, "name it .png, .svg or .pdf"),

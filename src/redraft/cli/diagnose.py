@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redraft.cli.output import AsJson, emit, note
-from redraft.cli.session import LogUrl
-from redraft.errors import DataError
+from redraft.cli.session import LogUrl, open_log, require_task
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
     from redraft.diagnose import Diagnosis
     from redraft.diagnose.measure import Group, Summary
-    from redraft.log.store import EditLog
 
 __all__ = ["diagnose"]
 
@@ -38,25 +36,16 @@ def diagnose(
     from redraft import diagnose as library
     from redraft.config import load_settings
     from redraft.costs import get_cost
-    from redraft.log.store import EditLog
 
     settings = load_settings()
     delta = get_cost(cost or settings.task(task).cost)
-    with EditLog.from_settings(settings, url=log, create=False) as edits:
-        _must_know(edits, task)
+    with open_log(log) as edits:
+        require_task(edits, task)
         found = library.diagnose(edits.interactions(task), delta, now=datetime.now(UTC), horizon=edits.horizon)
     if figure is not None:
         library.plot(found.measures, figure)
         note(f"figure: {figure}")
     emit({"task": task, **found.as_dict()}, as_json, lambda console: _render(console, task, found, log))
-
-
-def _must_know(edits: EditLog, task: str) -> None:
-    known = edits.tasks()
-    if not known:
-        raise DataError("the log is empty: bring edits in with `redraft import`")
-    if task not in known:
-        raise DataError(f"task {task!r} is not in the log: use one of {', '.join(known)}")
 
 
 def _render(console: Console, task: str, found: Diagnosis, log: str | None) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from redraft.errors import DataError
 from redraft.types import Completion, Decision, Edit, Interaction
 
-__all__ = ["NO_TASK", "canonical", "canonical_edit", "check_task", "check_text", "decision_problems"]
+__all__ = ["NO_TASK", "canonical", "canonical_edit", "check_task", "check_text", "decision_problems", "utc"]
 
 NO_TASK = "task is missing: name it in the row, or give --task"
 
@@ -51,7 +51,7 @@ def _canonical_completion(completion: Completion, max_text_chars: int) -> Comple
     check_task(completion.task)
     return replace(
         completion,
-        created_at=_utc(completion.created_at),
+        created_at=utc(completion.created_at),
         decoding=_json("decoding", completion.decoding),
         metadata=_json("metadata", completion.metadata),
     )
@@ -70,7 +70,7 @@ def canonical_edit(edit: Edit, max_text_chars: int) -> Edit:
     _check_texts(edit, max_text_chars)
     if not 0 <= edit.revision <= _MAX_REVISION:
         raise DataError(f"revision {edit.revision}: must be between 0 and {_MAX_REVISION}")
-    return replace(edit, created_at=_utc(edit.created_at), metadata=_json("edit metadata", edit.metadata))
+    return replace(edit, created_at=utc(edit.created_at), metadata=_json("edit metadata", edit.metadata))
 
 
 def _check_texts(record: Completion | Edit | Decision, max_text_chars: int) -> None:
@@ -91,7 +91,8 @@ def check_text(name: str, text: str, max_text_chars: int) -> None:
         raise DataError(f"{name} is not valid Unicode at character {error.start}: save the text as UTF-8") from error
 
 
-def _utc(moment: datetime | None) -> datetime | None:
+def utc(moment: datetime | None) -> datetime | None:
+    """The same instant in UTC; a naive time is taken to be UTC."""
     if moment is None:
         return None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

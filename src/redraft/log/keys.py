@@ -65,13 +65,13 @@ def list_keys(connection: Connection, project: str | None = None) -> list[Key]:
 
 
 def revoke_key(connection: Connection, key_id: str) -> Key:
-    """Let a key be of no use any more; raises ``NotFoundError`` where there is none of this id."""
+    """Revoke a key; raises ``NotFoundError`` where there is none of this id."""
+    now = datetime.now(UTC)
+    connection.execute(update(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None)).values(revoked_at=now))
     row = connection.execute(select(keys).where(keys.c.id == key_id)).mappings().first()
     if row is None:
         raise NotFoundError(f"key {key_id!r} does not exist: see redraft keys list")
-    if row["revoked_at"] is None:
-        connection.execute(update(keys).where(keys.c.id == key_id).values(revoked_at=datetime.now(UTC)))
-    return _key(connection.execute(select(keys).where(keys.c.id == key_id)).mappings().one())
+    return _key(row)
 
 
 def _digest(text: str) -> str:

@@ -95,7 +95,7 @@ def interactions_of(task: str | None, *, edited_only: bool = False, completion_i
     return _narrow(statement, task, completion_id)
 
 
-def resolved_of(task: str | None, completion_id: str | None) -> Select[Any]:
+def resolved_of(task: str | None) -> Select[Any]:
     """Decisions with their holding edit, in the order in which first edits arrived, as a live selector saw them."""
     other = edits.alias("first")
     first = select(func.min(other.c.position)).where(other.c.completion_id == completions.c.id)
@@ -106,7 +106,7 @@ def resolved_of(task: str | None, completion_id: str | None) -> Select[Any]:
         .join(edits, _holding())
         .order_by(first.scalar_subquery())
     )
-    return _narrow(statement, task, completion_id)
+    return _narrow(statement, task)
 
 
 def learnt_of(task: str | None) -> Select[Any]:

@@ -16,10 +16,10 @@ from dataclasses import asdict
 from operator import itemgetter
 
 from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from redraft.costs import Cost
 from redraft.log import queries
+from redraft.log.database import adding
 from redraft.log.mapping import cost_today
 from redraft.log.prepared import Prepared
 from redraft.log.schema import completions, decisions, statistics
@@ -114,8 +114,7 @@ def _locked(connection: Connection, task: str, policies: Iterable[str], cost_nam
     fresh = [{"task": task, "policy": p, "cost_name": cost_name, **asdict(Count())} for p in policies if p not in rows]
     if not fresh:
         return rows
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(dialect.insert(statistics).on_conflict_do_nothing(), sorted(fresh, key=itemgetter("policy")))
+    connection.execute(adding(connection, statistics), sorted(fresh, key=itemgetter("policy")))
     return _kept(connection, task)
 
 

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from sqlalchemy import Connection, RowMapping, insert, select
@@ -130,9 +129,7 @@ class EditLog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def record(self, completion: Completion, decision: Decision | None = None) -> None:
@@ -211,16 +208,14 @@ class EditLog:
             raise NotFoundError(f"completion {completion_id!r} is not in the log")
         return _interaction(row)
 
-    def resolved(
-        self, task: str | None = None, *, completion_id: str | None = None
-    ) -> Iterator[tuple[Decision, float]]:
+    def resolved(self, task: str | None = None) -> Iterator[tuple[Decision, float]]:
         """Stream what a selector learns from: decisions with the cost that holds, in order of their first edit.
 
         A cost that was logged under another Δ than the task has now is computed anew from the texts, so that all
         share one scale; where these were erased the decision is left out.
         """
         with reading(self._engine) as connection:
-            rows = connection.execution_options(yield_per=200).execute(queries.resolved_of(task, completion_id))
+            rows = connection.execution_options(yield_per=200).execute(queries.resolved_of(task))
             for row in rows.mappings():
                 decision, units = decision_from(row), cost_today(connection, row, self.cost_of)
                 if decision is not None and units is not None:
