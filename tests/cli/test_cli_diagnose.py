@@ -68,7 +68,7 @@ def test_tables_for_a_person(url: str) -> None:
     assert "and 3 more" in text  # of 13 users
     assert "email/sft[b]@1" in text  # square brackets are not markup
     assert "Prefer early." in text
-    assert "Mind: 201 completions do not say which base model" in text
+    assert "Caution: 201 completions do not say which base model" in text
 
 
 def test_at_80_columns_no_word_is_cut(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

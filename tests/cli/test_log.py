@@ -222,7 +222,7 @@ def test_unknown_settings_are_refused(redraft: Shell) -> None:
 
 def test_reading_commands_make_no_log(redraft: Shell) -> None:
     for command in (["log", "stats"], ["log", "verify"], ["export", "sft", "out.jsonl"]):
-        one_line(redraft(*command), "there is none yet", "import something first")
+        one_line(redraft(*command), "does not exist yet", "import something first")
     assert list(redraft.folder.iterdir()) == []
 
 

@@ -467,7 +467,7 @@ def test_passwords_stay_out_of_errors() -> None:
 
 
 def test_a_log_that_must_exist(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="there is none yet"):
+    with pytest.raises(NotFoundError, match="does not exist yet"):
         EditLog(f"sqlite:///{tmp_path / 'log.db'}", create=False)
     assert list(tmp_path.iterdir()) == []
 

@@ -24,13 +24,13 @@ MOST = 10
 
 
 def diagnose(
-    task: Annotated[str, typer.Argument(help="The task whose edits to look at.")],
+    task: Annotated[str, typer.Argument(help="Task whose edits to read.")],
     log: LogUrl = None,
     cost: Annotated[str | None, typer.Option(help="Name of the cost Δ. Default: the task's.")] = None,
     as_json: AsJson = False,
     figure: Annotated[Path | None, typer.Option(help="Also draw the costs: a .png, .svg or .pdf file.")] = None,
 ) -> None:
-    """Say what the edits of a task can teach, and with which method."""
+    """Show what the edits of a task can teach, and which method to train first."""
     from datetime import UTC, datetime
 
     from redraft import diagnose as library
@@ -66,7 +66,7 @@ def _render(console: Console, task: str, found: Diagnosis, log: str | None) -> N
     console.print(_advice(found))
     console.print(f"Prefer [bold]{found.prefer}[/]. {found.because}")
     for caution in found.cautions:
-        console.print(f"[yellow]Mind:[/] {caution}")
+        console.print(f"[yellow]Caution:[/] {caution}")
     command = "import FILE --task" if found.prefer == "base" else f"train {found.prefer}"
     console.print(f"Next: redraft {command} {task}" + (f" --log {log}" if log else ""), markup=False, soft_wrap=True)
 

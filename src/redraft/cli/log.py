@@ -32,11 +32,11 @@ PROBLEMS_IN_JSON = 100
 SHOWN = ("completions", "edited", "unchanged", "awaiting", "censored")
 """Counts that add up, and fit on a terminal; ``--json`` has all."""
 
-log_app = typer.Typer(help="Look at the log and check it.", no_args_is_help=True)
+log_app = typer.Typer(help="Show what the log holds, and check it.", no_args_is_help=True)
 
 
 class Format(StrEnum):
-    """What can be imported; the readers stand in ``redraft.log.formats``."""
+    """What can be imported; the readers are in ``redraft.log.formats``."""
 
     NATIVE = "native"
     CSV = "csv"
@@ -48,16 +48,16 @@ class Format(StrEnum):
 def import_file(
     file: Annotated[Path, typer.Argument(help="File to read; for mlqe any of its three, or their prefix.")],
     *,
-    form: Annotated[Format, typer.Option("--format", help="What the file is.")] = Format.NATIVE,
-    task: Annotated[str, typer.Option(help="Task of the rows; native rows may name their own.")] = "",
+    form: Annotated[Format, typer.Option("--format", help="Format of the file.")] = Format.NATIVE,
+    task: Annotated[str, typer.Option(help="Task of the rows. Native rows may name their own.")] = "",
     columns: Annotated[
         str, typer.Option(help="CSV columns by field: context=…,response=…,edited=… and id, user_id, policy, model.")
     ] = "",
-    strict: Annotated[bool, typer.Option("--strict", help="Write nothing unless every row is good.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Import all rows or, if one is bad, none.")] = False,
     as_json: AsJson = False,
     log: LogUrl = None,
 ) -> None:
-    """Read completions and their edits into the log; what it knows already is left as it is."""
+    """Read completions and their edits into the log. Rows that it already has change nothing."""
     from redraft.config import load_settings
     from redraft.log import Added
     from redraft.log.canonical import check_task
@@ -66,7 +66,7 @@ def import_file(
     if task:
         check_task(task)
     elif form is not Format.NATIVE:
-        raise ConfigError(f"--task is missing: rows of format {form} do not say which task they are of")
+        raise ConfigError(f"--task is missing: rows of format {form} do not name their task")
     options = Options(task, load_settings().log.max_text_chars, columns_of(columns))
     reading, added = _Reading(file, strict=strict), Added()
     rows = reading.good(READERS[form](file, options))
@@ -98,7 +98,7 @@ def columns_of(text: str) -> dict[str, str]:
 
 @contextmanager
 def _filling(url: str | None, *, strict: bool) -> Generator[EditLog]:
-    """Open the log to import into. A new one that is to hold every row or none appears when it is complete."""
+    """Open the log to import into. With ``strict``, a new log appears only once it is complete."""
     from redraft.config import load_settings
     from redraft.log.database import absent_file
 
@@ -167,7 +167,7 @@ class _Reading:
 
 @log_app.command("stats")
 def stats(task: Task = None, as_json: AsJson = False, log: LogUrl = None) -> None:
-    """What became of the completions: edited, unchanged, awaited, or silent past the horizon (censored)."""
+    """What became of the completions: edited, unchanged, awaiting feedback, or silent past the horizon (censored)."""
     with open_log(log) as edit_log:
         require_task(edit_log, task)
         counts = {name: asdict(edit_log.counts(name)) for name in ([task] if task else edit_log.tasks())}
@@ -177,7 +177,7 @@ def stats(task: Task = None, as_json: AsJson = False, log: LogUrl = None) -> Non
 
 @log_app.command("verify")
 def verify(as_json: AsJson = False, log: LogUrl = None) -> None:
-    """Check the log against itself and recompute every cost; exit status 1 when something cannot be true."""
+    """Check the log against itself and recompute every cost. Exit status 1 means that something is wrong."""
     with open_log(log) as edit_log:
         problems = edit_log.verify()
     emit({"ok": not problems, "problems": problems}, as_json, lambda console: _say(console, problems))

@@ -1,4 +1,4 @@
-"""What a value must be like to be logged, and the one form in which it is logged.
+"""What can be logged, and the one form in which it is kept.
 
 ``canonical`` brings an interaction into the form in which it comes back from the log (JSON values, UTC), so that
 "the same content" is plain equality, and refuses what could not be stored faithfully.
@@ -34,7 +34,7 @@ def canonical(interaction: Interaction, max_text_chars: int) -> Interaction:
     completion, edit, decision = interaction.completion, interaction.edit, interaction.decision
     for record in (edit, decision):
         if record is not None and record.completion_id != completion.id:
-            raise DataError(f"completion_id {record.completion_id!r}: must be {completion.id!r}, which it belongs to")
+            raise DataError(f"completion_id {record.completion_id!r}: must be its completion's, {completion.id!r}")
     return Interaction(
         _canonical_completion(completion, max_text_chars),
         edit and canonical_edit(edit, max_text_chars),
@@ -47,7 +47,7 @@ def _canonical_completion(completion: Completion, max_text_chars: int) -> Comple
     for index, message in enumerate(completion.messages):
         check_text(f"messages[{index}]", message.content, max_text_chars)
     if not completion.id:
-        raise DataError("id is empty: give every completion an id of its own")
+        raise DataError("id is empty: give every completion its own id")
     check_task(completion.task)
     return replace(
         completion,
@@ -122,7 +122,7 @@ def _canonical_decision(decision: Decision, max_text_chars: int) -> Decision:
 
 
 def decision_problems(decision: Decision) -> list[str]:
-    """Say what makes a decision useless for replay or off-policy estimates; empty when nothing does."""
+    """Name everything that makes a decision useless for replay or off-policy estimates."""
     arms, scores, propensities = len(decision.candidates), decision.scores, decision.propensities
     checks = {
         f"chosen {decision.chosen!r} is not among the candidates": decision.chosen in decision.candidates,

@@ -34,7 +34,7 @@ def open_database(url: str, *, create: bool = True) -> Engine:
     """
     engine = _engine(url)
     if not create and engine.dialect.name == "sqlite" and not Path(engine.url.database or "").exists():
-        raise NotFoundError(f"log {url}: there is none yet: import something first, or correct [log] url or --log")
+        raise NotFoundError(f"log {url}: does not exist yet: import something first, or correct [log] url or --log")
     try:
         _upgrade(engine)
     except BaseException:

@@ -1,4 +1,4 @@
-"""What a gateway tells the log, many events to a transaction: one wait for the disk serves all that arrived meanwhile.
+"""What a gateway tells the log, many events per transaction: one wait for the disk serves all that arrived meanwhile.
 
 Each event has its own outcome: one that is refused leaves the others as they are. Within a transaction answers come
 before edits, and edits in the order of their completions, so that processes lock the same rows in the same order.
@@ -151,7 +151,7 @@ def _place(event: Pinned | Feedback) -> tuple[str, ...]:
 
 
 def _set_response(connection: Connection, completion_id: str, response: str | None) -> None:
-    """Only while it was not erased: a person's wish goes before what arrives later."""
+    """Unless it was erased: a person's wish comes before what arrives later."""
     connection.execute(_RESPOND, {"of_completion": completion_id, "response": response})
 
 

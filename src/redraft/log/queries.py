@@ -1,6 +1,6 @@
-"""What is asked of the log, as statements: the holding edit is always the one with the highest revision.
+"""The log's queries. The edit that holds is always the one with the highest revision.
 
-Statements in capitals take parameters: to build one costs more than to execute it, and each edit executes several.
+Statements in capitals take parameters: building one costs more than executing it, and each edit executes several.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ HOLDING = _OF_COMPLETION.order_by(edits.c.revision.desc()).limit(1)
 
 
 def interactions_of(task: str | None, *, edited_only: bool = False, completion_id: str | None = None) -> Select[Any]:
-    """Completions with holding edit and decision, in order of arrival, as far as their texts are still there."""
+    """Completions with the edit that holds and their decision, in order of arrival, if their texts are still there."""
     statement = (
         select(completions, texts.c.messages, texts.c.content, edits, edited_text.c.content, decisions)
         .join(texts, _response)

@@ -1,6 +1,6 @@
 """What selectors have learnt, kept beside the events: four integers for each policy of a task.
 
-They change in the transaction of the event they come from, so neither is ever without the other, and under a lock on
+They change in the transaction of the event they come from, so neither exists without the other, and under a lock on
 their row, so that several processes add up. Whatever the selector, it learns from these alone. They are derived:
 ``recount`` gives them from the events, under the Δ that the task has now, and ``verify`` compares.
 

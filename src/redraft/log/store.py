@@ -77,9 +77,9 @@ class EditLog:
     max_text_chars
         Longer texts are refused.
     horizon_days
-        A completion without feedback after this is censored.
+        After this long without feedback, a completion is censored.
     create
-        Whether a log that does not exist is made; if not, ``NotFoundError``.
+        Whether to create a log that does not exist; otherwise ``NotFoundError`` is raised.
 
     Raises
     ------
@@ -123,7 +123,7 @@ class EditLog:
         )
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close all connections."""
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -161,8 +161,8 @@ class EditLog:
     ) -> Added:
         """Log whole interactions, as an import does: one transaction per batch, or one for all when ``strict``.
 
-        ``refused(index, error)`` is told of rows that conflict or cannot be stored, and the rest goes on. Without
-        it the error is raised; whatever is raised undoes the transaction. An interrupted import can be repeated.
+        ``refused(index, error)`` is called for rows that conflict or cannot be stored, and the rest goes on. Without
+        it the error is raised, which undoes the transaction. An interrupted import can be repeated.
         """
         pieces = batches(interactions, self.max_text_chars, refused)
         if strict:

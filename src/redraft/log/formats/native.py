@@ -3,7 +3,7 @@
 Needed are a context (``messages``, or ``prompt`` for one user message) and ``response``. Feedback is ``edited`` (a
 text) or ``accepted: true``; a line with neither has none yet. ``id`` and ``task`` may be left out, and so may
 everything else. ``edit_user_id`` is ``user_id`` unless given. Unknown keys are refused: a mistyped ``edited`` would
-otherwise pass for silence.
+otherwise look like silence.
 """
 
 from __future__ import annotations
