@@ -34,7 +34,7 @@ def canonical(interaction: Interaction, max_text_chars: int) -> Interaction:
     completion, edit, decision = interaction.completion, interaction.edit, interaction.decision
     for record in (edit, decision):
         if record is not None and record.completion_id != completion.id:
-            raise DataError(f"completion_id {record.completion_id!r}: must be its completion's, {completion.id!r}")
+            raise DataError(f"completion_id {record.completion_id!r}: must be {completion.id!r}, its completion's id")
     return Interaction(
         _canonical_completion(completion, max_text_chars),
         edit and canonical_edit(edit, max_text_chars),

@@ -25,7 +25,7 @@ from redraft.log.prepared import Prepared
 from redraft.log.schema import completions, decisions, statistics
 from redraft.types import Count
 
-__all__ = ["Changes", "differences", "other_costs", "rebuild", "recount", "tallies"]
+__all__ = ["Changes", "differences", "known", "rebuild", "recount"]
 
 
 _OF_TASK = select(statistics).where(statistics.c.task == bindparam("of_task"))
@@ -59,7 +59,7 @@ class Changes:
         """Write them, and return the statistics of their tasks. Rows are locked in one order in all processes."""
         settled: dict[str, dict[str, Count]] = {}
         for task in sorted({task for task, _ in self._found}):
-            changed = {policy: tally for (of, policy), tally in self._found.items() if of == task}
+            changed = {policy: count for (of, policy), count in self._found.items() if of == task}
             rows = _locked(connection, task, changed, cost_of(task).name)
             if any(cost_name != cost_of(task).name for cost_name, _ in rows.values()):
                 settled[task] = rebuild(connection, task, cost_of)
@@ -71,9 +71,10 @@ class Changes:
         return settled
 
 
-def tallies(connection: Connection, task: str) -> dict[str, Count]:
-    """What is known of each policy of a task."""
-    return {row["policy"]: _tally(row) for row in connection.execute(_OF_TASK, {"of_task": task}).mappings()}
+def known(connection: Connection, task: str, cost_name: str) -> dict[str, Count] | None:
+    """What is known of each policy of a task; ``None`` if any of it was summed under another Δ."""
+    rows = connection.execute(_OF_TASK, {"of_task": task}).mappings().all()
+    return None if any(row["cost_name"] != cost_name for row in rows) else {r["policy"]: _count(r) for r in rows}
 
 
 def recount(connection: Connection, task: str | None, cost_of: Callable[[str], Cost]) -> Mapping[str, dict[str, Count]]:
@@ -90,16 +91,16 @@ def recount(connection: Connection, task: str | None, cost_of: Callable[[str], C
 def differences(connection: Connection, cost_of: Callable[[str], Cost]) -> Iterator[str]:
     """One line for each policy whose kept numbers are not those of its events."""
     kept = {
-        (row["task"], row["policy"]): _tally(row)
+        (row["task"], row["policy"]): _count(row)
         for row in connection.execute(select(statistics)).mappings()
         if row["cost_name"] == cost_of(row["task"]).name
     }
     stale = {task for (task,) in connection.execute(select(statistics.c.task).distinct())} - {task for task, _ in kept}
     for task, policies in recount(connection, None, cost_of).items():
-        for policy, tally in policies.items():
+        for policy, count in policies.items():
             found = kept.pop((task, policy), Count())
-            if task not in stale and found != tally:
-                yield f"statistics of {task}, {policy}: {asdict(found)} are kept, the events give {asdict(tally)}"
+            if task not in stale and found != count:
+                yield f"statistics of {task}, {policy}: {asdict(found)} are kept, the events give {asdict(count)}"
     for (task, policy), found in kept.items():
         if found != Count():
             yield f"statistics of {task}, {policy}: {asdict(found)} are kept, there is no such decision"
@@ -123,21 +124,15 @@ def _kept(connection: Connection, task: str) -> dict[str, tuple[str, Count]]:
     return {policy: (cost_name, Count(*numbers)) for _, policy, cost_name, *numbers in rows}
 
 
-def _tally(row: RowMapping) -> Count:
+def _count(row: RowMapping) -> Count:
     return Count(*(row[name] for name in Count.__slots__))
-
-
-def other_costs(connection: Connection, task: str, cost_name: str) -> bool:
-    """Whether any of a task's statistics are sums of another Δ."""
-    other = select(statistics.c.policy).where(statistics.c.task == task, statistics.c.cost_name != cost_name).limit(1)
-    return connection.execute(other).first() is not None
 
 
 def rebuild(connection: Connection, task: str, cost_of: Callable[[str], Cost]) -> dict[str, Count]:
     """Count a task's events anew, under the Δ it has now, and keep and return that."""
     found, name = recount(connection, task, cost_of).get(task, {}), cost_of(task).name
     connection.execute(delete(statistics).where(statistics.c.task == task))
-    rows = [{"task": task, "policy": policy, "cost_name": name, **asdict(tally)} for policy, tally in found.items()]
+    rows = [{"task": task, "policy": policy, "cost_name": name, **asdict(count)} for policy, count in found.items()]
     if rows:
         connection.execute(insert(statistics), rows)
     return dict(found)

@@ -29,7 +29,7 @@ from redraft.log.events import Event, Outcome, write
 from redraft.log.keys import Key, find_key
 from redraft.log.mapping import completion_from, cost_today, decision_from, edit_event, edit_from
 from redraft.log.schema import completions, edits, erasures, texts
-from redraft.log.statistics import other_costs, rebuild, tallies
+from redraft.log.statistics import known, rebuild
 from redraft.log.verify import problems
 from redraft.log.writer import Added, Refused, Writer, batches
 from redraft.types import COST_UNIT, Completion, Count, Decision, Edit, Interaction
@@ -187,9 +187,8 @@ class EditLog:
     def statistics(self, task: str) -> dict[str, Count]:
         """What is known of each policy of a task, under the Δ it has now."""
         with reading(self._engine) as connection:
-            found = tallies(connection, task)
-            stale = other_costs(connection, task, self.cost_of(task).name)
-        if not stale:
+            found = known(connection, task, self.cost_of(task).name)
+        if found is not None:
             return found
         with writing(self._engine) as connection:
             return rebuild(connection, task, self.cost_of)
