@@ -7,12 +7,28 @@ paper's (arXiv 2601.19055): x is a context (``messages``), y a response, y' the 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-__all__ = ["Completion", "Context", "Decision", "Decoding", "Edit", "Interaction", "Message", "PolicyRef", "Role"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "Completion",
+    "Context",
+    "Contexts",
+    "Decision",
+    "Decoding",
+    "Edit",
+    "Interaction",
+    "Message",
+    "PolicyRef",
+    "Price",
+    "Role",
+]
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -25,6 +41,13 @@ class Message:
 
     role: Role
     content: str
+
+
+Contexts = Sequence[Sequence[Message]]
+"""Several requests x [n], as a policy is asked them."""
+
+Price = Callable[[Contexts, Sequence[str]], "NDArray[np.float64]"]
+"""What an edit of each response to its context is thought to cost [n], in units of the cost."""
 
 
 @dataclass(frozen=True, slots=True)

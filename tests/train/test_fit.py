@@ -17,9 +17,10 @@ from safetensors.torch import load_file
 from redraft.errors import ConfigError, DataError
 from redraft.lm.load import Base, load_base
 from redraft.train.dataset import Dataset, foreign_policies, prepare
-from redraft.train.fit import Progress, Run, fit
+from redraft.train.fit import fit
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Triple
+from redraft.train.run import Progress, Run
 from redraft.train.runs import Manifest, checkpoints, read_manifest, write_manifest
 from redraft.train.sweep import grid, sweep
 from redraft.train.trainer import EditTrainer

@@ -19,12 +19,13 @@ from redraft.lm.load import Base
 from redraft.train.cost_model import CostModel
 from redraft.train.cost_run import Bound, Features, learn_cost, read_bound, write_cost
 from redraft.train.dataset import Dataset
-from redraft.train.fit import Run, fit
+from redraft.train.fit import fit
 from redraft.train.losses import projection_weights, regression_loss, sft_loss
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Triple
 from redraft.train.reference import reference_logprobs
 from redraft.train.rl import NEGLIGIBLE, SEEDS, Tracker, draw_samples, prepare_rl, priced_run
+from redraft.train.run import Run
 from redraft.train.runs import read_sources
 from redraft.train.start import reference_model
 from redraft.train.sweep import grid

@@ -11,9 +11,10 @@ import pytest
 
 from redraft.lm.load import Base
 from redraft.train.cost_run import Bound, Features
-from redraft.train.fit import Run, fit
+from redraft.train.fit import fit
 from redraft.train.options import TrainOptions
 from redraft.train.rl import Tracker, prepare_rl, priced_run
+from redraft.train.run import Run
 from redraft.train.start import as_begun, begin, trainable
 
 from .test_cost_run import interactions

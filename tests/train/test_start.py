@@ -14,9 +14,10 @@ from redraft.lm.encode import encode_prompt
 from redraft.lm.generate import generate
 from redraft.lm.load import Base
 from redraft.train.dataset import foreign_policies
-from redraft.train.fit import Run, fit
+from redraft.train.fit import fit
 from redraft.train.packing import Triple
 from redraft.train.reference import reference_logprobs
+from redraft.train.run import Run
 from redraft.train.scoring import score
 from redraft.train.start import as_begun, begin, reference_model, trainable
 from redraft.types import Completion, Decoding, Interaction, Message

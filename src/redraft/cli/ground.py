@@ -19,9 +19,9 @@ from redraft.train.options import RL, TrainOptions
 if TYPE_CHECKING:
     from redraft.costs import Cost
     from redraft.lm.load import Base
-    from redraft.train.cost_run import Bound, CostRun
+    from redraft.train.cost_run import Bound, LearntCost
     from redraft.train.dataset import Dataset
-    from redraft.train.fit import Progress, Run
+    from redraft.train.run import Progress, Run
     from redraft.types import Interaction, PolicyRef
 
 __all__ = ["Ground", "Limit", "Model", "Policies", "Source", "learn_cost_model", "make_ground", "read_edits"]
@@ -79,7 +79,7 @@ class Ground:
 
     def run(self, folder: Path, policy: PolicyRef, progress: Progress) -> Run:
         """A run of these options into a folder."""
-        from redraft.train.fit import Run
+        from redraft.train.run import Run
 
         run = Run(self.base, self.data, self.options, folder, str(policy), self.edits.cache, progress, start=self.start)
         if self.bound is None:
@@ -90,9 +90,9 @@ class Ground:
 
     def with_costs(self, options: TrainOptions, *, learn: bool = False) -> Ground:
         """The same with what eq. 6 asks of the data: prices by the latest cost model, or by one ``learn``t first."""
-        from redraft.lab.bench.cell import counter
         from redraft.train.cost_run import read_bound
         from redraft.train.rl import prepare_rl
+        from redraft.train.run import counter
 
         edits, base = self.edits, self.base
         if learn:
@@ -151,12 +151,12 @@ def learn_cost_model(
     holdout: float = 0.2,
     seed: int = 0,
     ensemble: bool = False,
-) -> tuple[Path, CostRun, dict[str, Any]]:
+) -> tuple[Path, LearntCost, dict[str, Any]]:
     """Learn the task's next cost model, and return its folder, how it did and its manifest."""
-    from redraft.lab.bench.cell import counter
     from redraft.policies.store import PolicyStore
     from redraft.train.cost_ensemble import Encoded, EnsembleOptions
     from redraft.train.cost_run import Features, learn_cost, learn_ensemble, write_cost
+    from redraft.train.run import counter
 
     store = PolicyStore(edits.root)
     folder = store.path(store.next(edits.task, "cost"))

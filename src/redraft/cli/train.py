@@ -171,7 +171,7 @@ def _train(ground: Ground, options: TrainOptions, resume: bool) -> Manifest:
     partial = store.partial_path(reference)
     try:
         with bars() as progress:
-            run = replace(ground.run(partial, reference, progress), options=options, watch=_watch)
+            run = replace(ground.run(partial, reference, progress), options=options, on_log=_on_log)
             manifest = fit(run, resume=resume)
     except KeyboardInterrupt:
         note(f"stopped; the run is kept in {partial}: repeat the command with --resume to go on")
@@ -182,7 +182,7 @@ def _train(ground: Ground, options: TrainOptions, resume: bool) -> Manifest:
     return manifest
 
 
-def _watch(line: Mapping[str, float]) -> None:
+def _on_log(line: Mapping[str, float]) -> None:
     """Say after each epoch how far the two texts have moved: DPO's failing must be seen while it happens."""
     if "eval_nll" not in line:
         return

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from redraft.policies.adapter import AdapterHost, AdapterPolicy
     from redraft.policies.base import Policy
-    from redraft.train.fit import Contexts, Price
+    from redraft.types import Contexts, Price
 
 __all__ = ["APART", "BestOf", "Judge", "Sampler", "reranked"]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from redraft.costs import Cost
     from redraft.policies.base import Policy
-    from redraft.train.fit import Contexts
+    from redraft.types import Contexts
 
 __all__ = ["agreed", "risks"]
 

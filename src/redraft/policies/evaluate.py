@@ -7,7 +7,7 @@ answer is from the human's. Every number has a bootstrap interval over interacti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from redraft.policies.adapter import AdapterHost
 from redraft.policies.base import BASE
 from redraft.stats import Interval, mean_interval
+from redraft.train.run import Progress, counter
 from redraft.train.start import fitting
 from redraft.types import Decoding, Interaction
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from redraft.train.reference import Reference
 
 __all__ = ["Evaluation", "evaluate"]
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +65,7 @@ def evaluate(
     for folder in adapters.values():
         fitting(base, folder)
     triples = encode(heldout, base.tokenizer, limits)
-    done = 0
-
-    def advance(rows: int) -> None:
-        nonlocal done
-        done += rows
-        progress("reference", done, len(triples))
-
-    reference = reference_logprobs(base, triples, cache, on_batch=advance)
+    reference = reference_logprobs(base, triples, cache, on_batch=counter(progress, "reference", len(triples)))
     names = [BASE, *adapters]
     believed: dict[str, dict[str, list[float]]] = {}
     for number, name in enumerate(names, 1):  # before the host puts its adapters into the base model

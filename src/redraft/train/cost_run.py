@@ -36,7 +36,7 @@ from redraft.train.cost_model import CostModel, Examples, Quality, check_context
 from redraft.train.runs import versions, write_sources
 from redraft.types import Interaction, Message
 
-__all__ = ["Bound", "CostRun", "Features", "learn_cost", "learn_ensemble", "read_bound", "read_cost", "write_cost"]
+__all__ = ["Bound", "Features", "LearntCost", "learn_cost", "learn_ensemble", "read_bound", "read_cost", "write_cost"]
 
 MANIFEST, ARRAYS = "cost_model.json", "cost_model.npz"
 LINEAR, ENSEMBLE = "linear", "ensemble"
@@ -90,7 +90,7 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class CostRun:
+class LearntCost:
     """A cost model with how it does on contexts that were held out, and what it learnt from.
 
     Over all, by user, and by the ``domain`` that a completion's metadata may name.
@@ -106,7 +106,7 @@ class CostRun:
 
 def learn_cost(
     interactions: Sequence[Interaction], features: Features, cost: Cost, *, holdout: float, seed: int
-) -> CostRun:
+) -> LearntCost:
     """Fit on some contexts, measure on the others, and fit again on all with what was chosen.
 
     Raises ``DataError`` when there are too few contexts.
@@ -126,7 +126,7 @@ def learn_cost(
 
 def learn_ensemble(
     interactions: Sequence[Interaction], features: Encoded, cost: Cost, options: EnsembleOptions, *, holdout: float
-) -> CostRun:
+) -> LearntCost:
     """Fit an ensemble on some contexts and measure it on the others, which it does not learn from afterwards.
 
     Raises ``DataError`` when there are too few contexts.
@@ -155,7 +155,7 @@ def _told(
     told: Sequence[NDArray[np.float64]],
     sources: Sequence[str],
     seconds: float,
-) -> CostRun:
+) -> LearntCost:
     """What predictions, bonuses and costs of held-out responses say, over all and by who and what they are of."""
 
     def by(name: Callable[[Interaction], object]) -> dict[str, Quality]:
@@ -163,7 +163,7 @@ def _told(
         return {str(one): measured(*(part[names == one] for part in told)) for one in np.unique(names) if one}
 
     by_user, by_domain = by(lambda i: i.edit and i.edit.user_id), by(lambda i: i.completion.metadata.get("domain"))
-    return CostRun(model, measured(*told), by_user, by_domain, sources, seconds)
+    return LearntCost(model, measured(*told), by_user, by_domain, sources, seconds)
 
 
 def _numbered(messages: Sequence[Sequence[Message]]) -> NDArray[np.int64]:
@@ -184,7 +184,7 @@ def _priced(interactions: Sequence[Interaction], features: Encoded, cost: Cost) 
     )
 
 
-def write_cost(folder: Path, run: CostRun, features: Features | Encoded, cost: Cost) -> dict[str, Any]:
+def write_cost(folder: Path, run: LearntCost, features: Features | Encoded, cost: Cost) -> dict[str, Any]:
     """Write a cost model into a folder that does not exist yet, and return its manifest."""
     linear = run.model if isinstance(run.model, CostModel) else None
     manifest = {

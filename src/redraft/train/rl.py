@@ -30,13 +30,13 @@ from redraft.lm.generate import generate, generate_ids, stop_tokens
 from redraft.lm.load import Base
 from redraft.train.cost_run import Bound
 from redraft.train.dataset import Dataset, prepare
-from redraft.train.fit import Contexts, Rollouts, Run
 from redraft.train.losses import projection_weights
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Limits, Triple, encode
+from redraft.train.run import Rollouts, Run
 from redraft.train.scoring import score
 from redraft.train.start import reference_model
-from redraft.types import Decoding, Edit, Interaction
+from redraft.types import Contexts, Decoding, Edit, Interaction
 
 __all__ = ["Tracker", "draw_samples", "prepare_rl", "priced_run"]
 
@@ -119,7 +119,7 @@ class Tracker:
     decoding: Decoding
 
     def __call__(self, model: Any, as_reference: Callable[[], AbstractContextManager[None]]) -> dict[str, float]:
-        """Measure a model in training (``redraft.train.fit.Track``)."""
+        """Measure a model in training (``redraft.train.run.Track``)."""
         base, options = self.bound.features.base, self.options
         prompts = [encode_prompt(base.tokenizer, messages, options.max_prompt) for messages in self.contexts]
         training = model.training

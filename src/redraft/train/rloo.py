@@ -28,7 +28,8 @@ from redraft.train.runs import COMPLETE, DIVERGED, Manifest, new_manifest, write
 from redraft.train.start import as_begun, begin, trainable
 
 if TYPE_CHECKING:
-    from redraft.train.fit import Contexts, Price, Run
+    from redraft.train.run import Run
+    from redraft.types import Contexts, Price
 
 __all__ = ["fit_rloo"]
 
@@ -88,7 +89,7 @@ class _Keeper(TrainerCallback):
         found["objective"] = found["own_cost"] + self.run.options.beta * found["own_kl"]
         line = {"epoch": epoch, "step": float(step)} | {f"eval_{k}": round(v, 6) for k, v in found.items()}
         self.lines.append(line)
-        self.run.watch(line)
+        self.run.on_log(line)
         if step and found["objective"] < self.least:
             self.least, self.best, self.weights = found["objective"], {**found, "epoch": epoch}, trainable(self.model)
 

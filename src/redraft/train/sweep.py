@@ -16,8 +16,9 @@ from itertools import product
 from pathlib import Path
 
 from redraft.errors import ConfigError
-from redraft.train.fit import Run, fit
+from redraft.train.fit import fit
 from redraft.train.options import RL, TrainOptions
+from redraft.train.run import Run
 from redraft.train.runs import MANIFEST, RUNNING, Manifest, read_manifest
 
 __all__ = ["GRIDS", "Trial", "grid", "sweep"]

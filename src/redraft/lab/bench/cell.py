@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from redraft.costs import Cost
     from redraft.log import EditLog
     from redraft.policies.base import Policy
-    from redraft.train.fit import Progress, Run
     from redraft.train.options import TrainOptions
+    from redraft.train.run import Run
     from redraft.train.runs import Manifest
 
-__all__ = ["Answers", "Setting", "answer", "counter", "learn", "log_edits", "price"]
+__all__ = ["Answers", "Setting", "answer", "learn", "log_edits", "price"]
 
 BATCH = 64  # edits logged in one go: what an interruption can cost of a slow user's work
 
@@ -162,18 +162,6 @@ def price(
         for name, edits in edited_by.items()
         for t, context, draft, edited in zip(rounds, contexts, drafts, edits, strict=True)
     ]
-
-
-def counter(progress: Progress, what: str, total: int) -> Callable[[int], None]:
-    """Turn counts of what was just done into progress."""
-    done = 0
-
-    def advance(rows: int) -> None:
-        nonlocal done
-        done += rows
-        progress(what, done, total)
-
-    return advance
 
 
 def _edited(

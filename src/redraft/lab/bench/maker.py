@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from redraft.errors import ConfigError
-from redraft.lab.bench.cell import Answers, Setting, answer, counter, learn, log_edits
+from redraft.lab.bench.cell import Answers, Setting, answer, learn, log_edits
 from redraft.lab.bench.experiment import CANDIDATE, Arm, Experiment
 from redraft.lab.bench.folder import RunFolder, read_lines, write_lines
 from redraft.log import EditLog
@@ -25,6 +25,7 @@ from redraft.policies.best_of import reranked
 from redraft.policies.consensus import agreed
 from redraft.policies.store import PolicyStore
 from redraft.train.options import RL, TrainOptions
+from redraft.train.run import counter
 from redraft.types import Context, Decoding, Interaction, PolicyRef
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from redraft.policies.adapter import AdapterHost, AdapterPolicy
     from redraft.train.cost_run import Bound
     from redraft.train.dataset import Dataset
-    from redraft.train.fit import Progress
+    from redraft.train.run import Progress
     from redraft.train.runs import Manifest
 
 __all__ = ["Made", "Maker"]
@@ -128,7 +129,7 @@ class Maker:
 
     def policy(self, name: str) -> Path:
         """The folder of an arm's policy, trained if it is not there; its trials are rows of ``training.jsonl``."""
-        from redraft.train.fit import Run
+        from redraft.train.run import Run
 
         reference = PolicyRef(self.setting.task, name, 1)
         folder = PolicyStore(self.place / "policies").path(reference)
