@@ -11,14 +11,13 @@ import hashlib
 import importlib.util
 import os
 import re
-import shutil
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redraft.errors import ConfigError, ModelError
+from redraft.files import CACHE, whole
 
 if TYPE_CHECKING:
     import torch
@@ -195,20 +194,15 @@ def _convert_gguf(package: Path, folder: Path) -> None:
     """Dequantise once; the folder appears whole or not at all."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    model: Any = AutoModelForCausalLM.from_pretrained(package, gguf_file=_GGUF, dtype="float32")
+    # Left in place, these three make save_pretrained ask for a quantiser that cannot write.
+    model.hf_quantizer = None
+    model.is_quantized = False
+    del model.config.quantization_config
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=folder.parent))
-    except OSError as error:
-        raise ModelError(f"cache {folder.parent} cannot be written ({error.strerror}): set [model] cache") from error
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(package, gguf_file=_GGUF, dtype="float32")
-        # Left in place, these three make save_pretrained ask for a quantiser that cannot write.
-        model.hf_quantizer = None
-        model.is_quantized = False
-        del model.config.quantization_config
-        model.save_pretrained(scratch)
-        AutoTokenizer.from_pretrained(package, gguf_file=_GGUF).save_pretrained(scratch)
-        if not folder.exists():
-            scratch.rename(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        with whole(folder, CACHE) as scratch:
+            model.save_pretrained(scratch)
+            AutoTokenizer.from_pretrained(package, gguf_file=_GGUF).save_pretrained(scratch)
+    except ConfigError:
+        if not folder.is_dir():  # else another process was quicker
+            raise

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from redraft.costs import Cost
 from redraft.data import context_groups, context_key, split
-from redraft.errors import ConfigError, DataError
+from redraft.errors import DataError
+from redraft.files import ROOT, whole, write_json
 from redraft.lm.load import Base
 from redraft.lm.pooled import pooled
 from redraft.train.cost_ensemble import (
@@ -202,18 +203,14 @@ def write_cost(folder: Path, run: LearntCost, features: Features | Encoded, cost
         "seconds": run.seconds,
         "versions": versions(),
     }
-    scratch = folder.with_name(f"{folder.name}.partial")
-    try:
-        scratch.mkdir(parents=True, exist_ok=True)
+    with whole(folder, ROOT) as scratch:
+        scratch.mkdir()
         if isinstance(run.model, CostModel):
             np.savez(scratch / ARRAYS, **run.model.arrays())  # pyright: ignore[reportArgumentType]
         else:
             run.model.save(scratch)
-        (scratch / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        write_json(scratch / MANIFEST, manifest)
         write_sources(scratch, run.sources)
-        scratch.rename(folder)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be written ({error.strerror}): set [policies] root") from error
     return manifest
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from redraft.files import keep
+from redraft.files import CACHE, write_text
 from redraft.lm.encode import encode_prompt, encode_response
 from redraft.lm.generate import generate, generate_ids, stop_tokens
 from redraft.lm.load import Base
@@ -101,7 +101,7 @@ def draw_samples(
     found = generate(base.model.eval(), base.tokenizer, repeated, decoding, on_batch=on_batch, seeds=seeds)
     drawn = [found[place : place + k] for place in range(0, len(found), k)]
     if known:
-        keep(file, lambda scratch: scratch.write_text(json.dumps(drawn, ensure_ascii=False), "utf-8"))
+        write_text(file, json.dumps(drawn, ensure_ascii=False), CACHE)
     return drawn
 
 
