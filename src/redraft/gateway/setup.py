@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from redraft.config import Settings, TaskSettings
-from redraft.costs import get_cost
 from redraft.errors import ConfigError, DataError, NotFoundError
 from redraft.gateway.embedded import Embedded
 from redraft.gateway.engine import Engine
@@ -21,11 +19,10 @@ from redraft.log import EditLog
 from redraft.policies.base import BASE
 from redraft.policies.store import PolicyStore
 from redraft.select import SELECTORS, Selector
-from redraft.train.runs import read_manifest, read_sources
 
 if TYPE_CHECKING:
     from redraft.policies.adapter import AdapterHost
-    from redraft.types import Message
+    from redraft.types import PolicyRef
 
 __all__ = ["make_gateway", "trained_on"]
 
@@ -54,17 +51,17 @@ def make_gateway(settings: Settings, log: EditLog) -> Gateway:
 def trained_on(store: PolicyStore, completion_ids: Collection[str]) -> list[str]:
     """Policies and cost models that learnt from any of these completions, or go on from a policy that did."""
     wanted = set(completion_ids)
-    named = {str(ref) for ref in store.learnt() if wanted & read_sources(store.path(ref))}
-    starts = {str(ref): _start(store.path(ref)) for ref in store.list()}
+    named = {str(ref) for ref in store.learnt() if wanted & store.sources(ref)}
+    starts = {str(ref): _start(store, ref) for ref in store.list()}
     while more := {policy for policy, start in starts.items() if start in named} - named:
         named |= more
     return sorted(named)
 
 
-def _start(folder: Path) -> str:
+def _start(store: PolicyStore, ref: PolicyRef) -> str:
     """Name of the policy that one goes on from, if any; nobody waits to be erased for a manifest that is broken."""
     with suppress(DataError):
-        return str(read_manifest(folder).options.get("start", ""))
+        return str(store.manifest(ref).options.get("start", ""))
     return ""
 
 
@@ -73,9 +70,8 @@ def _full_name(settings: Settings, store: PolicyStore, task: str, policy: str) -
     reranked = best_of(policy)
     of = policy if reranked is None else reranked[0]
     if of != BASE and not any({policy, of} & set(found.models) for found in settings.serve.upstreams.values()):
-        for text in (of, f"{task}/{of}"):
-            with suppress(NotFoundError):
-                return f"{store.resolve(text)}{policy.removeprefix(of)}"
+        with suppress(NotFoundError):
+            return f"{store.resolve(of, task)}{policy.removeprefix(of)}"
     return policy
 
 
@@ -113,9 +109,8 @@ def _engines(settings: Settings, store: PolicyStore) -> Callable[[str, str], Eng
     def engine(task: str, policy: str) -> Engine:
         if policy not in by_policy and (found := best_of(policy)) is not None:
             of, n, by = found
-            if by == "consensus":
-                return Reranked(engine(task, of), of, n, partial(_agreement, settings, task))
-            return Reranked(engine(task, of), of, n, partial(_prices, settings, task, embedded), embedded)
+            ready = partial(_prices, settings, task, by, embedded)
+            return Reranked(engine(task, of), of, n, ready, None if by == "consensus" else embedded)
         if policy in by_policy:
             return upstreams[by_policy[policy]]
         if policy in folders and loader is not None:
@@ -128,27 +123,12 @@ def _engines(settings: Settings, store: PolicyStore) -> Callable[[str, str], Eng
     return engine
 
 
-def _prices(settings: Settings, task: str, embedded: Embedded) -> Prices:
-    """The task's latest cost model, over the embedded base model."""
-    from redraft.train.cost_run import read_bound
+def _prices(settings: Settings, task: str, by: str, embedded: Embedded) -> Prices:
+    """What an answer should cost: by the task's latest cost model, or by the other answers."""
+    from redraft.policies.best_of import task_judge
 
-    host = embedded.host
-    with host.as_base() as base:
-        bound = read_bound(settings.policies.root, task, base, settings.cache)
-
-    def prices(messages: Sequence[Message], texts: Sequence[str]) -> Sequence[float]:
-        with host.as_base():
-            return bound([messages] * len(texts), texts).tolist()
-
-    return prices
-
-
-def _agreement(settings: Settings, task: str) -> Prices:
-    """What an answer should cost by the other answers."""
-    from redraft.policies.consensus import risks
-
-    cost = get_cost(settings.task(task).cost)
-    return lambda _, texts: risks(texts, cost)
+    judge = task_judge(by, task, settings, settings.policies.root, lambda: embedded.host)
+    return lambda messages, texts: judge([messages], [[text] for text in texts])[:, 0].tolist()
 
 
 def _host(settings: Settings) -> AdapterHost:

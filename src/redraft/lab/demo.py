@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from redraft.costs import COSTS, DEFAULT_COST
 from redraft.errors import ConfigError, ModelError
-from redraft.lab.bench.cell import Setting, answer, learn, log_edits, price
+from redraft.lab.bench.cell import Setting, answer, log_edits, price
 from redraft.lab.bench.matrix import MatrixRow, append_rows, cost_table, read_rows
 from redraft.lab.bench.tasks import split
 from redraft.lab.users.catalogue import get_user
@@ -103,6 +103,7 @@ class _Demo:
     def train(self, base: Base, interactions: Sequence[Interaction]) -> dict[str, Manifest]:
         """One policy per method, from the same split and the same reference."""
         from redraft.train.dataset import prepare
+        from redraft.train.publish import learn
         from redraft.train.run import Run
 
         manifests: dict[str, Manifest] = {}

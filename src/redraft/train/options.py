@@ -7,11 +7,13 @@ from typing import Any
 
 from redraft.errors import ConfigError
 
-__all__ = ["METHODS", "RL", "SOLVERS", "TrainOptions"]
+__all__ = ["METHODS", "RL", "SHARED", "SOLVERS", "TrainOptions"]
 
 METHODS = ("sft", "dpo", "early")  # what edits alone teach
 RL = "rl"  # needs a cost model too
 KEPT = ("best", "last")
+SHARED = frozenset({"method", "start", "holdout", "seed", "max_prompt", "max_response"})
+"""What all trials of a sweep, and all runs that take options over from another, have in common."""
 SOLVERS = ("projection", "contrast", "regression", "rloo")  # of eq. 6; the last one draws from the policy itself
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from redraft.errors import ConfigError
 from redraft.train.fit import fit
-from redraft.train.options import RL, TrainOptions
+from redraft.train.options import RL, SHARED, TrainOptions
 from redraft.train.run import Run
 from redraft.train.runs import MANIFEST, RUNNING, Manifest, read_manifest
 
@@ -30,8 +30,6 @@ GRIDS: dict[str, dict[str, Sequence[float]]] = {
     "rl": {"learning_rate": (2e-4, 5e-4, 1e-3)},  # its β is part of the question, and not to be chosen by the answer
 }
 """Default values to try: at most eight trials a method."""
-
-SHARED = {"method", "start", "holdout", "seed", "max_prompt", "max_response"}
 
 
 @dataclass(frozen=True)
