@@ -38,10 +38,6 @@ class PolicyStore:
         """Complete policies of one name, the latest last."""
         return [ref for ref in self.list(task) if ref.name == name]
 
-    def latest(self, task: str, name: str) -> PolicyRef:
-        """The policy's highest version; raises ``NotFoundError`` naming what exists when there is none."""
-        return self.resolve(f"{task}/{name}")
-
     def resolve(self, text: str, task: str | None = None) -> PolicyRef:
         """Read ``email/sft@3``, or ``email/sft`` for the latest one; within a ``task`` also ``sft@3`` and ``sft``.
 

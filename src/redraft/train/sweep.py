@@ -54,7 +54,7 @@ def grid(options: TrainOptions, values: Mapping[str, Sequence[float | str]]) -> 
     priced = (
         {"solver", "samples", "pessimism", *(["beta"] if options.projects else [])} if options.method == RL else set()
     )
-    unknown = set(values) - (set(TrainOptions.help()) - SHARED - priced)
+    unknown = set(values) - (set(options.as_dict()) - SHARED - priced)
     if unknown:
         raise ConfigError(f"sweep over {', '.join(sorted(unknown))}: not an option that trials can differ in")
     typed = {name: [type(getattr(options, name))(v) for v in tried] for name, tried in values.items()}
