@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from shutil import copytree
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from redraft.cli.ground import Model, Policies
-from redraft.cli.output import AsJson, emit, note, progress_console
-from redraft.cli.session import Task, table
+from redraft.cli.output import AsJson, emit, note
+from redraft.cli.session import Task, bars, table
 from redraft.errors import ConfigError, DataError
 from redraft.files import whole
 from redraft.types import Decoding, Message
@@ -73,9 +72,11 @@ def generate(
     base = load_base(model or settings.model.name, settings.cache)
     decoding = Decoding(max_new_tokens, temperature, seed)
     from redraft.policies.adapter import AdapterHost
+    from redraft.train.run import counter
 
-    with _bar(len(contexts)) as advance:
-        host = AdapterHost(base, on_batch=advance)
+    with bars() as progress:
+        advance = counter(progress, "answering", len(contexts))
+        host = AdapterHost(base, on_batch=advance if len(contexts) > 1 else None)
         chosen = host.policy() if ref is None else host.load(str(ref), store.path(ref))
         if best_of > 1 and ref is not None:
             from redraft.policies.best_of import BestOf, task_judge
@@ -231,14 +232,3 @@ def _say(console: Console, responses: Sequence[str], *, rows: bool) -> None:
 
     for response in responses:
         console.out(json.dumps({"response": response}, ensure_ascii=False) if rows else response, highlight=False)
-
-
-@contextmanager
-def _bar(total: int) -> Generator[Callable[[int], Any]]:
-    """Show on standard error how many prompts are answered, where there are several and someone to see it."""
-    from rich.progress import Progress
-
-    console = progress_console()
-    with Progress(console=console, transient=True, disable=total == 1 or not console.is_terminal) as progress:
-        bar = progress.add_task("answering", total=total)
-        yield lambda count: progress.advance(bar, count)
