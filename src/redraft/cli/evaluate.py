@@ -16,7 +16,7 @@ from redraft.errors import DataError, NotFoundError
 from redraft.files import write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from redraft.log.formats import Options
     from redraft.policies.evaluate import Evaluation
@@ -92,8 +92,9 @@ def evaluate(
     if out is not None:
         write_json(out, data, "choose another place with --out")
         note(f"result: {out}")
-    verdicts = {row.policy.removeprefix(f"{task}/"): row.verdict for row in evaluated if row.verdict}
-    emit(data, as_json, concluded(_columns(evaluated), verdicts, _then(evaluated, task)))
+    named = {row.policy.removeprefix(f"{task}/"): row for row in evaluated}
+    verdicts = {name: row.verdict for name, row in named.items() if row.verdict}
+    emit(data, as_json, concluded(_columns(named), verdicts, _then(evaluated, task)))
 
 
 def _edited(file: Path, form: Format, options: Options) -> Iterator[Interaction]:
@@ -107,13 +108,13 @@ def _edited(file: Path, form: Format, options: Options) -> Iterator[Interaction]
             yield row.interaction
 
 
-def _columns(evaluated: Sequence[Evaluation]) -> dict[str, list[str]]:
+def _columns(named: Mapping[str, Evaluation]) -> dict[str, list[str]]:
     """One row for each number of each policy: side by side, intervals do not fit a terminal."""
-    names = ("distance", "against_base", "log_likelihood", "prefers_edit", "prefers_edit_over_reference")
-    rows = [(name, row.policy, found) for name in names for row in evaluated if (found := getattr(row, name))]
+    measures = ("distance", "against_base", "log_likelihood", "prefers_edit", "prefers_edit_over_reference")
+    rows = [(m, name, found) for m in measures for name, row in named.items() if (found := getattr(row, m))]
     return {
-        "measure": [name.replace("_", " ") for name, *_ in rows],
-        "policy": [policy for _, policy, _ in rows],
+        "measure": [measure.replace("_", " ") for measure, *_ in rows],
+        "policy": [name for _, name, _ in rows],
         "mean": [f"{found.mean:.3f}" for *_, found in rows],
         "95 % interval": [f"{found.low:.3f} to {found.high:.3f}" for *_, found in rows],
     }

@@ -190,7 +190,7 @@ def _emit(task: str, manifests: Sequence[Manifest], as_json: bool) -> None:
         "chosen_above_reference": "chosen (nats)",
         "rejected_above_reference": "rejected (nats)",
     }
-    columns: dict[str, Sequence[object]] = {"policy": [m.policy for m in manifests]}
+    columns: dict[str, Sequence[object]] = {"policy": [m.policy.removeprefix(f"{task}/") for m in manifests]}
     columns |= {title: [_shown(m.metrics.get(name)) for m in manifests] for name, title in titles.items()}
     columns["seconds"] = [f"{m.seconds:.0f}" for m in manifests]
     verdicts = {m.options["method"]: verdict(m) for m in manifests}
