@@ -70,16 +70,6 @@ class Ground:
     start: Path | None = None
     bound: Bound | None = None
 
-    @property
-    def task(self) -> str:
-        """The task."""
-        return self.edits.task
-
-    @property
-    def root(self) -> Path:
-        """Folder of policies."""
-        return self.edits.root
-
     def run(self, folder: Path, policy: PolicyRef) -> Run:
         """A run of these options into a folder."""
         from redraft.train.run import Run

@@ -146,25 +146,12 @@ def export_policy(
 
 def _write_merged(base: Base, folder: Path, out: Path) -> None:
     from redraft.policies.adapter import merged_model
-    from redraft.train.runs import read_manifest
+    from redraft.train.runs import read_manifest, write_merged_card
 
     manifest = read_manifest(folder)
     merged_model(base, folder).save_pretrained(out)
     base.tokenizer.save_pretrained(out)
-    card = [
-        "---",
-        f"base_model: {manifest.base.get('source', base.source)}",
-        "library_name: transformers",
-        "tags: [redraft]",
-        "---",
-        "",
-        f"# {manifest.policy}",
-        "",
-        f"`{base.name}` (revision `{base.revision}`) with the adapter `{manifest.policy}` merged into its weights:"
-        " trained by redraft on how people edited its responses. Load it as any model of transformers.",
-        "",
-    ]
-    (out / "README.md").write_text("\n".join(card), "utf-8")
+    write_merged_card(out, manifest)
 
 
 def _is_rows(file: Path) -> bool:

@@ -12,7 +12,7 @@ from redraft.cli.ground import Ground, Source, concluded, make_ground
 from redraft.cli.options import options_from
 from redraft.cli.output import AsJson, emit, note
 from redraft.cli.session import bars
-from redraft.cli.train_cost import train_cost
+from redraft.cli.train_cost import number, train_cost
 from redraft.errors import DataError
 from redraft.train.options import METHODS, RL, TrainOptions
 
@@ -65,9 +65,9 @@ def train_all(
 
 def _all(ground: Ground, resume: bool) -> Iterator[Manifest]:
     methods = (*METHODS, RL)
-    known = any((ground.root / ground.task).glob("cost@*/cost_model.json"))
-    for number, method in enumerate(methods, 1):
-        note(f"policy {number} of {len(methods)}: {method}")
+    known = any((ground.edits.root / ground.edits.task).glob("cost@*/cost_model.json"))
+    for place, method in enumerate(methods, 1):
+        note(f"policy {place} of {len(methods)}: {method}")
         options = replace(ground.options, method=method)
         try:
             own = replace(ground, options=options)
@@ -76,7 +76,7 @@ def _all(ground: Ground, resume: bool) -> Iterator[Manifest]:
             note(f"rl is left out: {error}")
         else:
             yield _train(own, resume)
-        ground.progress("policies", number, len(methods))
+        ground.progress("policies", place, len(methods))
 
 
 @train_app.command("sweep")
@@ -103,10 +103,10 @@ def train_sweep(
     trials = grid(options, _values(over) or GRIDS[method])
     with bars() as progress:
         ground = make_ground(task, options, source, progress)
-        reference = PolicyStore(ground.root).next(task, method)
-        folder = ground.root / task / f"{method}.sweep"
+        reference = PolicyStore(ground.edits.root).next(task, method)
+        folder = ground.edits.root / task / f"{method}.sweep"
         tried = sweep(ground.run(folder, reference), [replace(trial, start=ground.options.start) for trial in trials])
-    place = PolicyStore(ground.root).path(reference)
+    place = PolicyStore(ground.edits.root).path(reference)
     policy = _known(ground, method, tried[0].manifest) or publish_trial(tried[0], place, str(reference))
     note(f"the best trial is {policy.policy}; all trials are listed in {folder / 'trials.jsonl'}")
     manifests = [trial.manifest for trial in tried]
@@ -122,8 +122,8 @@ def _known(ground: Ground, method: str, like: Manifest) -> Manifest | None:
     from redraft.policies.store import PolicyStore
     from redraft.train.publish import same_run
 
-    store = PolicyStore(ground.root)
-    return same_run([store.path(ref) for ref in store.versions(ground.task, method)], like)
+    store = PolicyStore(ground.edits.root)
+    return same_run([store.path(ref) for ref in store.versions(ground.edits.task, method)], like)
 
 
 def _train(ground: Ground, resume: bool) -> Manifest:
@@ -131,7 +131,7 @@ def _train(ground: Ground, resume: bool) -> Manifest:
     from redraft.train.publish import train_version
     from redraft.train.runs import new_manifest
 
-    store, task, method = PolicyStore(ground.root), ground.task, ground.options.method
+    store, task, method = PolicyStore(ground.edits.root), ground.edits.task, ground.options.method
     interrupted = store.partial(task, method) if resume else None
     reference = interrupted or store.next(task, method)
     if resume and interrupted is None:
@@ -191,7 +191,7 @@ def _emit(task: str, manifests: Sequence[Manifest], as_json: bool) -> None:
         "rejected_above_reference": "rejected (nats)",
     }
     columns: dict[str, Sequence[object]] = {"policy": [m.policy.removeprefix(f"{task}/") for m in manifests]}
-    columns |= {title: [_shown(m.metrics.get(name)) for m in manifests] for name, title in titles.items()}
+    columns |= {title: [number(m.metrics.get(name)) for m in manifests] for name, title in titles.items()}
     columns["seconds"] = [f"{m.seconds:.0f}" for m in manifests]
     verdicts = {m.options["method"]: verdict(m) for m in manifests}
     policies = [asdict(m) | {"verdict": verdicts[m.options["method"]]} for m in manifests]
@@ -200,7 +200,3 @@ def _emit(task: str, manifests: Sequence[Manifest], as_json: bool) -> None:
 
 def _then(task: str) -> str:
     return f"redraft evaluate {task} --holdout FILE, to see how near each policy writes to later edits"
-
-
-def _shown(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

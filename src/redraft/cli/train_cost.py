@@ -11,7 +11,7 @@ from redraft.cli.options import options_from
 from redraft.cli.output import AsJson, emit, note
 from redraft.cli.session import bars, table
 
-__all__ = ["train_cost"]
+__all__ = ["number", "train_cost"]
 
 
 @options_from(Source, "source")
@@ -42,7 +42,7 @@ def train_cost(
     rows = {
         "on": [f"{found.n} held-out responses", *learnt.by_user, *learnt.by_domain],
         **{
-            name: [_number(getattr(q, key)) for q in (found, *learnt.by_user.values(), *learnt.by_domain.values())]
+            name: [number(getattr(q, key)) for q in (found, *learnt.by_user.values(), *learnt.by_domain.values())]
             for name, key in _SHOWN.items()
         },
     }
@@ -50,7 +50,8 @@ def train_cost(
     emit({"task": task, "folder": str(folder), **manifest}, as_json, table(rows))
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Three decimals, or a dash where there is no number."""
     return "–" if value is None else f"{value:.3f}"
 
 

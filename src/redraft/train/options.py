@@ -31,9 +31,7 @@ class TrainOptions:
     batch_size: int = _option(8, "Edits in one forward pass.")
     accumulation: int = _option(1, "Forward passes to one optimiser step.")
     beta: float = _option(0.1, "τ of eq. 4, usually called beta; for rl, β of eq. 6: the cost of a nat of KL.")
-    nll_weight: float = _option(
-        1.0, "λ of eq. 7: weight of the likelihood of y' beside the loss on pairs; for early and rl."
-    )
+    nll_weight: float = _option(1.0, "λ of eq. 7 (early, rl): weight of the likelihood of y' beside the loss on pairs.")
     solver: str = _option(
         "regression", "For rl: regression (logged pairs), projection or contrast (samples of π_ref), or rloo."
     )

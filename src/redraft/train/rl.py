@@ -161,19 +161,16 @@ def _weighted(
 ) -> list[Triple]:
     """Every sample as a target that counts by its price; those of a context sum to about 1."""
     tokenizer, limits = bound.features.base.tokenizer, Limits(options.max_prompt, options.max_response)
-    messages = [i.completion.messages for i in side]
-    costs = _prices(side, drawn, bound)
     triples: list[Triple] = []
-    for place, (interaction, responses) in enumerate(zip(side, drawn, strict=True)):
-        own = torch.from_numpy(costs[place])
-        prompt = encode_prompt(tokenizer, messages[place], limits.prompt)
-        for number, weight in enumerate(projection_weights(own, options.beta).tolist()):
+    for interaction, responses, costs in zip(side, drawn, _prices(side, drawn, bound), strict=True):
+        identity = interaction.completion.id
+        prompt = encode_prompt(tokenizer, interaction.completion.messages, limits.prompt)
+        for number, weight in enumerate(projection_weights(torch.from_numpy(costs), options.beta).tolist()):
             if weight >= NEGLIGIBLE:
-                identity, full = interaction.completion.id, encode_response(tokenizer, responses[number])
-                kept = full[: limits.response]
+                full = encode_response(tokenizer, responses[number])
                 cut = len(full) > limits.response or len(prompt) == limits.prompt
-                made = Triple(f"{identity}/{number}", prompt, kept, None, cut, weight, source=identity)
-                triples.append(made)
+                kept = full[: limits.response]
+                triples.append(Triple(f"{identity}/{number}", prompt, kept, None, cut, weight, source=identity))
     return triples
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "versions",
     "write_card",
     "write_manifest",
+    "write_merged_card",
     "write_sources",
 ]
 
@@ -137,10 +138,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def write_card(folder: Path, manifest: Manifest) -> None:
     """Write the model card ``README.md`` in place of PEFT's empty one."""
-    front = ["---", f"base_model: {manifest.base['source']}", "library_name: peft", "tags: [redraft, lora]", "---", ""]
     text = [
-        f"# {manifest.policy}",
-        "",
         f"LoRA adapter for `{manifest.base['name']}` (revision `{manifest.base['revision']}`), trained by redraft with"
         f" `{manifest.options['method']}` on {_learned(manifest)}; {manifest.data['heldout']} more were held out.",
         "",
@@ -154,9 +152,23 @@ def write_card(folder: Path, manifest: Manifest) -> None:
         "```",
         "",
         "Prompts were cut to the tokens that `limits` in `redraft.json` names, from their middle.",
-        "",
     ]
-    write_text(folder / "README.md", "\n".join([*front, *text]), ROOT)
+    _write_card(folder, manifest, "peft", "[redraft, lora]", text)
+
+
+def write_merged_card(folder: Path, manifest: Manifest) -> None:
+    """Write the model card of a policy whose adapter was merged into its base."""
+    base = f"`{manifest.base['name']}` (revision `{manifest.base['revision']}`)"
+    text = [
+        f"{base} with the adapter `{manifest.policy}` merged into its weights, trained by redraft on how people edited"
+        " its responses. Any program that loads a model of transformers loads it.",
+    ]
+    _write_card(folder, manifest, "transformers", "[redraft]", text)
+
+
+def _write_card(folder: Path, manifest: Manifest, library: str, tags: str, text: Sequence[str]) -> None:
+    front = ["---", f"base_model: {manifest.base['source']}", f"library_name: {library}", f"tags: {tags}", "---"]
+    write_text(folder / "README.md", "\n".join([*front, "", f"# {manifest.policy}", "", *text, ""]), ROOT)
 
 
 def _learned(manifest: Manifest) -> str:
