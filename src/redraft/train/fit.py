@@ -73,10 +73,10 @@ def fit(run: Run, *, resume: bool = False) -> Manifest:
 def _need_pairs(run: Run) -> None:
     counts = run.data.counts
     if run.options.preference_weight and not counts["train_pairs"]:
-        raise DataError(f"method {run.options.method!r} needs edits that change something and there are none: use sft")
+        raise DataError(f"method {run.options.method!r} needs edits that change the text, and there are none: use sft")
     if run.options.criterion != "nll" and not counts["heldout_pairs"]:
         method = run.options.method
-        raise DataError(f"no held-out edit changes anything, so that {method} has no score: raise --holdout")
+        raise DataError(f"no held-out edit changes the text, so {method} has no score: raise --holdout")
 
 
 def _train(run: Run, model: Any, reference: Reference, manifest: Manifest) -> Manifest:
@@ -131,7 +131,7 @@ def _begin(manifest: Manifest, folder: Path, resume: bool) -> Manifest:
         before = read_manifest(folder)
         for part, same in before.alike(manifest).items():
             if not same:
-                raise ConfigError(f"{folder}: was begun with other {part}: repeat them, or start without --resume")
+                raise ConfigError(f"{folder}: was started with other {part}: repeat them, or start without --resume")
         return before
     shutil.rmtree(folder, ignore_errors=True)
     write_manifest(folder, manifest)

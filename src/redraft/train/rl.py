@@ -1,4 +1,4 @@
-"""Eq. 6 off-line: price responses that are there already, and give them to the trainer as weights or gaps.
+"""Eq. 6 off-line: price existing responses, and give them to the trainer as weights or gaps.
 
 Three solvers of min E_{y~π}[f̄(x, y) + β log(π/π_ref)]; ``losses.py`` has their losses. *Projection*: K responses are
 drawn from π_ref for each context, once, and count in the likelihood by exp(−f̄/β). *Contrast*: of the same samples the
@@ -6,7 +6,7 @@ cheapest and the dearest are asked to differ in log-ratio by the difference of t
 writes neither can teach. *Regression*: so is each logged pair, y' at the price 0; it may be what π_ref would not write.
 Held-out contexts are priced alike, and the epoch is chosen by the solver's own loss on them.
 
-``Tracker`` follows a run on answers of its own: what the bound takes them to cost, and the KL from π_ref. Left out:
+``Tracker`` follows a run on answers of its own: what the bound predicts for them, and the KL from π_ref. Left out:
 on-policy rollouts. A response that the token limit cut counts as one that ended there, as it does in the log.
 """
 
@@ -55,7 +55,7 @@ def prepare_rl(
 ) -> Dataset:
     """Split as ``prepare`` does, and give the trainer what eq. 6 needs of both sides.
 
-    π_ref is the policy in ``start``, or the base model. ``on_batch`` is told of responses as they are drawn. Raises
+    π_ref is the policy in ``start``, or the base model. ``on_batch`` counts responses as they are drawn. Raises
     ``DataError`` as ``prepare`` does, and ``ConfigError`` when the cache cannot be written.
     """
     base = bound.features.base
@@ -196,6 +196,6 @@ def _prices(side: Sequence[Interaction], drawn: Sequence[Sequence[str]], bound: 
 
 
 def _gaps(triples: Sequence[Triple], side: Sequence[Interaction], bound: Bound) -> list[Triple]:
-    """Every pair with what y is thought to cost more than y', which costs nothing: so its author said by writing it."""
+    """Every pair with the predicted cost of y; y' costs nothing, as its author showed by writing it."""
     worse = bound([i.completion.messages for i in side], [i.completion.response for i in side])
     return [replace(t, gap=float(gap)) for t, gap in zip(triples, worse, strict=True)]
