@@ -278,7 +278,7 @@ def test_unchanged_rows_alone_teach_sft(run: Run) -> None:
         [replace(t, rejected=None) for t in DATA.train], [replace(t, rejected=None) for t in DATA.heldout]
     )
     manifest = fit(replace(run, data=unchanged, options=replace(OPTIONS, method="sft", epochs=1)))
-    assert set(manifest.metrics) == {"nll", "epoch", "step"}
+    assert set(manifest.metrics) == {"nll", "reference_nll", "epoch", "step"}
 
 
 def test_the_reference_is_computed_once(run: Run, tmp_path: Path) -> None:
