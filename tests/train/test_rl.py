@@ -194,7 +194,6 @@ def test_a_run_is_followed_on_its_own_answers(bound: Bound, tmp_path: Path) -> N
     run = priced_run(run, rows, bound)
     follow = run.track
     assert isinstance(follow, Tracker)
-    assert run.rollouts is None
     begun, *lines = [line for line in fit(run).history if "eval_own_kl" in line]
     assert [line["epoch"] for line in (begun, *lines)] == [0, 1, 2, 3]
     assert begun["eval_own_kl"] == 0

@@ -47,10 +47,6 @@ def fit(run: Run, *, resume: bool = False) -> Manifest:
     Raises ``DataError`` when the data has no pairs and the method needs them, ``ConfigError`` when ``resume`` meets
     other options or data, and ``KeyboardInterrupt`` after an interruption has been saved.
     """
-    if run.rollouts is not None:
-        from redraft.train.rloo import fit_rloo
-
-        return fit_rloo(run)
     options = run.options
     _need_pairs(run)
     manifest = _begin(new_manifest(run.policy, run.base, run.data.counts, options), run.folder, resume)

@@ -14,7 +14,7 @@ RL = "rl"  # needs a cost model too
 KEPT = ("best", "last")
 SHARED = frozenset({"method", "start", "holdout", "seed", "max_prompt", "max_response"})
 """What all trials of a sweep, and all runs that take options over from another, have in common."""
-SOLVERS = ("projection", "contrast", "regression", "rloo")  # of eq. 6; the last one draws from the policy itself
+SOLVERS = ("projection", "contrast", "regression")  # of eq. 6
 
 
 def _option(default: Any, text: str) -> Any:
@@ -32,9 +32,7 @@ class TrainOptions:
     accumulation: int = _option(1, "Forward passes to one optimiser step.")
     beta: float = _option(0.1, "τ of eq. 4, usually called beta; for rl, β of eq. 6: the cost of a nat of KL.")
     nll_weight: float = _option(1.0, "λ of eq. 7 (early, rl): weight of the likelihood of y' beside the loss on pairs.")
-    solver: str = _option(
-        "regression", "For rl: regression (logged pairs), projection or contrast (samples of π_ref), or rloo."
-    )
+    solver: str = _option("regression", "For rl: regression (logged pairs), projection or contrast (samples of π_ref).")
     samples: int = _option(8, "For rl, except regression: responses to draw and price for each context.")
     pessimism: float = _option(1.0, "For rl: weight of the cost model's bonus; 0 trusts its mean.")
     warmup: float = _option(0.1, "Share of all steps over which the learning rate rises.")
@@ -72,10 +70,6 @@ class TrainOptions:
             *((getattr(self, n) < 0, f"{n} = {getattr(self, n)}: must not be negative") for n in not_negative),
             (not 0 <= self.warmup < 1, f"warmup = {self.warmup}: must be in [0, 1)"),
             (not 0 <= self.decay <= 1, f"decay = {self.decay}: must be in [0, 1]"),
-            (
-                self.method == RL and self.solver == "rloo" and (self.decay > 0 or self.keep != "best"),
-                "solver = 'rloo' holds its rate and keeps its best: leave decay and keep as they are",
-            ),
             (self.keep not in KEPT, f"keep = {self.keep!r}: use one of {', '.join(KEPT)}"),
             (not 0 < self.holdout < 1, f"holdout = {self.holdout}: must be between 0 and 1"),
             (min(self.max_prompt, self.max_response) < 2, "max_prompt and max_response: must be at least 2"),

@@ -33,7 +33,7 @@ from redraft.train.dataset import Dataset, prepare
 from redraft.train.losses import projection_weights
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Limits, Triple, encode
-from redraft.train.run import Rollouts, Run
+from redraft.train.run import Run
 from redraft.train.scoring import score
 from redraft.train.start import reference_model
 from redraft.types import Contexts, Decoding, Edit, Interaction
@@ -62,8 +62,6 @@ def prepare_rl(
     data = prepare(interactions, base, options)
     by_id = {i.completion.id: i for i in interactions}
     sides = [[by_id[triple.id] for triple in side] for side in (data.train, data.heldout)]
-    if options.solver == "rloo":
-        return data
     if options.solver == "regression":
         train, heldout = (_gaps(*side, bound) for side in zip((data.train, data.heldout), sides, strict=True))
         return Dataset(train, heldout)
@@ -139,15 +137,10 @@ class Tracker:
 
 
 def priced_run(run: Run, interactions: Sequence[Interaction], bound: Bound) -> Run:
-    """The run with what follows it on the contexts held out of these interactions, and rollouts where it makes any."""
+    """The run, measured on the contexts that are held out of these interactions."""
     messages = {i.completion.id: i.completion.messages for i in interactions}
-    train, held = (
-        [messages[source] for source in dict.fromkeys(t.source or t.id for t in side)]
-        for side in (run.data.train, run.data.heldout)
-    )
-    tracker = Tracker(bound, held, run.options, _decoding(interactions, run.options))
-    rollouts = Rollouts(train, bound) if run.options.solver == "rloo" else None
-    return replace(run, track=tracker, rollouts=rollouts)
+    held = [messages[source] for source in dict.fromkeys(t.source or t.id for t in run.data.heldout)]
+    return replace(run, track=Tracker(bound, held, run.options, _decoding(interactions, run.options)))
 
 
 def _decoding(interactions: Sequence[Interaction], options: TrainOptions) -> Decoding:

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from redraft.lm.load import Base
     from redraft.train.dataset import Dataset
     from redraft.train.packing import Triple
-    from redraft.types import Contexts, Price
 
-__all__ = ["OnLog", "Progress", "Rollouts", "Run", "Track", "counter"]
+__all__ = ["OnLog", "Progress", "Run", "Track", "counter"]
 
 Progress = Callable[[str, int, int], None]
 """``progress(what, done, total)``, called as work advances."""
@@ -33,19 +32,11 @@ def _ignore(*_: object) -> None:
 
 
 @dataclass(frozen=True)
-class Rollouts:
-    """What an on-policy run asks its policy, and what it takes an edit of each answer to cost."""
-
-    contexts: Contexts
-    price: Price
-
-
-@dataclass(frozen=True)
 class Run:
     """One training run: what it learns from, how, and where it leaves the policy called ``policy``.
 
     ``start`` is the folder of the policy that ``options.start`` names, if it names one. ``track`` measures the policy
-    before the first step and after each epoch. With ``rollouts`` it learns from answers of its own (``rloo.py``).
+    before the first step and after each epoch.
     """
 
     base: Base
@@ -58,7 +49,6 @@ class Run:
     on_log: OnLog = _ignore
     start: Path | None = None
     track: Track | None = None
-    rollouts: Rollouts | None = None
 
     @property
     def learned(self) -> list[Triple]:
