@@ -147,20 +147,14 @@ def learn_cost_model(
     max_response: int,
     holdout: float = 0.2,
     seed: int = 0,
-    ensemble: bool = False,
 ) -> tuple[Path, LearntCost, dict[str, Any]]:
     """Learn the task's next cost model, and return its folder, how it did and its manifest."""
     from redraft.policies.store import PolicyStore
-    from redraft.train.cost_ensemble import Encoded, EnsembleOptions
-    from redraft.train.cost_run import Features, learn_cost, learn_ensemble, write_cost
+    from redraft.train.cost_run import Features, learn_cost, write_cost
     from redraft.train.run import counter
 
     store = PolicyStore(edits.root)
     folder = store.path(store.next(edits.task, "cost"))
-    if ensemble:
-        encoded, options = Encoded(base, max_prompt, max_response), EnsembleOptions(seed=seed)
-        learnt = learn_ensemble(edits.interactions, encoded, edits.cost, options, holdout=holdout)
-        return folder, learnt, write_cost(folder, learnt, encoded, edits.cost)
     advance = counter(progress, "reading", 2 * len(edits.interactions))
     features = Features(base, edits.cache, max_prompt, max_response, advance)
     learnt = learn_cost(edits.interactions, features, edits.cost, holdout=holdout, seed=seed)

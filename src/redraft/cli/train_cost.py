@@ -19,9 +19,6 @@ def train_cost(
     task: Annotated[str, typer.Argument(help="The task whose edits to learn from.")],
     *,
     source: Source,
-    ensemble: Annotated[
-        bool, typer.Option("--ensemble", help="Train heads on the model itself, instead of a linear model: slower.")
-    ] = False,
     holdout: Annotated[float, typer.Option(help="Share of the contexts held out to measure the model on.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Decides which contexts are held out.")] = 0,
     max_prompt: Annotated[int, typer.Option(min=2, help="Prompt tokens kept; a longer prompt loses its middle.")] = 512,
@@ -35,8 +32,7 @@ def train_cost(
     base = load_base(edits.model, edits.cache)
     with bars() as progress:
         folder, learnt, manifest = learn_cost_model(
-            edits, base, progress, max_prompt=max_prompt, max_response=max_response, holdout=holdout, seed=seed,
-            ensemble=ensemble,
+            edits, base, progress, max_prompt=max_prompt, max_response=max_response, holdout=holdout, seed=seed
         )  # fmt: skip
     found = learnt.heldout
     rows = {
