@@ -10,16 +10,18 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from redraft.errors import ConfigError
 
-__all__ = ["keep", "plain", "whole", "write_json", "write_text"]
+__all__ = ["CACHE", "ROOT", "plain", "whole", "write_json", "write_text"]
 
 ELSEWHERE = "check the folder and its room, or choose another place"
+CACHE = "set [model] cache"  # what to do where a kind of place cannot be written
+ROOT = "set [policies] root or use --policies"
 
 
 @contextmanager
@@ -72,9 +74,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def keep(file: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a file of the cache, which may be deleted at any time and made again."""
-    with whole(file, "set [model] cache") as scratch:
-        write(scratch)

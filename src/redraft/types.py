@@ -8,15 +8,20 @@ after editing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
     "COST_UNIT",
     "Completion",
     "Context",
+    "Contexts",
     "Count",
     "Decision",
     "Decoding",
@@ -24,6 +29,7 @@ __all__ = [
     "Interaction",
     "Message",
     "PolicyRef",
+    "Price",
     "Role",
 ]
 
@@ -41,6 +47,13 @@ class Message:
 
     role: Role
     content: str
+
+
+Contexts = Sequence[Sequence[Message]]
+"""Several requests x [n], as a policy is asked them."""
+
+Price = Callable[[Contexts, Sequence[str]], "NDArray[np.float64]"]
+"""What an edit of each response to its context is thought to cost [n], in units of the cost."""
 
 
 @dataclass(frozen=True, slots=True)

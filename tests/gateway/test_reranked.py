@@ -23,8 +23,7 @@ from redraft.gateway.setup import make_gateway
 from redraft.lm.load import Base
 from redraft.log import EditLog
 from redraft.policies.adapter import AdapterHost
-from redraft.policies.best_of import APART
-from redraft.policies.consensus import risks
+from redraft.policies.best_of import APART, risks
 from redraft.train.cost_run import Bound, Features, learn_cost, write_cost
 from redraft.types import Completion, Decoding, Edit, Interaction, Message
 

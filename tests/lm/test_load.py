@@ -37,7 +37,7 @@ def test_what_can_be_no_hub_id_is_refused_unasked(tmp_path: Path, asked: list[st
 
 
 def test_a_hub_that_is_not_there_is_asked_once(tmp_path: Path, asked: list[str]) -> None:
-    with pytest.raises(ModelError, match="'owner/model': the hub cannot give it") as caught:
+    with pytest.raises(ModelError, match="'owner/model': not available from the hub") as caught:
         load_base("owner/model", tmp_path)
     assert "Name or service not known" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from redraft.policies.learnt import trained_on
 from redraft.policies.store import PolicyStore
 from redraft.train.runs import MANIFEST, SOURCES, write_sources
 
@@ -33,5 +32,5 @@ def test_policies_cost_models_and_what_goes_on_from_them_are_named(tmp_path: Pat
     (tmp_path / "email" / "old@1" / MANIFEST).write_text("{}")
     store = PolicyStore(tmp_path)
     assert not (store.path(store.resolve("email/old")) / SOURCES).exists()
-    assert trained_on(store, ["b"]) == ["email/aft@1", "email/cost@1", "email/dpo@1", "email/sft@1"]
-    assert trained_on(store, ["nobody's"]) == []
+    assert store.trained_on(["b"]) == ["email/aft@1", "email/cost@1", "email/dpo@1", "email/sft@1"]
+    assert store.trained_on(["nobody's"]) == []

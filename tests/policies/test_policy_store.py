@@ -17,6 +17,7 @@ def store(tmp_path: Path) -> PolicyStore:
         (tmp_path / name / "redraft.json").write_text("{}")
     for name in (
         "email/sft@11.partial",
+        "email/.77.sft@14",
         "email/sft@12.partial",
         "email/dpo@3",
         "email/early.sweep",
@@ -37,7 +38,10 @@ def test_list_is_ordered_by_version_and_holds_complete_policies_only(store: Poli
 
 def test_resolve_takes_a_version_or_the_latest(store: PolicyStore) -> None:
     assert store.resolve("email/sft@9") == PolicyRef("email", "sft", 9)
-    assert store.resolve("email/sft") == store.latest("email", "sft") == PolicyRef("email", "sft", 10)
+    assert store.resolve("email/sft") == PolicyRef("email", "sft", 10)
+    assert store.resolve("sft", "email") == store.resolve("email/sft", "email") == PolicyRef("email", "sft", 10)
+    assert store.resolve("sft@9", "email") == PolicyRef("email", "sft", 9)
+    assert store.resolve("notes/v1.2", "email") == PolicyRef("notes", "v1.2", 1)  # another task's, by its full name
     assert store.path(store.resolve("notes/v1.2")).is_dir()
 
 

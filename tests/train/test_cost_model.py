@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from redraft.errors import DataError
-from redraft.train.cost_model import COVERAGE, CostModel, Examples, LinearBound, fit_cost, quality
+from redraft.train.cost_model import COVERAGE, CostModel, Examples, LinearBound, Quality, fit_cost, measured
 
 Array = NDArray[np.float64]
 WEIGHTS = np.array([0.3, -0.2, 0.5])
@@ -47,6 +47,12 @@ def test_the_bound_is_the_maximum_over_the_confidence_set(seed: int, size: int, 
         options={"ftol": 1e-14, "maxiter": 500},
     )
     assert closed == pytest.approx(-best.fun, abs=1e-6)
+
+
+def quality(model: CostModel, rows: Examples) -> Quality:
+    """How a model does on responses of contexts that it did not see; rows of y' are left out."""
+    rows = rows.take(~rows.edited)
+    return measured(*model.predict(rows.text, rows.hidden), rows.costs)
 
 
 def test_ridge_regression_is_the_normal_equations() -> None:

@@ -17,9 +17,10 @@ from safetensors.torch import load_file
 from redraft.errors import ConfigError, DataError
 from redraft.lm.load import Base, load_base
 from redraft.train.dataset import Dataset, foreign_policies, prepare
-from redraft.train.fit import Progress, Run, fit
+from redraft.train.fit import fit
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Triple
+from redraft.train.run import Progress, Run
 from redraft.train.runs import Manifest, checkpoints, read_manifest, write_manifest
 from redraft.train.sweep import grid, sweep
 from redraft.train.trainer import EditTrainer
@@ -261,7 +262,7 @@ def test_a_run_older_than_an_option_is_resumed(run: Run) -> None:
 
 def test_resume_refuses_other_options(run: Run) -> None:
     fit(run)
-    with pytest.raises(ConfigError, match="begun with other options"):
+    with pytest.raises(ConfigError, match="started with other options"):
         fit(replace(run, options=replace(OPTIONS, beta=0.2)), resume=True)
 
 
@@ -277,7 +278,7 @@ def test_unchanged_rows_alone_teach_sft(run: Run) -> None:
         [replace(t, rejected=None) for t in DATA.train], [replace(t, rejected=None) for t in DATA.heldout]
     )
     manifest = fit(replace(run, data=unchanged, options=replace(OPTIONS, method="sft", epochs=1)))
-    assert set(manifest.metrics) == {"nll", "epoch", "step"}
+    assert set(manifest.metrics) == {"nll", "reference_nll", "epoch", "step"}
 
 
 def test_the_reference_is_computed_once(run: Run, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_preference_at_the_reference_is_log_two() -> None:
 
 
 def test_early_by_hand() -> None:
-    assert early_loss(torch.tensor([1.0, 3.0]), torch.tensor(4.0), 0.5).item() == 4.0
+    assert early_loss(torch.tensor(2.0), torch.tensor(4.0), 0.5).item() == 4.0
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def ours(base: Base, model: Any) -> dict[str, torch.Tensor]:
     found = score(model, rows, zero, pad=base.pad, head=frozen_head(model))
     preference = preference_loss(found.chosen, found.rejected, reference.chosen, reference.rejected, BETA)
     nll = sft_loss(found.chosen, found.chosen_tokens)
-    return {"sft": nll, "dpo": preference.mean(), "early": early_loss(preference, nll, NLL_WEIGHT)}
+    return {"sft": nll, "dpo": preference.mean(), "early": early_loss(preference.mean(), nll, NLL_WEIGHT)}
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -18,9 +18,10 @@ from redraft.lm.load import EMBEDDED, Base, load_base
 from redraft.lm.logprobs import frozen_head, packed_logprobs
 from redraft.policies.adapter import AdapterHost
 from redraft.train.dataset import prepare
-from redraft.train.fit import Run, fit
+from redraft.train.fit import fit
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Limits, collate, encode
+from redraft.train.run import Run
 from redraft.types import Completion, Decoding, Edit, Interaction
 
 from .test_packing import plain

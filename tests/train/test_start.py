@@ -14,9 +14,10 @@ from redraft.lm.encode import encode_prompt
 from redraft.lm.generate import generate
 from redraft.lm.load import Base
 from redraft.train.dataset import foreign_policies
-from redraft.train.fit import Run, fit
+from redraft.train.fit import fit
 from redraft.train.packing import Triple
 from redraft.train.reference import reference_logprobs
+from redraft.train.run import Run
 from redraft.train.scoring import score
 from redraft.train.start import as_begun, begin, reference_model, trainable
 from redraft.types import Completion, Decoding, Interaction, Message
@@ -87,7 +88,7 @@ def test_a_model_in_training_can_be_its_reference_for_a_while(tiny_base: Base, s
 
 
 def test_an_adapter_of_another_rank_is_refused(tiny_base: Base, sft: Path) -> None:
-    with pytest.raises(ConfigError, match=r"rank = 8: .*sft@1 has 4, go on with that"):
+    with pytest.raises(ConfigError, match=r"rank = 8: .*sft@1 has 4, use the same"):
         begin(tiny_base, replace(SFT, rank=8), sft)
     assert not any("lora" in name for name, _ in tiny_base.model.named_parameters())
 

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from redraft.cli.ground import Model, Policies, concluded
 from redraft.cli.log import Format, columns_of
 from redraft.cli.output import AsJson, emit, note
-from redraft.errors import ConfigError, DataError, NotFoundError
+from redraft.errors import DataError, NotFoundError
+from redraft.files import write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from redraft.log.formats import Options
     from redraft.policies.evaluate import Evaluation
-    from redraft.stats import Interval
     from redraft.types import Interaction
 
 __all__ = ["evaluate"]
@@ -32,20 +32,23 @@ def evaluate(
     form: Annotated[Format, typer.Option("--format", help="What the file is, as for import.")] = Format.NATIVE,
     columns: Annotated[str, typer.Option(help="CSV columns by field, as for import.")] = "",
     policy: Annotated[
-        list[str] | None, typer.Option(help="A policy, repeatable; the latest of every name when not given.")
+        list[str] | None,
+        typer.Option(help="A policy such as sft or sft@3; repeatable. Default: the latest of every name."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use at most so many edits, the first of the file.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Use at most this many edits, from the start of the file.")
+    ] = None,
     max_prompt: Annotated[int, typer.Option(min=2, help="Prompt tokens kept; a longer prompt loses its middle.")] = 512,
     max_response: Annotated[int, typer.Option(min=2, help="Tokens of a logged text that are scored.")] = 512,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
-    cost: Annotated[str | None, typer.Option(help="Name of the cost Δ; the task's one when not given.")] = None,
-    policies: Annotated[Path | None, typer.Option(help="Folder of policies, instead of policies.root.")] = None,
-    model: Annotated[str | None, typer.Option(help="Base model, instead of model.name in the settings.")] = None,
+    cost: Annotated[str | None, typer.Option(help="Name of the cost Δ. Default: the task's.")] = None,
+    policies: Policies = None,
+    model: Model = None,
     out: Annotated[Path | None, typer.Option(help="Also write the result to this JSON file.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare policies on held-out edits: likelihood, preference, and the distance of their own answers."""
-    from redraft.cli.session import bars, table
+    from redraft.cli.session import bars
     from redraft.config import load_settings
     from redraft.costs import get_cost
     from redraft.lm.load import load_base
@@ -56,7 +59,7 @@ def evaluate(
 
     settings = load_settings()
     store = PolicyStore(policies or settings.policies.root)
-    references = [store.resolve(name) for name in policy or sorted({f"{r.task}/{r.name}" for r in store.list(task)})]
+    references = [store.resolve(name, task) for name in policy or sorted({ref.name for ref in store.list(task)})]
     if not references:
         raise NotFoundError(f"task {task!r} has no policies in {store.root}: train some, or name one with --policy")
     heldout = list(
@@ -67,7 +70,7 @@ def evaluate(
     delta = get_cost(cost or settings.task(task).cost)
     base = load_base(model or settings.model.name, settings.cache)
     with bars() as progress:
-        found = evaluate_policies(
+        evaluated = evaluate_policies(
             base,
             {str(reference): store.path(reference) for reference in references},
             heldout,
@@ -84,15 +87,18 @@ def evaluate(
         "changed": sum(not row.unchanged for row in heldout),
         "cost": delta.name,
         "model": base.identity,
-        "policies": [asdict(row) for row in found],
+        "policies": [asdict(row) for row in evaluated],
     }
     if out is not None:
-        _write(out, data)
-    emit(data, as_json, table(_columns(found)))
+        write_json(out, data, "choose another place with --out")
+        note(f"result: {out}")
+    named = {row.policy.removeprefix(f"{task}/"): row for row in evaluated}
+    verdicts = {name: row.verdict for name, row in named.items() if row.verdict}
+    emit(data, as_json, concluded(_columns(named), verdicts, _then(evaluated, task)))
 
 
 def _edited(file: Path, form: Format, options: Options) -> Iterator[Interaction]:
-    """Read the interactions of a file that have an edit; a bad row is told and left out."""
+    """Read the interactions of a file that have an edit; bad rows are reported and left out."""
     from redraft.log.formats import READERS, BadRow
 
     for row in READERS[form](file, options):
@@ -102,23 +108,19 @@ def _edited(file: Path, form: Format, options: Options) -> Iterator[Interaction]
             yield row.interaction
 
 
-def _columns(found: list[Evaluation]) -> dict[str, list[str]]:
-    names = ("log_likelihood", "prefers_edit", "prefers_edit_over_reference", "distance")
-    return {"policy": [row.policy for row in found]} | {
-        name.replace("_", " "): [_shown(getattr(row, name)) for row in found] for name in names
+def _columns(named: Mapping[str, Evaluation]) -> dict[str, list[str]]:
+    """One row for each number of each policy: side by side, intervals do not fit a terminal."""
+    measures = ("distance", "against_base", "log_likelihood", "prefers_edit", "prefers_edit_over_reference")
+    rows = [(m, name, found) for m in measures for name, row in named.items() if (found := getattr(row, m))]
+    return {
+        "measure": [measure.replace("_", " ") for measure, *_ in rows],
+        "policy": [name for _, name, _ in rows],
+        "mean": [f"{found.mean:.3f}" for *_, found in rows],
+        "95 % interval": [f"{found.low:.3f} to {found.high:.3f}" for *_, found in rows],
     }
 
 
-def _shown(value: Interval | None) -> str:
-    return "–" if value is None else f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
-
-
-def _write(out: Path, data: dict[str, Any]) -> None:
-    scratch = out.with_name(f".{out.name}.new")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        scratch.replace(out)
-    except OSError as error:
-        raise ConfigError(f"--out {out}: cannot be written ({error.strerror}): choose another place") from error
-    note(f"result: {out}")
+def _then(evaluated: Sequence[Evaluation], task: str) -> str:
+    if any(row.verdict.startswith("better") for row in evaluated):
+        return "redraft serve, to let the policies answer; only edits of their own answers tell what they cost"
+    return f"redraft diagnose {task}, to see what this log can teach"

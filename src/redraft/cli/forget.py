@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,7 +30,6 @@ def forget(
 ) -> None:
     """Erase all texts of a person. Events, costs and counts stay; policies that learnt from the texts are named."""
     from redraft.config import load_settings
-    from redraft.policies.learnt import trained_on
     from redraft.policies.store import PolicyStore
 
     store = PolicyStore(policies or load_settings().policies.root)
@@ -42,7 +40,7 @@ def forget(
         if not yes and sys.stdin.isatty():
             question = f"Erase the texts of {user} in {count:,} completions? They cannot be restored."
             typer.confirm(question, abort=True, err=True)
-        found = edit_log.erase(user, trained_on=partial(trained_on, store))
+        found = edit_log.erase(user, trained_on=store.trained_on)
 
     def render(console: Console) -> None:
         console.print(f"{found.texts:,} texts of {user} erased. Events, costs and counts stay.", markup=False)

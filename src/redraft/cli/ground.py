@@ -1,8 +1,8 @@
-"""What every training command stands on: a log's edits, a base model, and where policies and caches go."""
+"""What training commands share: a log's edits, a base model, where policies and caches go, and how a result ends."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from redraft.cli.output import note
-from redraft.cli.session import bars, open_log, require_task
+from redraft.cli.session import LogUrl, open_log, require_task, table
 from redraft.errors import ConfigError, DataError
 from redraft.train.options import RL, TrainOptions
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from redraft.costs import Cost
     from redraft.lm.load import Base
-    from redraft.train.cost_run import Bound, CostRun
+    from redraft.train.cost_run import Bound, LearntCost
     from redraft.train.dataset import Dataset
-    from redraft.train.fit import Progress, Run
+    from redraft.train.run import Progress, Run
     from redraft.types import Interaction, PolicyRef
 
-__all__ = ["Ground", "Limit", "Model", "Policies", "Source", "learn_cost_model", "make_ground", "read_edits"]
+__all__ = ["Ground", "Model", "Policies", "Source", "concluded", "learn_cost_model", "make_ground", "read_edits"]
 
 UNKNOWN = "an unknown model"
 """What ``foreign_policies`` calls the model of rows that name none."""
@@ -36,12 +38,12 @@ Model = Annotated[str | None, typer.Option(help="Base model, instead of model.na
 
 @dataclass(frozen=True)
 class Source:
-    """Where a command takes its edits and its model from, and where policies go, if not as the settings say."""
+    """Options of every training command: where edits and the model come from, and where policies go."""
 
-    limit: int | None
-    model: str | None
-    policies: Path | None
-    log: str | None
+    limit: Limit = None
+    model: Model = None
+    policies: Policies = None
+    log: LogUrl = None
 
 
 @dataclass(frozen=True)
@@ -64,24 +66,17 @@ class Ground:
     base: Base
     data: Dataset
     options: TrainOptions
+    progress: Progress
     start: Path | None = None
     bound: Bound | None = None
 
-    @property
-    def task(self) -> str:
-        """The task."""
-        return self.edits.task
-
-    @property
-    def root(self) -> Path:
-        """Folder of policies."""
-        return self.edits.root
-
-    def run(self, folder: Path, policy: PolicyRef, progress: Progress) -> Run:
+    def run(self, folder: Path, policy: PolicyRef) -> Run:
         """A run of these options into a folder."""
-        from redraft.train.fit import Run
+        from redraft.train.run import Run
 
-        run = Run(self.base, self.data, self.options, folder, str(policy), self.edits.cache, progress, start=self.start)
+        run = Run(
+            self.base, self.data, self.options, folder, str(policy), self.edits.cache, self.progress, start=self.start
+        )
         if self.bound is None:
             return run
         from redraft.train.rl import priced_run
@@ -90,18 +85,19 @@ class Ground:
 
     def with_costs(self, options: TrainOptions, *, learn: bool = False) -> Ground:
         """The same with what eq. 6 asks of the data: prices by the latest cost model, or by one ``learn``t first."""
-        from redraft.lab.bench.cell import counter
         from redraft.train.cost_run import read_bound
         from redraft.train.rl import prepare_rl
+        from redraft.train.run import counter
 
         edits, base = self.edits, self.base
         if learn:
-            learn_cost_model(edits, base, max_prompt=options.max_prompt, max_response=options.max_response)
+            learn_cost_model(
+                edits, base, self.progress, max_prompt=options.max_prompt, max_response=options.max_response
+            )
         bound = read_bound(edits.root, edits.task, base, edits.cache, edits.cost, pessimism=options.pessimism)
-        with bars() as progress:
-            advance = counter(progress, "samples", options.samples * len(edits.interactions))
-            found = prepare_rl(edits.interactions, bound, options, edits.cache, start=self.start, on_batch=advance)
-        return replace(self, data=found, options=options, bound=bound)
+        advance = counter(self.progress, "samples", options.samples * len(edits.interactions))
+        data = prepare_rl(edits.interactions, bound, options, edits.cache, start=self.start, on_batch=advance)
+        return replace(self, data=data, options=options, bound=bound)
 
 
 def read_edits(task: str, source: Source) -> Edits:
@@ -120,55 +116,62 @@ def read_edits(task: str, source: Source) -> Edits:
     return Edits(task, interactions, cost, root, settings.cache, source.model or settings.model.name)
 
 
-def make_ground(task: str, options: TrainOptions, source: Source) -> Ground:
-    """Read, load and prepare all that a run of ``options`` needs; says whose log it is where π_ref did not write it."""
+def make_ground(task: str, options: TrainOptions, source: Source, progress: Progress) -> Ground:
+    """Read, load and prepare what a run of ``options`` needs; warns where π_ref did not write the log."""
     from redraft.policies.store import PolicyStore
 
     edits = read_edits(task, source)
     start: Path | None = None
     if options.start:
         store = PolicyStore(edits.root)
-        reference = store.resolve(options.start)
+        reference = store.resolve(options.start, task)
         options, start = replace(options, start=str(reference)), store.path(reference)
     from redraft.lm.load import load_base
 
     base = load_base(edits.model, edits.cache)
-    from redraft.train.dataset import foreign_policies, prepare  # only now: a wrong name is told before torch is loaded
+    from redraft.train.dataset import foreign_policies, prepare  # only now: a wrong name is reported before torch loads
 
     if options.preference_weight:
         foreign = foreign_policies(edits.interactions, base, options.start)
         _warn_of(foreign, options.start or base.identity)
-    ground = Ground(edits, base, prepare(edits.interactions, base, options), options, start)
+    ground = Ground(edits, base, prepare(edits.interactions, base, options), options, progress, start)
     return ground.with_costs(options) if options.method == RL else ground
 
 
 def learn_cost_model(
     edits: Edits,
     base: Base,
+    progress: Progress,
     *,
     max_prompt: int,
     max_response: int,
     holdout: float = 0.2,
     seed: int = 0,
-    ensemble: bool = False,
-) -> tuple[Path, CostRun, dict[str, Any]]:
+) -> tuple[Path, LearntCost, dict[str, Any]]:
     """Learn the task's next cost model, and return its folder, how it did and its manifest."""
-    from redraft.lab.bench.cell import counter
     from redraft.policies.store import PolicyStore
-    from redraft.train.cost_ensemble import Encoded, EnsembleOptions
-    from redraft.train.cost_run import Features, learn_cost, learn_ensemble, write_cost
+    from redraft.train.cost_run import Features, learn_cost, write_cost
+    from redraft.train.run import counter
 
     store = PolicyStore(edits.root)
     folder = store.path(store.next(edits.task, "cost"))
-    if ensemble:
-        encoded, options = Encoded(base, max_prompt, max_response), EnsembleOptions(seed=seed)
-        run = learn_ensemble(edits.interactions, encoded, edits.cost, options, holdout=holdout)
-        return folder, run, write_cost(folder, run, encoded, edits.cost)
-    with bars() as progress:
-        advance = counter(progress, "reading", 2 * len(edits.interactions))
-        features = Features(base, edits.cache, max_prompt, max_response, advance)
-        run = learn_cost(edits.interactions, features, edits.cost, holdout=holdout, seed=seed)
-    return folder, run, write_cost(folder, run, features, edits.cost)
+    advance = counter(progress, "reading", 2 * len(edits.interactions))
+    features = Features(base, edits.cache, max_prompt, max_response, advance)
+    learnt = learn_cost(edits.interactions, features, edits.cost, holdout=holdout, seed=seed)
+    return folder, learnt, write_cost(folder, learnt, features, edits.cost)
+
+
+def concluded(
+    rows: Mapping[str, Sequence[object]], verdicts: Mapping[str, str], then: str
+) -> Callable[[Console], None]:
+    """Draw a table, a sentence on each policy below it, and the next command."""
+
+    def render(console: Console) -> None:
+        table(rows)(console)
+        for text in (*(f"{name}: {said}" for name, said in verdicts.items()), f"next: {then}"):
+            console.print(text, markup=False)
+
+    return render
 
 
 def _require_writable(root: Path) -> None:
@@ -182,14 +185,14 @@ def _require_writable(root: Path) -> None:
 
 
 def _warn_of(foreign: Sequence[str], reference: str) -> None:
-    """Say whose answers the log holds that the reference of dpo, early and rl did not write."""
+    """Warn of answers in the log that the reference of dpo, early and rl did not write."""
     if UNKNOWN in foreign:
         note(
-            f"warning: rows of this log do not say which model wrote them, and the reference is {reference}: "
-            'go on if that is so (to say it, import rows with "model"), else set [model] name to the one that did'
+            f"warning: rows of this log do not say which model wrote them, and the reference is {reference}. "
+            'If it did, import rows with "model" to record that; if not, set [model] name to the one that wrote them'
         )
     if known := [name for name in foreign if name != UNKNOWN]:
         note(
             f"warning: this log was written by {', '.join(known)}, not by {reference}: preferences are measured "
-            "against the wrong reference; set [model] name to the log's own model, or go on from its policy by --start"
+            "against the wrong reference. Set [model] name to the log's own model, or use --start with its policy"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import wraps
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -15,27 +15,29 @@ __all__ = ["options_from"]
 Options = TypeVar("Options")
 
 
-def options_from(cls: type[Options], **given: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Let a command with a parameter ``options`` receive ``cls``, built from one command-line option per field.
+def options_from(
+    cls: type[Options], name: str = "options", **given: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Let a command with a parameter ``name`` receive ``cls``, built from one command-line option per field.
 
-    Fields in ``given`` are set by the command itself and get no option.
+    Fields in ``given`` are set by the command itself and get no option. A field may be annotated as an option is.
     """
-    hints = get_type_hints(cls)
+    hints = get_type_hints(cls, include_extras=True)
     shown = [f for f in fields(cls) if f.name not in given]  # pyright: ignore[reportArgumentType]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
         def run(**arguments: Any) -> None:
             chosen = {f.name: arguments.pop(f.name) for f in shown}
-            command(**arguments, options=cls(**chosen, **given))
+            command(**arguments, **{name: cls(**chosen, **given)})
 
-        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "options"]
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != name]
         added = [
             inspect.Parameter(
                 f.name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=f.default,
-                annotation=Annotated[hints[f.name], typer.Option(help=f.metadata["help"])],
+                annotation=_annotation(hints[f.name], f.metadata),
             )
             for f in shown
         ]
@@ -44,3 +46,7 @@ def options_from(cls: type[Options], **given: Any) -> Callable[[Callable[..., No
         return run
 
     return decorate
+
+
+def _annotation(hint: Any, metadata: Mapping[str, Any]) -> Any:
+    return Annotated[hint, typer.Option(help=metadata["help"])] if "help" in metadata else hint

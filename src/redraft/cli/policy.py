@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from shutil import copytree
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.output import AsJson, emit, note, progress_console
-from redraft.cli.session import LogUrl, Task, open_log, table
+from redraft.cli.ground import Model, Policies
+from redraft.cli.output import AsJson, emit, note
+from redraft.cli.session import LogUrl, Task, bars, open_log, table
 from redraft.errors import ConfigError, DataError, NotFoundError
+from redraft.files import whole
 from redraft.types import Decoding, Message
 
 if TYPE_CHECKING:
@@ -30,12 +30,9 @@ __all__ = ["export_policy", "generate", "policies"]
 
 _DEFAULT = Decoding()
 
-Policies = Annotated[Path | None, typer.Option(help="Folder of policies, instead of policies.root in the settings.")]
-Model = Annotated[str | None, typer.Option(help="Base model, instead of model.name in the settings.")]
-
 
 class Judged(StrEnum):
-    """By what the best of several answers is."""
+    """Who picks the best of several answers."""
 
     COST = "cost"
     CONSENSUS = "consensus"
@@ -54,7 +51,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="Decides what a temperature above 0 draws.")] = _DEFAULT.seed,
     best_of: Annotated[int, typer.Option(min=1, help="Answer so often and give what should need the least edits.")] = 1,
     by: Annotated[
-        Judged, typer.Option(help="By the task's cost model, or by what edits into the other answers cost on average.")
+        Judged, typer.Option(help="Who picks the best: the task's cost model, or the answers' own consensus.")
     ] = Judged.COST,
     policies: Policies = None,
     model: Model = None,
@@ -66,7 +63,9 @@ def generate(
     from redraft.policies import BASE, PolicyStore
 
     if by is Judged.CONSENSUS and best_of < 3:
-        raise ConfigError("--by consensus: of fewer than three answers there is none: add --best-of 8")
+        raise ConfigError("--by consensus needs at least 3 answers: add --best-of 8")
+    if policy == BASE and best_of > 1:
+        raise ConfigError("--best-of needs a task: use --policy TASK/NAME")
     settings = load_settings()
     contexts = _contexts(prompt, file)
     store = PolicyStore(policies or settings.policies.root)
@@ -74,24 +73,18 @@ def generate(
     base = load_base(model or settings.model.name, settings.cache)
     decoding = Decoding(max_new_tokens, temperature, seed)
     from redraft.policies.adapter import AdapterHost
+    from redraft.train.run import counter
 
-    with _bar(len(contexts)) as advance:
-        host = AdapterHost(base, on_batch=advance)
+    with bars() as progress:
+        advance = counter(progress, "answering", len(contexts))
+        host = AdapterHost(base, on_batch=advance if len(contexts) > 1 else None)
         chosen = host.policy() if ref is None else host.load(str(ref), store.path(ref))
-        if best_of > 1:
-            if ref is None:
-                raise ConfigError("--best-of: base is of no task, and costs are of one: name a policy TASK/NAME")
-            if by is Judged.CONSENSUS:
-                from redraft.costs import get_cost
-                from redraft.policies.consensus import agreed
+        if best_of > 1 and ref is not None:
+            from redraft.policies.best_of import BestOf, task_judge
 
-                chosen = agreed(chosen, best_of, get_cost(settings.task(ref.task).cost))
-            else:
-                from redraft.policies.best_of import reranked
-                from redraft.train.cost_run import read_bound
-
-                bound = read_bound(store.root, ref.task, base, settings.cache)
-                chosen = reranked(host, chosen, best_of, bound)
+            judge = task_judge(by, ref.task, settings, store.root, lambda: host)
+            kind = "best" if by is Judged.COST else "consensus"
+            chosen = BestOf(f"{chosen.name}, {kind} of {best_of}", chosen, best_of, judge)
         responses = chosen.respond(contexts, decoding)
     result = {"policy": chosen.name, "model": base.identity, "decoding": asdict(decoding), "responses": responses}
     rows = file is not None and _is_rows(file)
@@ -129,14 +122,12 @@ def policies(task: Task = None, *, policies: Policies = None, as_json: AsJson = 
 
 def _learnt_from_erased(store: PolicyStore, url: str | None) -> list[str]:
     """Policies that learnt from texts erased since, or continue from one that did; none where there is no log."""
-    from redraft.policies.learnt import trained_on
-
     try:
         with open_log(url) as edit_log:
             erased = edit_log.erased()
     except NotFoundError:
         return []
-    return trained_on(store, erased) if erased else []
+    return store.trained_on(erased) if erased else []
 
 
 def export_policy(
@@ -157,55 +148,27 @@ def export_policy(
     settings = load_settings()
     store = PolicyStore(policies or settings.policies.root)
     ref = store.resolve(name)
-    with _appearing(out) as scratch:
+    if out.exists() or out.is_symlink():
+        raise ConfigError(f"{out} exists already: remove it or name another folder")
+    with whole(out) as scratch:
         if merged:
             from redraft.lm.load import load_base
 
             _write_merged(load_base(model or settings.model.name, settings.cache), store.path(ref), scratch)
         else:
-            shutil.copytree(store.path(ref), scratch, dirs_exist_ok=True)
+            copytree(store.path(ref), scratch)
     kind = "model" if merged else "adapter"
     emit({"policy": str(ref), "kind": kind, "out": str(out)}, as_json, table({"policy": [ref], kind: [out]}))
 
 
 def _write_merged(base: Base, folder: Path, out: Path) -> None:
     from redraft.policies.adapter import merged_model
-    from redraft.train.runs import read_manifest
+    from redraft.train.runs import read_manifest, write_merged_card
 
     manifest = read_manifest(folder)
     merged_model(base, folder).save_pretrained(out)
     base.tokenizer.save_pretrained(out)
-    card = [
-        "---",
-        f"base_model: {manifest.base.get('source', base.source)}",
-        "library_name: transformers",
-        "tags: [redraft]",
-        "---",
-        "",
-        f"# {manifest.policy}",
-        "",
-        f"`{base.name}` (revision `{base.revision}`) with the adapter `{manifest.policy}` merged into its weights:"
-        " trained by redraft on how people edited its responses. Load it as any model of transformers.",
-        "",
-    ]
-    (out / "README.md").write_text("\n".join(card), "utf-8")
-
-
-@contextmanager
-def _appearing(out: Path) -> Generator[Path]:
-    """Give a folder to fill beside ``out`` that takes its place only when all went well."""
-    if out.exists() or out.is_symlink():
-        raise ConfigError(f"{out} exists already: remove it or name another folder")
-    scratch = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        scratch.mkdir(parents=True)
-        yield scratch
-        scratch.rename(out)
-    except (OSError, shutil.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise ConfigError(f"{out}: cannot be written ({reason}): check the folder and its room") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    write_merged_card(out, manifest)
 
 
 def _is_rows(file: Path) -> bool:
@@ -273,14 +236,3 @@ def _say(console: Console, responses: Sequence[str], *, rows: bool) -> None:
 
     for response in responses:
         console.out(json.dumps({"response": response}, ensure_ascii=False) if rows else response, highlight=False)
-
-
-@contextmanager
-def _bar(total: int) -> Generator[Callable[[int], Any]]:
-    """Show on standard error how many prompts are answered, where there are several and someone to see it."""
-    from rich.progress import Progress
-
-    console = progress_console()
-    with Progress(console=console, transient=True, disable=total == 1 or not console.is_terminal) as progress:
-        bar = progress.add_task("answering", total=total)
-        yield lambda count: progress.advance(bar, count)

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from shutil import copytree
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.ground import Ground, Limit, Model, Policies, Source, make_ground
+from redraft.cli.ground import Ground, Source, concluded, make_ground
 from redraft.cli.options import options_from
 from redraft.cli.output import AsJson, emit, note
-from redraft.cli.session import LogUrl, bars, table
-from redraft.cli.train_cost import train_cost
+from redraft.cli.session import bars
+from redraft.cli.train_cost import number, train_cost
 from redraft.errors import DataError
 from redraft.train.options import METHODS, RL, TrainOptions
 
 if TYPE_CHECKING:
     from redraft.train.runs import Manifest
-    from redraft.train.sweep import Trial
-    from redraft.types import PolicyRef
 
 __all__ = ["train_app"]
 
@@ -29,24 +26,18 @@ train_app = typer.Typer(help="Fine-tune policies on the edits of a task.", no_ar
 train_app.command("cost")(train_cost)
 
 TaskName = Annotated[str, typer.Argument(help="The task whose edits to learn from.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue the run that was interrupted.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run, if there is one.")]
 
 
 def _method_command(method: str) -> None:
+    @options_from(Source, "source")
     @options_from(TrainOptions, method=method)
     def command(
-        task: TaskName,
-        *,
-        options: TrainOptions,
-        resume: Resume = False,
-        limit: Limit = None,
-        model: Model = None,
-        policies: Policies = None,
-        log: LogUrl = None,
-        as_json: AsJson = False,
+        task: TaskName, *, options: TrainOptions, source: Source, resume: Resume = False, as_json: AsJson = False
     ) -> None:
-        ground = make_ground(task, options, Source(limit, model, policies, log))
-        _emit(task, [_train(ground, ground.options, resume)], as_json)
+        with bars() as progress:
+            trained = _train(make_ground(task, options, source, progress), resume)
+        _emit(task, [trained], as_json)
 
     about = {"sft": "the edited texts (SFT, eq. 3)", "dpo": "preferences (DPO, eq. 4)", "early": "both (eq. 7)"}
     about[RL] = "costs that a cost model predicts (pessimistic RL, eq. 6)"
@@ -58,132 +49,107 @@ for _method in (*METHODS, RL):
 
 
 @train_app.command("all")
+@options_from(Source, "source")
 @options_from(TrainOptions, method="early")
 def train_all(
-    task: TaskName,
-    *,
-    options: TrainOptions,
-    resume: Resume = False,
-    limit: Limit = None,
-    model: Model = None,
-    policies: Policies = None,
-    log: LogUrl = None,
-    as_json: AsJson = False,
+    task: TaskName, *, options: TrainOptions, source: Source, resume: Resume = False, as_json: AsJson = False
 ) -> None:
-    """Train sft, dpo, early and rl one after the other, on one split and one reference; rl has a cost model learnt.
+    """Train sft, dpo, early and rl, in this order, on one split and one reference; a cost model is learnt for rl.
 
-    A log with too few contexts for a cost model gives no rl, and says so.
+    A log with too few contexts for a cost model gives no rl, and the command says so.
     """
-    ground = make_ground(task, options, Source(limit, model, policies, log))
-    trained = [_train(ground, replace(ground.options, method=m), resume) for m in METHODS]
-    known = any((ground.root / ground.task).glob("cost@*/cost_model.json"))
-    try:
-        priced = ground.with_costs(replace(ground.options, method=RL), learn=not (resume and known))
-    except DataError as error:
-        note(f"rl is left out: {error}")
-    else:
-        trained.append(_train(priced, priced.options, resume))
+    with bars() as progress:
+        trained = list(_all(make_ground(task, options, source, progress), resume))
     _emit(task, trained, as_json)
 
 
+def _all(ground: Ground, resume: bool) -> Iterator[Manifest]:
+    methods = (*METHODS, RL)
+    known = any((ground.edits.root / ground.edits.task).glob("cost@*/cost_model.json"))
+    for place, method in enumerate(methods, 1):
+        note(f"policy {place} of {len(methods)}: {method}")
+        options = replace(ground.options, method=method)
+        try:
+            own = replace(ground, options=options)
+            own = own.with_costs(options, learn=not (resume and known)) if method == RL else own
+        except DataError as error:
+            note(f"rl is left out: {error}")
+        else:
+            yield _train(own, resume)
+        ground.progress("policies", place, len(methods))
+
+
 @train_app.command("sweep")
+@options_from(Source, "source")
 @options_from(TrainOptions, method="early")
 def train_sweep(
     task: TaskName,
     method: Annotated[str, typer.Argument(help="sft, dpo, early or rl.")],
     *,
     options: TrainOptions,
+    source: Source,
     over: Annotated[
         list[str] | None, typer.Option(help="Values to try, e.g. --over learning_rate=1e-4,5e-4 --over beta=0.1.")
     ] = None,
-    limit: Limit = None,
-    model: Model = None,
-    policies: Policies = None,
-    log: LogUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Try hyperparameters, keep the table of trials, and make the best one a policy. Continues where it stopped."""
     from redraft.policies.store import PolicyStore
+    from redraft.train.publish import publish_trial
     from redraft.train.sweep import GRIDS, grid, sweep
+    from redraft.train.verdict import verdict
 
     options = replace(options, method=method)
     trials = grid(options, _values(over) or GRIDS[method])
-    ground = make_ground(task, options, Source(limit, model, policies, log))
-    trials = [replace(trial, start=ground.options.start) for trial in trials]
-    reference = PolicyStore(ground.root).next(task, method)
     with bars() as progress:
-        folder = ground.root / task / f"{method}.sweep"
-        run = replace(ground.run(folder, reference, progress), options=options)
-        found = sweep(run, trials)
-    policy = _publish(ground, reference, found[0])
-    note(f"the best trial is {policy}; every trial stands in {folder / 'trials.jsonl'}")
-    manifests = [trial.manifest for trial in found]
-    tried = {n: [m.options[n] for m in manifests] for n in ("learning_rate", "beta", "nll_weight")}
-    columns = {**tried, "held-out score": [f"{trial.score:.4f}" for trial in found]}
-    emit({"task": task, "policy": policy, "trials": [asdict(m) for m in manifests]}, as_json, table(columns))
+        ground = make_ground(task, options, source, progress)
+        reference = PolicyStore(ground.edits.root).next(task, method)
+        folder = ground.edits.root / task / f"{method}.sweep"
+        tried = sweep(ground.run(folder, reference), [replace(trial, start=ground.options.start) for trial in trials])
+    place = PolicyStore(ground.edits.root).path(reference)
+    policy = _known(ground, method, tried[0].manifest) or publish_trial(tried[0], place, str(reference))
+    note(f"the best trial is {policy.policy}; all trials are listed in {folder / 'trials.jsonl'}")
+    manifests = [trial.manifest for trial in tried]
+    columns = {n: [m.options[n] for m in manifests] for n in ("learning_rate", "beta", "nll_weight")}
+    columns["held-out score"] = [f"{trial.score:.4f}" for trial in tried]
+    said = verdict(policy)
+    data = {"task": task, "policy": policy.policy, "verdict": said, "trials": [asdict(m) for m in manifests]}
+    emit(data, as_json, concluded(columns, {method: said}, _then(task)))
 
 
-def _publish(ground: Ground, reference: PolicyRef, best: Trial) -> str:
-    """Make a trial a policy, unless it is one already."""
+def _known(ground: Ground, method: str, like: Manifest) -> Manifest | None:
+    """A policy of this method that was trained on the same data and base with the same options."""
     from redraft.policies.store import PolicyStore
-    from redraft.train.runs import COMPLETE, write_card, write_manifest
+    from redraft.train.publish import same_run
 
-    if best.manifest.status != COMPLETE:
-        raise DataError("every trial diverged: try lower learning rates with --over learning_rate=…")
-    if (known := _trained(ground, reference, best.manifest)) is not None:
-        return known.policy
-    store = PolicyStore(ground.root)
-    partial = store.partial_path(reference)
-    copytree(best.folder, partial)
-    manifest = replace(best.manifest, policy=str(reference))
-    write_card(partial, manifest)
-    write_manifest(partial, manifest)
-    partial.rename(store.path(reference))
-    return str(reference)
+    store = PolicyStore(ground.edits.root)
+    return same_run([store.path(ref) for ref in store.versions(ground.edits.task, method)], like)
 
 
-def _trained(ground: Ground, reference: PolicyRef, like: Manifest) -> Manifest | None:
-    """A complete policy of this name that was trained on the same data and base with the same options."""
+def _train(ground: Ground, resume: bool) -> Manifest:
     from redraft.policies.store import PolicyStore
-    from redraft.train.runs import read_manifest
+    from redraft.train.publish import train_version
+    from redraft.train.runs import new_manifest
 
-    store = PolicyStore(ground.root)
-    for known in store.list(reference.task):
-        if known.name == reference.name:
-            manifest = read_manifest(store.path(known))
-            if all(manifest.alike(like).values()):
-                return manifest
-    return None
-
-
-def _train(ground: Ground, options: TrainOptions, resume: bool) -> Manifest:
-    from redraft.policies.store import PolicyStore
-    from redraft.train.fit import fit
-    from redraft.train.runs import DIVERGED, new_manifest
-
-    store, task, method = PolicyStore(ground.root), ground.task, options.method
+    store, task, method = PolicyStore(ground.edits.root), ground.edits.task, ground.options.method
     interrupted = store.partial(task, method) if resume else None
     reference = interrupted or store.next(task, method)
-    begun = new_manifest(str(reference), ground.base, ground.data.counts, options)
-    if resume and interrupted is None and (known := _trained(ground, reference, begun)) is not None:
-        note(f"{known.policy} is complete: nothing to resume")
-        return known
-    partial = store.partial_path(reference)
+    if resume and interrupted is None:
+        begun = new_manifest(str(reference), ground.base, ground.data.counts, ground.options)
+        if (known := _known(ground, method, begun)) is not None:
+            note(f"{known.policy} is complete: nothing to resume")
+            return known
+        note(f"nothing to resume: {task}/{method} has no interrupted run; training {reference} from the start")
     try:
-        with bars() as progress:
-            run = replace(ground.run(partial, reference, progress), options=options, watch=_watch)
-            manifest = fit(run, resume=resume)
+        run = replace(ground.run(store.partial_path(reference), reference), on_log=_on_log)
+        return train_version(run, store.path(reference), resume=resume)
     except KeyboardInterrupt:
-        note(f"stopped; the run is kept in {partial}: repeat the command with --resume to go on")
+        note(f"stopped; the run is kept in {store.partial_path(reference)}: repeat the command with --resume to go on")
         raise
-    if manifest.status == DIVERGED:
-        raise DataError(f"{reference} diverged, its held-out score is no number (see {partial}): lower --learning-rate")
-    partial.rename(store.path(reference))
-    return manifest
 
 
-def _watch(line: Mapping[str, float]) -> None:
-    """Say after each epoch how far the two texts have moved: DPO's failing must be seen while it happens."""
+def _on_log(line: Mapping[str, float]) -> None:
+    """Say after each epoch how far the two texts have moved: DPO's failure must be seen while it happens."""
     if "eval_nll" not in line:
         return
     moved = [
@@ -195,7 +161,7 @@ def _watch(line: Mapping[str, float]) -> None:
     note(f"held out: {', '.join(parts)}" + (" nats against the reference" if moved else ""))
     if "eval_own_cost" in line:
         kl, cost = line["eval_own_kl"], line["eval_own_cost"]
-        note(f"its own answers: predicted to cost {cost:.3f} at most, KL {kl:.2f} nats; only edits tell the real cost")
+        note(f"its own answers: predicted to cost at most {cost:.3f}, KL {kl:.2f} nats; only edits tell the real cost")
 
 
 _IN_WORDS = {name for name, default in TrainOptions().as_dict().items() if isinstance(default, str)}
@@ -216,17 +182,21 @@ def _values(over: Sequence[str] | None) -> Mapping[str, Sequence[float | str]]:
 
 
 def _emit(task: str, manifests: Sequence[Manifest], as_json: bool) -> None:
+    from redraft.train.verdict import verdict
+
     titles = {
         "nll": "nll",
         "prefers_edit": "prefers edit",
-        "chosen_above_reference": "chosen − ref (nats)",
-        "rejected_above_reference": "rejected − ref (nats)",
+        "chosen_above_reference": "chosen (nats)",
+        "rejected_above_reference": "rejected (nats)",
     }
-    columns: dict[str, Sequence[object]] = {"policy": [m.policy for m in manifests]}
-    columns |= {title: [_shown(m.metrics.get(name)) for m in manifests] for name, title in titles.items()}
+    columns: dict[str, Sequence[object]] = {"policy": [m.policy.removeprefix(f"{task}/") for m in manifests]}
+    columns |= {title: [number(m.metrics.get(name)) for m in manifests] for name, title in titles.items()}
     columns["seconds"] = [f"{m.seconds:.0f}" for m in manifests]
-    emit({"task": task, "policies": [asdict(m) for m in manifests]}, as_json, table(columns))
+    verdicts = {m.options["method"]: verdict(m) for m in manifests}
+    policies = [asdict(m) | {"verdict": verdicts[m.options["method"]]} for m in manifests]
+    emit({"task": task, "policies": policies}, as_json, concluded(columns, verdicts, _then(task)))
 
 
-def _shown(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _then(task: str) -> str:
+    return f"redraft evaluate {task} --holdout FILE, to see how near each policy writes to later edits"

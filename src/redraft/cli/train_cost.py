@@ -6,52 +6,48 @@ from typing import Annotated
 
 import typer
 
-from redraft.cli.ground import Limit, Model, Policies, Source, learn_cost_model, read_edits
+from redraft.cli.ground import Source, learn_cost_model, read_edits
+from redraft.cli.options import options_from
 from redraft.cli.output import AsJson, emit, note
-from redraft.cli.session import LogUrl, table
+from redraft.cli.session import bars, table
 
-__all__ = ["train_cost"]
+__all__ = ["number", "train_cost"]
 
 
+@options_from(Source, "source")
 def train_cost(
     task: Annotated[str, typer.Argument(help="The task whose edits to learn from.")],
     *,
-    ensemble: Annotated[
-        bool, typer.Option("--ensemble", help="Heads on a trunk that is trained, instead of a linear model: slower.")
-    ] = False,
+    source: Source,
     holdout: Annotated[float, typer.Option(help="Share of the contexts held out to measure the model on.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Decides which contexts are held out.")] = 0,
-    max_prompt: Annotated[
-        int, typer.Option(min=2, help="Longest context in tokens; longer ones lose the middle.")
-    ] = 512,
-    max_response: Annotated[int, typer.Option(min=2, help="Longest response in tokens.")] = 512,
-    limit: Limit = None,
-    model: Model = None,
-    policies: Policies = None,
-    log: LogUrl = None,
+    max_prompt: Annotated[int, typer.Option(min=2, help="Prompt tokens kept; a longer prompt loses its middle.")] = 512,
+    max_response: Annotated[int, typer.Option(min=2, help="Response tokens kept.")] = 512,
     as_json: AsJson = False,
 ) -> None:
-    """Learn what a response will cost its editor (eq. 5), with a bound from above."""
-    edits = read_edits(task, Source(limit, model, policies, log))
+    """Learn what a response will cost its editor (eq. 5), with an upper bound."""
+    edits = read_edits(task, source)
     from redraft.lm.load import load_base
 
     base = load_base(edits.model, edits.cache)
-    folder, run, manifest = learn_cost_model(
-        edits, base, max_prompt=max_prompt, max_response=max_response, holdout=holdout, seed=seed, ensemble=ensemble
-    )
-    found = run.heldout
+    with bars() as progress:
+        folder, learnt, manifest = learn_cost_model(
+            edits, base, progress, max_prompt=max_prompt, max_response=max_response, holdout=holdout, seed=seed
+        )  # fmt: skip
+    found = learnt.heldout
     rows = {
-        "on": [f"{found.n} held-out responses", *run.by_user, *run.by_domain],
+        "on": [f"{found.n} held-out responses", *learnt.by_user, *learnt.by_domain],
         **{
-            name: [_number(getattr(q, key)) for q in (found, *run.by_user.values(), *run.by_domain.values())]
+            name: [number(getattr(q, key)) for q in (found, *learnt.by_user.values(), *learnt.by_domain.values())]
             for name, key in _SHOWN.items()
         },
     }
-    note(f"a response costs {found.mean_cost:.3f} ± {found.deviation:.3f}; the model stands in {folder}")
+    note(f"a response costs {found.mean_cost:.3f} ± {found.deviation:.3f}; the model is in {folder}")
     emit({"task": task, "folder": str(folder), **manifest}, as_json, table(rows))
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Three decimals, or a dash where there is no number."""
     return "–" if value is None else f"{value:.3f}"
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from redraft.config import Settings, TaskSettings
-from redraft.costs import get_cost
 from redraft.errors import ConfigError, NotFoundError
 from redraft.gateway.embedded import Embedded
 from redraft.gateway.engine import Engine
@@ -18,13 +17,11 @@ from redraft.gateway.traces import make_traces
 from redraft.gateway.upstream import Upstream
 from redraft.log import EditLog
 from redraft.policies.base import BASE
-from redraft.policies.learnt import trained_on
 from redraft.policies.store import PolicyStore
 from redraft.select import SELECTORS, Selector
 
 if TYPE_CHECKING:
     from redraft.policies.adapter import AdapterHost
-    from redraft.types import Message
 
 __all__ = ["make_gateway"]
 
@@ -47,7 +44,7 @@ def make_gateway(settings: Settings, log: EditLog) -> Gateway:
         answering = {policy: engines(name, policy) for policy in (*arms, fallback) if policy is not None}
         selector = _selector(name, task, arms)
         tasks.append(Task(name, task.project, selector, answering, fallback, settings.model.name))
-    return Gateway(log, tasks, trained_on=partial(trained_on, store), traces=make_traces())
+    return Gateway(log, tasks, trained_on=store.trained_on, traces=make_traces())
 
 
 def _full_name(settings: Settings, store: PolicyStore, task: str, policy: str) -> str:
@@ -55,9 +52,8 @@ def _full_name(settings: Settings, store: PolicyStore, task: str, policy: str) -
     reranked = best_of(policy)
     of = policy if reranked is None else reranked[0]
     if of != BASE and not any({policy, of} & set(found.models) for found in settings.serve.upstreams.values()):
-        for text in (of, f"{task}/{of}"):
-            with suppress(NotFoundError):
-                return f"{store.resolve(text)}{policy.removeprefix(of)}"
+        with suppress(NotFoundError):
+            return f"{store.resolve(of, task)}{policy.removeprefix(of)}"
     return policy
 
 
@@ -95,9 +91,8 @@ def _engines(settings: Settings, store: PolicyStore) -> Callable[[str, str], Eng
     def engine(task: str, policy: str) -> Engine:
         if policy not in by_policy and (found := best_of(policy)) is not None:
             of, n, by = found
-            if by == "consensus":
-                return Reranked(engine(task, of), of, n, partial(_agreement, settings, task))
-            return Reranked(engine(task, of), of, n, partial(_prices, settings, task, embedded), embedded)
+            ready = partial(_prices, settings, task, by, embedded)
+            return Reranked(engine(task, of), of, n, ready, None if by == "consensus" else embedded)
         if policy in by_policy:
             return upstreams[by_policy[policy]]
         if policy in folders and loader is not None:
@@ -110,27 +105,12 @@ def _engines(settings: Settings, store: PolicyStore) -> Callable[[str, str], Eng
     return engine
 
 
-def _prices(settings: Settings, task: str, embedded: Embedded) -> Prices:
-    """The task's latest cost model, over the embedded base model."""
-    from redraft.train.cost_run import read_bound
+def _prices(settings: Settings, task: str, by: str, embedded: Embedded) -> Prices:
+    """What an answer should cost: by the task's latest cost model, or by the other answers."""
+    from redraft.policies.best_of import task_judge
 
-    host = embedded.host
-    with host.as_base() as base:
-        bound = read_bound(settings.policies.root, task, base, settings.cache)
-
-    def prices(messages: Sequence[Message], texts: Sequence[str]) -> Sequence[float]:
-        with host.as_base():
-            return bound([messages] * len(texts), texts).tolist()
-
-    return prices
-
-
-def _agreement(settings: Settings, task: str) -> Prices:
-    """What an answer should cost by the other answers."""
-    from redraft.policies.consensus import risks
-
-    cost = get_cost(settings.task(task).cost)
-    return lambda _, texts: risks(texts, cost)
+    judge = task_judge(by, task, settings, settings.policies.root, lambda: embedded.host)
+    return lambda messages, texts: judge([messages], [[text] for text in texts])[:, 0].tolist()
 
 
 def _host(settings: Settings) -> AdapterHost:

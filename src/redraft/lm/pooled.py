@@ -1,7 +1,7 @@
 """How the base model sees a response: its last hidden states, averaged over y, and how likely y is to it.
 
-Frozen features of eq. 5's cost model; computed once for a text and kept, text by text: what a sample of one run shares
-with another run, or with another split, is not read again.
+Frozen features of eq. 5's cost model; computed once for each text and kept: a text that several runs or splits
+share is read once.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from redraft.files import keep
+from redraft.files import CACHE, whole
 from redraft.lm.encode import encode_prompt, encode_response
 from redraft.lm.load import Base
 from redraft.types import Message
@@ -48,7 +47,8 @@ def pooled(
     for n, row in _compute(base, tokens, missing, batch_size):
         found[n] = row
         if base.revision != "unknown":
-            keep(files[n], partial(np.save, arr=row))
+            with whole(files[n], CACHE) as scratch:
+                np.save(scratch, row)
         if on_batch is not None:
             on_batch(1)
     rows = np.stack([found[n] if n in found else np.load(file) for n, file in enumerate(files)])

@@ -45,7 +45,7 @@ class AdapterHost:
     """A base model and the adapters loaded over it.
 
     ``max_prompt`` is how many prompt tokens the base policy is given; each adapter is given as many as its manifest
-    says it was trained on. ``on_batch`` is told how many contexts each batch has answered. Threads take turns.
+    says it was trained on. ``on_batch`` gets the number of contexts that each batch has answered. Threads take turns.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class AdapterHost:
         """
         folder = folder.resolve()
         if name == BASE or (name in self._adapters and self._adapters[name].folder != folder):
-            raise ConflictError(f"policy {name!r} is loaded already: names are immutable, load {folder} under another")
+            raise ConflictError(f"policy {name!r} is already loaded: names are immutable, load {folder} under another")
         if name not in self._adapters:
             key, limits = f"adapter{len(self._adapters)}", fitting(self._base, folder).limits
             with self._turn:
@@ -110,7 +110,7 @@ class AdapterHost:
 
     @contextmanager
     def as_base(self) -> Generator[Base]:
-        """Within it the base model computes as it came, for this thread alone."""
+        """Within it the base model computes without adapters, for this thread only."""
         with self._turn, self._active(None):
             yield self._base
 
@@ -149,7 +149,7 @@ class AdapterHost:
 
     def _adapter(self, name: str) -> _Adapter | None:
         if name != BASE and name not in self._adapters:
-            raise NotFoundError(f"policy {name!r} is not loaded, but: {', '.join([BASE, *self._adapters])}")
+            raise NotFoundError(f"policy {name!r} is not loaded; loaded are {', '.join([BASE, *self._adapters])}")
         return self._adapters.get(name)
 
     @contextmanager

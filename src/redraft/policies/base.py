@@ -10,7 +10,7 @@ from redraft.types import Decoding, Message
 __all__ = ["BASE", "Policy"]
 
 BASE = "base"
-"""The name of the policy that is the base model as it came, π_ref of what was trained on it."""
+"""The name of the unchanged base model as a policy: π_ref of what was trained on it."""
 
 
 class Policy(Protocol):
@@ -24,6 +24,6 @@ class Policy(Protocol):
     def respond(self, contexts: Sequence[Sequence[Message]], decoding: Decoding) -> list[str]:
         """One response per context, in their order, trimmed of repetition.
 
-        Raises ``ModelError`` when there is none to be had.
+        Raises ``ModelError`` when there is no response.
         """
         ...

@@ -1,4 +1,4 @@
-"""How policies do on held-out human edits: what they believe of the texts, and what they write themselves.
+"""How policies do on held-out human edits: how likely they find the texts, and what they write themselves.
 
 The human edited the *log's* draft, not the policy's answer, so no edit cost of a policy can be read off such data. What
 can be: the likelihood of the human's text, which of the two texts the policy prefers, and how far its own greedy
@@ -7,15 +7,17 @@ answer is from the human's. Every number has a bootstrap interval over interacti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import fmean
+from typing import TYPE_CHECKING
 
 from redraft.policies.adapter import AdapterHost
 from redraft.policies.base import BASE
-from redraft.stats import Interval, mean_interval
-from redraft.train.start import fitting
+from redraft.stats import Interval, compare, mean_interval
+from redraft.train.run import Progress, counter
+from redraft.train.start import fitting, reference_model
 from redraft.types import Decoding, Interaction
 
 if TYPE_CHECKING:
@@ -24,9 +26,7 @@ if TYPE_CHECKING:
     from redraft.train.packing import Limits, Triple
     from redraft.train.reference import Reference
 
-__all__ = ["Evaluation", "evaluate"]
-
-Progress = Callable[[str, int, int], None]
+__all__ = ["Evaluation", "degenerate", "evaluate", "verdict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ class Evaluation:
     ``log_likelihood``: log π(y'|x) per token, averaged over texts, in nats. ``prefers_edit``: share of pairs in which
     log π(y') > log π(y), each per token. ``prefers_edit_over_reference``: the same of the log-ratios to the base model
     (whole texts, as eq. 4), nothing for the base itself. ``distance``: Δ(own answer, y'). ``draft_distance``: Δ(y, y'),
-    what the human did pay for the log's draft.
+    what the human did pay for the log's draft. ``against_base``: ``distance`` minus the base model's on the same texts.
+    ``degenerate``: the share of answers that are empty or repeat themselves. ``verdict``: a sentence; none for base.
     """
 
     policy: str
@@ -45,6 +46,9 @@ class Evaluation:
     prefers_edit_over_reference: Interval | None
     distance: Interval
     draft_distance: Interval
+    against_base: Interval | None
+    degenerate: float
+    verdict: str
     examples: list[dict[str, str]]
 
 
@@ -66,14 +70,7 @@ def evaluate(
     for folder in adapters.values():
         fitting(base, folder)
     triples = encode(heldout, base.tokenizer, limits)
-    done = 0
-
-    def advance(rows: int) -> None:
-        nonlocal done
-        done += rows
-        progress("reference", done, len(triples))
-
-    reference = reference_logprobs(base, triples, cache, on_batch=advance)
+    reference = reference_logprobs(base, triples, cache, on_batch=counter(progress, "reference", len(triples)))
     names = [BASE, *adapters]
     believed: dict[str, dict[str, list[float]]] = {}
     for number, name in enumerate(names, 1):  # before the host puts its adapters into the base model
@@ -81,10 +78,12 @@ def evaluate(
         progress("scoring", number, len(names))
     host = AdapterHost(base, max_prompt=limits.prompt)
     found: list[Evaluation] = []
+    edits, own = [i.edited or "" for i in heldout], dict[str, list[float]]()
     for number, name in enumerate(names, 1):
         policy = host.policy() if name == BASE else host.load(name, adapters[name])
         answers = policy.respond([i.completion.messages for i in heldout], Decoding(max_new_tokens))
-        found.append(_evaluation(name, believed[name], answers, heldout, cost))
+        own[name] = [cost(answer, edited) for answer, edited in zip(answers, edits, strict=True)]
+        found.append(_evaluation(name, believed[name], answers, heldout, cost=cost, own=own))
         progress("answering", number, len(names))
     return found
 
@@ -97,16 +96,9 @@ def _believed(
     from redraft.lm.logprobs import frozen_head
     from redraft.train.scoring import score
 
-    model: Any = base.model
-    if adapter is not None:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(base.model, str(adapter))
-    scores = score(
-        model, triples, reference, pad=base.pad, head=frozen_head(model.requires_grad_(False), compute_dtype())
-    )
-    if adapter is not None:
-        model.unload()
+    with reference_model(base, adapter) as policy:  # which any policy may be
+        model = policy.model.requires_grad_(False)
+        scores = score(model, triples, reference, pad=base.pad, head=frozen_head(model, compute_dtype()))
     up, down = scores.above_reference
     return {
         "log_likelihood": (scores.chosen / scores.chosen_tokens).tolist(),
@@ -115,28 +107,52 @@ def _believed(
     }
 
 
+def verdict(own: Interval, base: Interval, against: Interval, degenerate: float) -> str:
+    """Say in a sentence how far a policy's answers are from the edited texts beside the base model's."""
+    moved = f"{base.mean:.2f} → {own.mean:.2f}"
+    if degenerate >= 0.5:
+        return f"broken, do not serve: {degenerate:.0%} of its answers are empty or repeat themselves ({moved})"
+    if against.low > base.mean:  # surely more than twice as far
+        return f"broken, do not serve: much farther from the edited texts than base, {moved}"
+    if against.high < 0:
+        return f"better than base, {moved}"
+    return f"worse than base, {moved}" if against.low > 0 else f"cannot be told from base, {moved}"
+
+
+def degenerate(text: str) -> bool:
+    """Whether an answer is empty, or of a dozen words and more at most a third are different ones."""
+    words = text.lower().split()
+    return not words or (len(words) >= 12 and len(set(words)) <= len(words) / 3)
+
+
 def _evaluation(
     name: str,
     believed: Mapping[str, list[float]],
     answers: Sequence[str],
     heldout: Sequence[Interaction],
+    *,
     cost: Cost,
+    own: Mapping[str, Sequence[float]],
 ) -> Evaluation:
-    edits = [i.edited or "" for i in heldout]
-    own = [cost(answer, edited) for answer, edited in zip(answers, edits, strict=True)]
-    drafts = [cost(i.completion.response, edited) for i, edited in zip(heldout, edits, strict=True)]
+    """Put one policy's numbers together; ``own`` has the distances of its answers, and of the base model's."""
+    drafts = [cost(i.completion.response, i.edited or "") for i in heldout]
     intervals = {key: mean_interval(values) if values else None for key, values in believed.items()}
     likelihood = intervals.pop("log_likelihood")
     assert likelihood is not None
+    distance, base, broken = mean_interval(own[name]), mean_interval(own[BASE]), fmean(map(degenerate, answers))
+    against = None if name == BASE else compare(own[name], own[BASE]).difference
     examples = [
-        {"draft": i.completion.response, "edited": edited, "own": answer}
-        for i, edited, answer in list(zip(heldout, edits, answers, strict=True))[:3]
+        {"draft": i.completion.response, "edited": i.edited or "", "own": answer}
+        for i, answer in list(zip(heldout, answers, strict=True))[:3]
     ]
     return Evaluation(
         name,
         likelihood,
         **intervals,
-        distance=mean_interval(own),
+        distance=distance,
         draft_distance=mean_interval(drafts),
+        against_base=against,
+        degenerate=broken,
+        verdict="" if against is None else verdict(distance, base, against, broken),
         examples=examples,
     )

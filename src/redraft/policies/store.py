@@ -7,16 +7,16 @@ A folder counts as a policy when its name says so and it holds a manifest. A run
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from redraft.errors import ConfigError, NotFoundError
-from redraft.train.runs import MANIFEST, SOURCES
+from redraft.errors import ConfigError, DataError, NotFoundError
+from redraft.train.runs import MANIFEST, PARTIAL, SOURCES, Manifest, partial_of, read_manifest, read_sources
 from redraft.types import PolicyRef
 
 __all__ = ["PolicyStore"]
 
-_PARTIAL = ".partial"
 _PLAIN = re.compile(r"\w[\w.+-]*")
 
 
@@ -35,17 +35,45 @@ class PolicyStore:
         """All that says which completions it learnt from: policies, and the cost models beside them."""
         return [ref for ref, folder in self._folders("") if (folder / SOURCES).is_file()]
 
-    def latest(self, task: str, name: str) -> PolicyRef:
-        """The policy's highest version; raises ``NotFoundError`` naming what exists when there is none."""
-        return self.resolve(f"{task}/{name}")
+    def versions(self, task: str, name: str) -> Sequence[PolicyRef]:
+        """Complete policies of one name, the latest last."""
+        return [ref for ref in self.list(task) if ref.name == name]
 
-    def resolve(self, text: str) -> PolicyRef:
-        """Read ``email/sft@3``, or ``email/sft`` for the latest one; raises ``NotFoundError`` as ``latest`` does."""
-        named = [ref for ref in self.list() if text in (str(ref), f"{ref.task}/{ref.name}")]
+    def resolve(self, text: str, task: str | None = None) -> PolicyRef:
+        """Read ``email/sft@3``, or ``email/sft`` for the latest one; within a ``task`` also ``sft@3`` and ``sft``.
+
+        Raises ``NotFoundError`` naming what exists when there is none.
+        """
+        known = self.list()
+        wanted = {text} if task is None else {text, f"{task}/{text}"}
+        named = [ref for ref in known if wanted & {str(ref), f"{ref.task}/{ref.name}"}]
         if not named:
-            known = ", ".join(map(str, self.list())) or "none yet: train one"
-            raise NotFoundError(f"policy {text!r}: not in {self.root}, where there is {known}")
+            there = ", ".join(map(str, known)) or "none yet: train one"
+            raise NotFoundError(f"policy {text!r}: not in {self.root}, which holds {there}")
         return named[-1]
+
+    def manifest(self, ref: PolicyRef) -> Manifest:
+        """What made a policy; raises ``DataError`` where its folder does not say."""
+        return read_manifest(self.path(ref))
+
+    def sources(self, ref: PolicyRef) -> frozenset[str]:
+        """Ids of the completions that a policy or a cost model learnt from; none where its folder does not say."""
+        return read_sources(self.path(ref))
+
+    def trained_on(self, completion_ids: Collection[str]) -> list[str]:
+        """Names of what learnt from any of these completions, cost models too, or continues from a policy that did."""
+        wanted = set(completion_ids)
+        named = {str(ref) for ref in self.learnt() if wanted & self.sources(ref)}
+        starts = {str(ref): self._start(ref) for ref in self.list()}
+        while more := {policy for policy, start in starts.items() if start in named} - named:
+            named |= more
+        return sorted(named)
+
+    def _start(self, ref: PolicyRef) -> str:
+        """Name of the policy that one continues from, if any; a broken manifest must not keep texts from erasure."""
+        with suppress(DataError):
+            return str(self.manifest(ref).options.get("start", ""))
+        return ""
 
     def path(self, ref: PolicyRef) -> Path:
         """The folder of a policy, whether it exists or not."""
@@ -53,11 +81,11 @@ class PolicyStore:
 
     def partial_path(self, ref: PolicyRef) -> Path:
         """The folder of a policy while it is being trained."""
-        return self.path(ref).with_name(f"{ref.name}@{ref.version}{_PARTIAL}")
+        return partial_of(self.path(ref))
 
     def partial(self, task: str, name: str) -> PolicyRef | None:
         """The newest unfinished run of a policy, if there is one."""
-        runs = [ref for ref, _ in self._folders(_PARTIAL) if (ref.task, ref.name) == (task, name)]
+        runs = [ref for ref, _ in self._folders(PARTIAL) if (ref.task, ref.name) == (task, name)]
         return runs[-1] if runs else None
 
     def next(self, task: str, name: str) -> PolicyRef:
@@ -70,7 +98,7 @@ class PolicyStore:
                 raise ConfigError(f"policy {task}/{name}: {part!r} must be letters, digits, '-', '_', '.' and '+' only")
         taken = [
             ref.version
-            for suffix in ("", _PARTIAL)
+            for suffix in ("", PARTIAL)
             for ref, _ in self._folders(suffix)
             if (ref.task, ref.name) == (task, name)
         ]
@@ -78,7 +106,7 @@ class PolicyStore:
 
     def _folders(self, suffix: str) -> Iterable[tuple[PolicyRef, Path]]:
         found: list[tuple[PolicyRef, Path]] = []
-        for folder in self.root.glob(f"*/*@*{suffix}"):
+        for folder in self.root.glob(f"*/[!.]*@*{suffix}"):  # one with a dot in front is being written
             try:
                 ref = PolicyRef.parse(f"{folder.parent.name}/{folder.name.removesuffix(suffix)}")
             except ValueError:

@@ -34,7 +34,6 @@ __all__ = [
     "check_contexts",
     "fit_cost",
     "measured",
-    "quality",
 ]
 
 Array = NDArray[np.float64]
@@ -188,12 +187,6 @@ def check_contexts(count: int) -> None:
     """Raise ``DataError`` where there are fewer contexts to learn from than folds."""
     if count < FOLDS:
         raise DataError(f"{count} contexts: a cost model needs at least {FOLDS} to learn from: log more edits")
-
-
-def quality(model: CostModel, rows: Examples) -> Quality:
-    """Measure a model on responses of contexts that it did not see; rows of y' are left out."""
-    rows = rows.take(~rows.edited)
-    return measured(*model.predict(rows.text, rows.hidden), rows.costs)
 
 
 def measured(mean: Array, bonus: Array, costs: Array) -> Quality:

@@ -1,9 +1,8 @@
 """From logged edits to a cost model in a folder: features of every y, and of every y', which costs nothing.
 
-That y' costs 0 is what its author said by writing it; whether these rows help to price a model's own responses is
-decided by held-out error, and the manifest says how it was decided. An ensemble learns from y alone. The folder
-(``NAME@VERSION`` beside the policies, and none of them) holds ``cost_model.json``, arrays or an adapter with its heads,
-and the ids of what was learnt from.
+Its author showed that y' costs 0 by writing it. Held-out error decides whether these rows help to price a model's own
+responses, and the manifest records the decision. The folder (``cost@VERSION`` beside the policies)
+holds ``cost_model.json``, arrays, and the ids of what was learnt from.
 """
 
 from __future__ import annotations
@@ -20,26 +19,19 @@ from numpy.typing import NDArray
 
 from redraft.costs import Cost
 from redraft.data import context_groups, context_key, split
-from redraft.errors import ConfigError, DataError
+from redraft.errors import DataError
+from redraft.files import ROOT, whole, write_json
 from redraft.lm.load import Base
 from redraft.lm.pooled import pooled
-from redraft.train.cost_ensemble import (
-    Encoded,
-    EnsembleModel,
-    EnsembleOptions,
-    Priced,
-    fit_ensemble,
-    read_ensemble,
-)
 from redraft.train.cost_features import TEXT_FEATURES, text_features
 from redraft.train.cost_model import CostModel, Examples, Quality, check_contexts, fit_cost, measured
 from redraft.train.runs import versions, write_sources
 from redraft.types import Interaction, Message
 
-__all__ = ["Bound", "CostRun", "Features", "learn_cost", "learn_ensemble", "read_bound", "read_cost", "write_cost"]
+__all__ = ["Bound", "Features", "LearntCost", "learn_cost", "read_bound", "read_cost", "write_cost"]
 
 MANIFEST, ARRAYS = "cost_model.json", "cost_model.npz"
-LINEAR, ENSEMBLE = "linear", "ensemble"
+LINEAR = "linear"
 
 
 @dataclass(frozen=True)
@@ -70,10 +62,10 @@ class Features:
 
 @dataclass(frozen=True)
 class Bound:
-    """f̄ = f̂ + p · κ‖φ‖_{Λ⁻¹} of texts: what a pessimist takes an edit to cost; p = 1 is the calibrated bound."""
+    """f̄ = f̂ + p · κ‖φ‖_{Λ⁻¹} of texts: a pessimist's estimate of an edit's cost; p = 1 is the calibrated bound."""
 
-    model: CostModel | EnsembleModel
-    features: Features | Encoded
+    model: CostModel
+    features: Features
     pessimism: float = 1.0
 
     def __call__(self, messages: Sequence[Sequence[Message]], responses: Sequence[str]) -> NDArray[np.float64]:
@@ -84,19 +76,18 @@ class Bound:
     def predict(
         self, messages: Sequence[Sequence[Message]], responses: Sequence[str]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """f̂ [n] and κ‖φ‖_{Λ⁻¹} [n], or what stands for it in an ensemble."""
-        predict: Callable[..., tuple[NDArray[np.float64], NDArray[np.float64]]] = self.model.predict
-        return predict(*self.features(messages, responses))
+        """f̂ [n] and κ‖φ‖_{Λ⁻¹} [n]."""
+        return self.model.predict(*self.features(messages, responses))
 
 
 @dataclass(frozen=True)
-class CostRun:
+class LearntCost:
     """A cost model with how it does on contexts that were held out, and what it learnt from.
 
     Over all, by user, and by the ``domain`` that a completion's metadata may name.
     """
 
-    model: CostModel | EnsembleModel
+    model: CostModel
     heldout: Quality
     by_user: Mapping[str, Quality]
     by_domain: Mapping[str, Quality]
@@ -106,38 +97,22 @@ class CostRun:
 
 def learn_cost(
     interactions: Sequence[Interaction], features: Features, cost: Cost, *, holdout: float, seed: int
-) -> CostRun:
+) -> LearntCost:
     """Fit on some contexts, measure on the others, and fit again on all with what was chosen.
 
     Raises ``DataError`` when there are too few contexts.
     """
     train, heldout = _split(interactions, holdout, seed)
-    rows = _examples([*train, *heldout], features, cost)
+    examples, of = _examples([*train, *heldout], features, cost)
     ids = [i.completion.id for i in [*train, *heldout]]
     started = time.perf_counter()
-    seen = rows.rows < len(train)
-    first = fit_cost(rows.examples.take(seen))
-    unseen = rows.examples.take(~seen)
+    seen = of < len(train)
+    first = fit_cost(examples.take(seen))
+    unseen = examples.take(~seen)
     told = first.predict(unseen.text, unseen.hidden)
-    final = fit_cost(rows.examples, choices=[first.choice])
+    final = fit_cost(examples, choices=[first.choice])
     seconds = round(time.perf_counter() - started, 3)
     return _told(final, heldout, [part[~unseen.edited] for part in (*told, unseen.costs)], ids, seconds)
-
-
-def learn_ensemble(
-    interactions: Sequence[Interaction], features: Encoded, cost: Cost, options: EnsembleOptions, *, holdout: float
-) -> CostRun:
-    """Fit an ensemble on some contexts and measure it on the others, which it does not learn from afterwards.
-
-    Raises ``DataError`` when there are too few contexts.
-    """
-    train, heldout = _split(interactions, holdout, options.seed)
-    started = time.perf_counter()
-    model = fit_ensemble(features.base, _priced(train, features, cost), options)
-    seconds = round(time.perf_counter() - started, 3)
-    unseen = _priced(heldout, features, cost)
-    ids = [i.completion.id for i in train]
-    return _told(model, heldout, [*model.predict(unseen.tokens), unseen.costs], ids, seconds)
 
 
 def _split(interactions: Sequence[Interaction], holdout: float, seed: int) -> tuple[list[Interaction], ...]:
@@ -150,12 +125,12 @@ def _split(interactions: Sequence[Interaction], holdout: float, seed: int) -> tu
 
 
 def _told(
-    model: CostModel | EnsembleModel,
+    model: CostModel,
     heldout: Sequence[Interaction],
     told: Sequence[NDArray[np.float64]],
     sources: Sequence[str],
     seconds: float,
-) -> CostRun:
+) -> LearntCost:
     """What predictions, bonuses and costs of held-out responses say, over all and by who and what they are of."""
 
     def by(name: Callable[[Interaction], object]) -> dict[str, Quality]:
@@ -163,7 +138,7 @@ def _told(
         return {str(one): measured(*(part[names == one] for part in told)) for one in np.unique(names) if one}
 
     by_user, by_domain = by(lambda i: i.edit and i.edit.user_id), by(lambda i: i.completion.metadata.get("domain"))
-    return CostRun(model, measured(*told), by_user, by_domain, sources, seconds)
+    return LearntCost(model, measured(*told), by_user, by_domain, sources, seconds)
 
 
 def _numbered(messages: Sequence[Sequence[Message]]) -> NDArray[np.int64]:
@@ -173,28 +148,16 @@ def _numbered(messages: Sequence[Sequence[Message]]) -> NDArray[np.int64]:
     return np.array([numbers[groups[context_key(x)]] for x in messages])
 
 
-def _priced(interactions: Sequence[Interaction], features: Encoded, cost: Cost) -> Priced:
-    messages = [i.completion.messages for i in interactions]
-    (tokens,) = features(messages, [i.completion.response for i in interactions])
-    return Priced(
-        tokens,
-        np.array([cost(i.completion.response, i.edited or "") for i in interactions]),
-        _numbered(messages),
-        np.array([max(1.0, len(i.completion.response.split())) for i in interactions]),
-    )
-
-
-def write_cost(folder: Path, run: CostRun, features: Features | Encoded, cost: Cost) -> dict[str, Any]:
+def write_cost(folder: Path, run: LearntCost, features: Features, cost: Cost) -> dict[str, Any]:
     """Write a cost model into a folder that does not exist yet, and return its manifest."""
-    linear = run.model if isinstance(run.model, CostModel) else None
     manifest = {
-        "kind": ENSEMBLE if linear is None else LINEAR,
+        "kind": LINEAR,
         "base": {"name": features.base.name, "revision": features.base.revision},
         "limits": {"prompt": features.max_prompt, "response": features.max_response},
         "cost": cost.name,
         "kappa": run.model.kappa,
-        "choice": asdict(linear.choice) if linear else {},
-        "features": [*TEXT_FEATURES, "log-probability a token"] if linear else ["mean hidden state"],
+        "choice": asdict(run.model.choice),
+        "features": [*TEXT_FEATURES, "log-probability a token"],
         "responses": len(run.sources),
         "heldout": run.heldout.as_dict(),
         "by_user": {user: found.as_dict() for user, found in run.by_user.items()},
@@ -202,27 +165,20 @@ def write_cost(folder: Path, run: CostRun, features: Features | Encoded, cost: C
         "seconds": run.seconds,
         "versions": versions(),
     }
-    scratch = folder.with_name(f"{folder.name}.partial")
-    try:
-        scratch.mkdir(parents=True, exist_ok=True)
-        if isinstance(run.model, CostModel):
-            np.savez(scratch / ARRAYS, **run.model.arrays())  # pyright: ignore[reportArgumentType]
-        else:
-            run.model.save(scratch)
-        (scratch / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    with whole(folder, ROOT) as scratch:
+        scratch.mkdir()
+        np.savez(scratch / ARRAYS, **run.model.arrays())  # pyright: ignore[reportArgumentType]
+        write_json(scratch / MANIFEST, manifest)
         write_sources(scratch, run.sources)
-        scratch.rename(folder)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be written ({error.strerror}): set [policies] root") from error
     return manifest
 
 
-def read_cost(folder: Path, base: Base) -> tuple[CostModel | EnsembleModel, dict[str, Any]]:
-    """Read a cost model of this base model and its manifest; raises ``DataError`` where there is none."""
+def read_cost(folder: Path) -> tuple[CostModel, dict[str, Any]]:
+    """Read a cost model and its manifest; raises ``DataError`` where there is none, or one of an earlier kind."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-        if manifest.get("kind") == ENSEMBLE:
-            return read_ensemble(base, folder, manifest["kappa"]), manifest
+        if (kind := manifest.get("kind", LINEAR)) != LINEAR:
+            raise DataError(f"{folder}: a cost model of kind {kind}, which is gone: redraft train cost makes another")
         with np.load(folder / ARRAYS) as arrays:
             return CostModel.from_arrays(dict(arrays), manifest["kappa"], manifest["choice"]), manifest
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -240,28 +196,22 @@ def read_bound(
     if not found:
         raise DataError(f"task {task!r} has no cost model in {root}: redraft train cost {task} makes one")
     folder = found[-1].parent
-    model, manifest = read_cost(folder, base)
+    model, manifest = read_cost(folder)
     learnt = f"{manifest['base']['name']}:{manifest['base']['revision']}"
     for what, was, wanted in (
         ("base model", learnt, base.identity),
         ("cost", manifest["cost"], cost.name if cost else manifest["cost"]),
     ):
         if was != wanted:
-            raise DataError(f"{folder}: learnt with {what} {was}, not {wanted}: redraft train cost {task} learns anew")
+            raise DataError(f"{folder}: learnt with {what} {was}, not {wanted}: run redraft train cost {task}")
     limits = manifest["limits"]
-    sizes = limits["prompt"], limits["response"]
-    features = Features(base, cache, *sizes) if isinstance(model, CostModel) else Encoded(base, *sizes)
-    return Bound(model, features, pessimism)
+    return Bound(model, Features(base, cache, limits["prompt"], limits["response"]), pessimism)
 
 
-@dataclass(frozen=True)
-class _Rows:
-    examples: Examples
-    rows: NDArray[np.int64]  # which interaction each example is of
-
-
-def _examples(interactions: Sequence[Interaction], features: Features, cost: Cost) -> _Rows:
-    """Every response with its cost, then every y' that differs from its response with cost 0."""
+def _examples(
+    interactions: Sequence[Interaction], features: Features, cost: Cost
+) -> tuple[Examples, NDArray[np.int64]]:
+    """Every response with its cost, then every y' that differs from it with cost 0; and the interaction of each."""
     changed = [n for n, i in enumerate(interactions) if i.edited not in (None, i.completion.response)]
     messages = [i.completion.messages for i in interactions]
     responses = [i.completion.response for i in interactions]
@@ -272,4 +222,4 @@ def _examples(interactions: Sequence[Interaction], features: Features, cost: Cos
     costs = [cost(i.completion.response, i.edited or "") for i in interactions]
     edited = np.arange(len(rows)) >= len(interactions)
     sizes = np.array([max(1.0, len(text.split())) for text in texts])
-    return _Rows(Examples(text, hidden, np.array([*costs, *[0.0] * len(changed)]), contexts, edited, sizes), rows)
+    return Examples(text, hidden, np.array([*costs, *[0.0] * len(changed)]), contexts, edited, sizes), rows

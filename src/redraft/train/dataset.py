@@ -15,7 +15,7 @@ from redraft.types import Interaction
 
 __all__ = ["Dataset", "foreign_policies", "prepare"]
 
-BASE = "base"  # the policy that is the base model as it came, as redraft.policies calls it too
+BASE = "base"  # the base model as a policy; redraft.policies has the same name for it
 
 
 @dataclass(frozen=True)

@@ -9,23 +9,19 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
 from redraft.errors import ConfigError, DataError
-from redraft.lm.load import Base
-from redraft.train.dataset import Dataset
 from redraft.train.interrupt import Interrupt
-from redraft.train.options import TrainOptions
-from redraft.train.packing import Triple
 from redraft.train.reference import Reference, reference_logprobs
+from redraft.train.run import Run, counter
 from redraft.train.runs import (
     CHECKPOINTS,
     COMPLETE,
@@ -41,71 +37,8 @@ from redraft.train.runs import (
 )
 from redraft.train.start import as_begun, begin, reference_model, trainable
 from redraft.train.trainer import EditTrainer
-from redraft.types import Message
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-__all__ = ["Contexts", "Price", "Progress", "Rollouts", "Run", "Track", "Watch", "fit"]
-
-Progress = Callable[[str, int, int], None]
-"""``progress(what, done, total)``, called as work advances."""
-
-
-Watch = Callable[[Mapping[str, float]], None]
-"""``watch(line)``, called with every line of the training log: losses, log-probabilities, held-out scores."""
-
-Contexts = Sequence[Sequence[Message]]
-Price = Callable[[Contexts, Sequence[str]], "NDArray[np.float64]"]
-"""What an edit of each response to its messages is thought to cost, [n]."""
-
-Track = Callable[[Any, Callable[[], AbstractContextManager[None]]], Mapping[str, float]]
-"""``track(model, as_reference)``: numbers of a model in training, which is π_ref within ``as_reference()``."""
-
-
-def _unwatched(_line: Mapping[str, float]) -> None:
-    return None
-
-
-def _silent(_what: str, _done: int, _total: int) -> None:
-    return None
-
-
-@dataclass(frozen=True)
-class Rollouts:
-    """What an on-policy run asks its policy, and what it takes an edit of each answer to cost."""
-
-    contexts: Contexts
-    price: Price
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training run: what it learns from, how, and where it leaves the policy called ``policy``.
-
-    ``start`` is the folder of the policy that ``options.start`` names, if it names one. ``track`` measures the policy
-    before the first step and after each epoch. With ``rollouts`` it learns from answers of its own (``rloo.py``).
-    """
-
-    base: Base
-    data: Dataset
-    options: TrainOptions
-    folder: Path
-    policy: str
-    cache: Path
-    progress: Progress = _silent
-    watch: Watch = _unwatched
-    start: Path | None = None
-    track: Track | None = None
-    rollouts: Rollouts | None = None
-
-    @property
-    def learned(self) -> list[Triple]:
-        """What the loss is taken over: without a likelihood term rows with y' = y would be steps without a loss."""
-        if self.options.likelihood_weight:
-            return self.data.train
-        return [triple for triple in self.data.train if triple.rejected is not None]
+__all__ = ["fit"]
 
 
 def fit(run: Run, *, resume: bool = False) -> Manifest:
@@ -114,10 +47,6 @@ def fit(run: Run, *, resume: bool = False) -> Manifest:
     Raises ``DataError`` when the data has no pairs and the method needs them, ``ConfigError`` when ``resume`` meets
     other options or data, and ``KeyboardInterrupt`` after an interruption has been saved.
     """
-    if run.rollouts is not None:
-        from redraft.train.rloo import fit_rloo
-
-        return fit_rloo(run)
     options = run.options
     _need_pairs(run)
     manifest = _begin(new_manifest(run.policy, run.base, run.data.counts, options), run.folder, resume)
@@ -140,10 +69,10 @@ def fit(run: Run, *, resume: bool = False) -> Manifest:
 def _need_pairs(run: Run) -> None:
     counts = run.data.counts
     if run.options.preference_weight and not counts["train_pairs"]:
-        raise DataError(f"method {run.options.method!r} needs edits that change something and there are none: use sft")
+        raise DataError(f"method {run.options.method!r} needs edits that change the text, and there are none: use sft")
     if run.options.criterion != "nll" and not counts["heldout_pairs"]:
         method = run.options.method
-        raise DataError(f"no held-out edit changes anything, so that {method} has no score: raise --holdout")
+        raise DataError(f"no held-out edit changes the text, so {method} has no score: raise --holdout")
 
 
 def _train(run: Run, model: Any, reference: Reference, manifest: Manifest) -> Manifest:
@@ -198,7 +127,7 @@ def _begin(manifest: Manifest, folder: Path, resume: bool) -> Manifest:
         before = read_manifest(folder)
         for part, same in before.alike(manifest).items():
             if not same:
-                raise ConfigError(f"{folder}: was begun with other {part}: repeat them, or start without --resume")
+                raise ConfigError(f"{folder}: was started with other {part}: repeat them, or start without --resume")
         return before
     shutil.rmtree(folder, ignore_errors=True)
     write_manifest(folder, manifest)
@@ -208,13 +137,7 @@ def _begin(manifest: Manifest, folder: Path, resume: bool) -> Manifest:
 def _reference(run: Run) -> Reference:
     """The held-out set's for every method (it is watched), the training set's where the loss asks for it."""
     sets = [run.data.heldout, run.data.train] if run.options.preference_weight else [run.data.heldout]
-    total, done, reference = sum(map(len, sets)), 0, Reference()
-
-    def advance(rows: int) -> None:
-        nonlocal done
-        done += rows
-        run.progress("reference", done, total)
-
+    advance, reference = counter(run.progress, "reference", sum(map(len, sets))), Reference()
     with reference_model(run.base, run.start) as model:
         for triples in sets:
             reference |= reference_logprobs(
@@ -235,4 +158,4 @@ class _Report(TrainerCallback):
         self.run.progress(self.run.options.method, state.global_step, state.max_steps)
 
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.run.watch(_numbers(state.log_history[-1]))
+        self.run.on_log(_numbers(state.log_history[-1]))

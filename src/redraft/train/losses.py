@@ -38,8 +38,8 @@ def preference_loss(
 
 
 def early_loss(preference: torch.Tensor, nll: torch.Tensor, nll_weight: float) -> torch.Tensor:
-    """L_DPO + λ·NLL(y'), a scalar: eq. 7. ``preference`` [B] per pair, ``nll`` [] per token."""
-    return preference.mean() + nll_weight * nll  # eq. 7
+    """L_DPO + λ·NLL(y'), a scalar: eq. 7. ``preference`` [] is the mean over pairs, ``nll`` [] per token."""
+    return preference + nll_weight * nll  # eq. 7
 
 
 def projection_weights(costs: torch.Tensor, beta: float) -> torch.Tensor:

@@ -1,18 +1,20 @@
-"""What can be said about a training run: one dataclass, a sentence for each field, derived values as properties."""
+"""Options of a training run: one dataclass, a sentence of help for each field, derived values as properties."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from redraft.errors import ConfigError
 
-__all__ = ["METHODS", "RL", "SOLVERS", "TrainOptions"]
+__all__ = ["METHODS", "RL", "SHARED", "SOLVERS", "TrainOptions"]
 
 METHODS = ("sft", "dpo", "early")  # what edits alone teach
 RL = "rl"  # needs a cost model too
 KEPT = ("best", "last")
-SOLVERS = ("projection", "contrast", "regression", "rloo")  # of eq. 6; the last one draws from the policy itself
+SHARED = frozenset({"method", "start", "holdout", "seed", "max_prompt", "max_response"})
+"""What all trials of a sweep, and all runs that take options over from another, have in common."""
+SOLVERS = ("projection", "contrast", "regression")  # of eq. 6
 
 
 def _option(default: Any, text: str) -> Any:
@@ -28,28 +30,28 @@ class TrainOptions:
     epochs: int = _option(3, "Passes over the training edits, at most.")
     batch_size: int = _option(8, "Edits in one forward pass.")
     accumulation: int = _option(1, "Forward passes to one optimiser step.")
-    beta: float = _option(0.1, "τ of eq. 4 (the field calls it beta); for rl, β of eq. 6: what a nat of KL costs.")
-    nll_weight: float = _option(1.0, "λ of eq. 7: weight of the likelihood of y' beside the loss on pairs, rl's too.")
-    solver: str = _option(
-        "regression", "For rl: regression (logged pairs), projection or contrast (samples of π_ref), or rloo."
-    )
-    samples: int = _option(8, "For rl: responses drawn for each context and priced; not for regression.")
-    pessimism: float = _option(1.0, "For rl: how many κ of the cost model's bonus count; 0 trusts its mean.")
+    beta: float = _option(0.1, "τ of eq. 4, usually called beta; for rl, β of eq. 6: the cost of a nat of KL.")
+    nll_weight: float = _option(1.0, "λ of eq. 7 (early, rl): weight of the likelihood of y' beside the loss on pairs.")
+    solver: str = _option("regression", "For rl: regression (logged pairs), projection or contrast (samples of π_ref).")
+    samples: int = _option(8, "For rl, except regression: responses to draw and price for each context.")
+    pessimism: float = _option(1.0, "For rl: weight of the cost model's bonus; 0 trusts its mean.")
     warmup: float = _option(0.1, "Share of all steps over which the learning rate rises.")
     decay: float = _option(
-        0.0, "Share of all steps, the last ones, over which it falls to zero; at most what the warm-up leaves."
+        0.0, "Share of all steps, at the end, over which it falls to zero; at most what the warm-up leaves."
     )
     rank: int = _option(16, "Rank of the LoRA matrices, on all linear layers but the output head.")
     lora_alpha: int = _option(32, "LoRA's scale is this over the rank.")
     max_prompt: int = _option(512, "Prompt tokens kept; a longer prompt loses its middle.")
     max_response: int = _option(512, "Response tokens kept.")
     holdout: float = _option(0.15, "Share of the contexts held out to choose the best epoch or trial by.")
-    keep: str = _option("best", "The epoch to keep: best (by its held-out score), or last, which a decay ends in.")
-    patience: int = _option(2, "Epochs without a better held-out score before a run that keeps the best stops.")
+    keep: str = _option("best", "The epoch to keep: best (by held-out score) or last (for runs with a decay).")
+    patience: int = _option(2, "With --keep best: stop after this many epochs without a better held-out score.")
     start: str = _option(
-        "", "Policy to go on from, which is π_ref then and is to have written the log; none: the base."
+        "",
+        "Continue from this policy. It becomes the reference, so it should have written the log. "
+        "Default: the base model.",
     )
-    seed: int = _option(1, "Of the split, the order and the LoRA initialisation.")
+    seed: int = _option(1, "Seed of the split, the order and the LoRA initialisation.")
 
     def __post_init__(self) -> None:
         problems = [text for broken, text in self._rules() if broken]
@@ -68,10 +70,6 @@ class TrainOptions:
             *((getattr(self, n) < 0, f"{n} = {getattr(self, n)}: must not be negative") for n in not_negative),
             (not 0 <= self.warmup < 1, f"warmup = {self.warmup}: must be in [0, 1)"),
             (not 0 <= self.decay <= 1, f"decay = {self.decay}: must be in [0, 1]"),
-            (
-                self.method == RL and self.solver == "rloo" and (self.decay > 0 or self.keep != "best"),
-                "solver = 'rloo' holds its rate and keeps its best: leave decay and keep as they are",
-            ),
             (self.keep not in KEPT, f"keep = {self.keep!r}: use one of {', '.join(KEPT)}"),
             (not 0 < self.holdout < 1, f"holdout = {self.holdout}: must be between 0 and 1"),
             (min(self.max_prompt, self.max_response) < 2, "max_prompt and max_response: must be at least 2"),
@@ -104,8 +102,3 @@ class TrainOptions:
     def as_dict(self) -> dict[str, Any]:
         """Every field by name, for a manifest."""
         return asdict(self)
-
-    @classmethod
-    def help(cls) -> dict[str, str]:
-        """The sentence of each field."""
-        return {f.name: f.metadata["help"] for f in fields(cls)}

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from redraft.files import keep
+from redraft.files import CACHE, whole
 from redraft.lm.load import Base, compute_dtype
 from redraft.lm.logprobs import frozen_head, packed_logprobs
 from redraft.train.packing import LengthBuckets, Triple, collate, fingerprint
@@ -43,7 +42,8 @@ def reference_logprobs(
     if values is None:
         values = _compute(base, triples, batch_size, on_batch)
         if known:
-            keep(file, partial(np.savez, logprobs=values))
+            with whole(file, CACHE) as scratch:
+                np.savez(scratch, logprobs=values)
     elif on_batch:
         on_batch(len(triples))
     return {t.id: (float(row[0]), float(row[1])) for t, row in zip(triples, values, strict=True)}

@@ -1,4 +1,4 @@
-"""Eq. 6 off-line: price responses that are there already, and give them to the trainer as weights or gaps.
+"""Eq. 6 off-line: price existing responses, and give them to the trainer as weights or gaps.
 
 Three solvers of min E_{y~π}[f̄(x, y) + β log(π/π_ref)]; ``losses.py`` has their losses. *Projection*: K responses are
 drawn from π_ref for each context, once, and count in the likelihood by exp(−f̄/β). *Contrast*: of the same samples the
@@ -6,7 +6,7 @@ cheapest and the dearest are asked to differ in log-ratio by the difference of t
 writes neither can teach. *Regression*: so is each logged pair, y' at the price 0; it may be what π_ref would not write.
 Held-out contexts are priced alike, and the epoch is chosen by the solver's own loss on them.
 
-``Tracker`` follows a run on answers of its own: what the bound takes them to cost, and the KL from π_ref. Left out:
+``Tracker`` follows a run on answers of its own: what the bound predicts for them, and the KL from π_ref. Left out:
 on-policy rollouts. A response that the token limit cut counts as one that ended there, as it does in the log.
 """
 
@@ -24,19 +24,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from redraft.files import keep
+from redraft.files import CACHE, write_text
 from redraft.lm.encode import encode_prompt, encode_response
 from redraft.lm.generate import generate, generate_ids, stop_tokens
 from redraft.lm.load import Base
 from redraft.train.cost_run import Bound
 from redraft.train.dataset import Dataset, prepare
-from redraft.train.fit import Contexts, Rollouts, Run
 from redraft.train.losses import projection_weights
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Limits, Triple, encode
+from redraft.train.run import Run
 from redraft.train.scoring import score
 from redraft.train.start import reference_model
-from redraft.types import Decoding, Edit, Interaction
+from redraft.types import Contexts, Decoding, Edit, Interaction
 
 __all__ = ["Tracker", "draw_samples", "prepare_rl", "priced_run"]
 
@@ -55,15 +55,13 @@ def prepare_rl(
 ) -> Dataset:
     """Split as ``prepare`` does, and give the trainer what eq. 6 needs of both sides.
 
-    π_ref is the policy in ``start``, or the base model. ``on_batch`` is told of responses as they are drawn. Raises
+    π_ref is the policy in ``start``, or the base model. ``on_batch`` counts responses as they are drawn. Raises
     ``DataError`` as ``prepare`` does, and ``ConfigError`` when the cache cannot be written.
     """
     base = bound.features.base
     data = prepare(interactions, base, options)
     by_id = {i.completion.id: i for i in interactions}
     sides = [[by_id[triple.id] for triple in side] for side in (data.train, data.heldout)]
-    if options.solver == "rloo":
-        return data
     if options.solver == "regression":
         train, heldout = (_gaps(*side, bound) for side in zip((data.train, data.heldout), sides, strict=True))
         return Dataset(train, heldout)
@@ -101,7 +99,7 @@ def draw_samples(
     found = generate(base.model.eval(), base.tokenizer, repeated, decoding, on_batch=on_batch, seeds=seeds)
     drawn = [found[place : place + k] for place in range(0, len(found), k)]
     if known:
-        keep(file, lambda scratch: scratch.write_text(json.dumps(drawn, ensure_ascii=False), "utf-8"))
+        write_text(file, json.dumps(drawn, ensure_ascii=False), CACHE)
     return drawn
 
 
@@ -119,7 +117,7 @@ class Tracker:
     decoding: Decoding
 
     def __call__(self, model: Any, as_reference: Callable[[], AbstractContextManager[None]]) -> dict[str, float]:
-        """Measure a model in training (``redraft.train.fit.Track``)."""
+        """Measure a model in training (``redraft.train.run.Track``)."""
         base, options = self.bound.features.base, self.options
         prompts = [encode_prompt(base.tokenizer, messages, options.max_prompt) for messages in self.contexts]
         training = model.training
@@ -139,15 +137,10 @@ class Tracker:
 
 
 def priced_run(run: Run, interactions: Sequence[Interaction], bound: Bound) -> Run:
-    """The run with what follows it on the contexts held out of these interactions, and rollouts where it makes any."""
+    """The run, measured on the contexts that are held out of these interactions."""
     messages = {i.completion.id: i.completion.messages for i in interactions}
-    train, held = (
-        [messages[source] for source in dict.fromkeys(t.source or t.id for t in side)]
-        for side in (run.data.train, run.data.heldout)
-    )
-    tracker = Tracker(bound, held, run.options, _decoding(interactions, run.options))
-    rollouts = Rollouts(train, bound) if run.options.solver == "rloo" else None
-    return replace(run, track=tracker, rollouts=rollouts)
+    held = [messages[source] for source in dict.fromkeys(t.source or t.id for t in run.data.heldout)]
+    return replace(run, track=Tracker(bound, held, run.options, _decoding(interactions, run.options)))
 
 
 def _decoding(interactions: Sequence[Interaction], options: TrainOptions) -> Decoding:
@@ -161,19 +154,16 @@ def _weighted(
 ) -> list[Triple]:
     """Every sample as a target that counts by its price; those of a context sum to about 1."""
     tokenizer, limits = bound.features.base.tokenizer, Limits(options.max_prompt, options.max_response)
-    messages = [i.completion.messages for i in side]
-    costs = _prices(side, drawn, bound)
     triples: list[Triple] = []
-    for place, (interaction, responses) in enumerate(zip(side, drawn, strict=True)):
-        own = torch.from_numpy(costs[place])
-        prompt = encode_prompt(tokenizer, messages[place], limits.prompt)
-        for number, weight in enumerate(projection_weights(own, options.beta).tolist()):
+    for interaction, responses, costs in zip(side, drawn, _prices(side, drawn, bound), strict=True):
+        identity = interaction.completion.id
+        prompt = encode_prompt(tokenizer, interaction.completion.messages, limits.prompt)
+        for number, weight in enumerate(projection_weights(torch.from_numpy(costs), options.beta).tolist()):
             if weight >= NEGLIGIBLE:
-                identity, full = interaction.completion.id, encode_response(tokenizer, responses[number])
-                kept = full[: limits.response]
+                full = encode_response(tokenizer, responses[number])
                 cut = len(full) > limits.response or len(prompt) == limits.prompt
-                made = Triple(f"{identity}/{number}", prompt, kept, None, cut, weight, source=identity)
-                triples.append(made)
+                kept = full[: limits.response]
+                triples.append(Triple(f"{identity}/{number}", prompt, kept, None, cut, weight, source=identity))
     return triples
 
 
@@ -199,6 +189,6 @@ def _prices(side: Sequence[Interaction], drawn: Sequence[Sequence[str]], bound: 
 
 
 def _gaps(triples: Sequence[Triple], side: Sequence[Interaction], bound: Bound) -> list[Triple]:
-    """Every pair with what y is thought to cost more than y', which costs nothing: so its author said by writing it."""
+    """Every pair with the predicted cost of y; y' costs nothing, as its author showed by writing it."""
     worse = bound([i.completion.messages for i in side], [i.completion.response for i in side])
     return [replace(t, gap=float(gap)) for t, gap in zip(triples, worse, strict=True)]

@@ -1,4 +1,4 @@
-"""A run and what it leaves behind: a policy folder any PEFT program can load.
+"""What a run leaves behind: a policy folder that any PEFT program can load.
 
 While it runs, a policy's folder is called ``NAME@VERSION.partial`` and its manifest (``redraft.json``) says so; it
 takes its final name when it is complete, and is never written again. A partial folder holds the checkpoints that
@@ -16,7 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from redraft.errors import ConfigError, DataError
+from redraft.errors import DataError
+from redraft.files import ROOT, write_json, write_text
 from redraft.lm.load import Base, compute_dtype
 from redraft.train.options import TrainOptions
 
@@ -25,22 +26,26 @@ __all__ = [
     "COMPLETE",
     "DIVERGED",
     "MANIFEST",
+    "PARTIAL",
     "RUNNING",
     "SOURCES",
     "Manifest",
     "checkpoints",
     "new_manifest",
+    "partial_of",
     "read_manifest",
     "read_sources",
     "versions",
     "write_card",
     "write_manifest",
+    "write_merged_card",
     "write_sources",
 ]
 
 MANIFEST = "redraft.json"
 SOURCES = "completions.json"
 CHECKPOINTS = "checkpoints"
+PARTIAL = ".partial"
 RUNNING, COMPLETE, DIVERGED = "running", "complete", "diverged"
 _LIBRARIES = ("redraft", "torch", "transformers", "peft", "accelerate")
 
@@ -94,17 +99,14 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
 
 
+def partial_of(folder: Path) -> Path:
+    """Where a policy's run stays until it is complete."""
+    return folder.with_name(folder.name + PARTIAL)
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write ``redraft.json``: the old one or the new one is there, never half of it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = folder / f"{MANIFEST}.new"
-        scratch.write_text(json.dumps(asdict(manifest), indent=2, ensure_ascii=False) + "\n", "utf-8")
-        scratch.replace(folder / MANIFEST)
-    except OSError as error:
-        raise ConfigError(
-            f"{folder} cannot be written ({error.strerror}): set [policies] root or use --policies"
-        ) from error
+    write_json(folder / MANIFEST, asdict(manifest), ROOT)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -118,7 +120,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def write_sources(folder: Path, completion_ids: Sequence[str]) -> None:
     """Write ``completions.json``: what a policy learnt from, for the day someone wants to be erased."""
-    (folder / SOURCES).write_text(json.dumps(sorted(completion_ids)) + "\n", "utf-8")
+    write_text(folder / SOURCES, json.dumps(sorted(completion_ids)) + "\n", ROOT)
 
 
 def read_sources(folder: Path) -> frozenset[str]:
@@ -136,10 +138,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def write_card(folder: Path, manifest: Manifest) -> None:
     """Write the model card ``README.md`` in place of PEFT's empty one."""
-    front = ["---", f"base_model: {manifest.base['source']}", "library_name: peft", "tags: [redraft, lora]", "---", ""]
     text = [
-        f"# {manifest.policy}",
-        "",
         f"LoRA adapter for `{manifest.base['name']}` (revision `{manifest.base['revision']}`), trained by redraft with"
         f" `{manifest.options['method']}` on {_learned(manifest)}; {manifest.data['heldout']} more were held out.",
         "",
@@ -153,9 +152,23 @@ def write_card(folder: Path, manifest: Manifest) -> None:
         "```",
         "",
         "Prompts were cut to the tokens that `limits` in `redraft.json` names, from their middle.",
-        "",
     ]
-    (folder / "README.md").write_text("\n".join([*front, *text]), "utf-8")
+    _write_card(folder, manifest, "peft", "[redraft, lora]", text)
+
+
+def write_merged_card(folder: Path, manifest: Manifest) -> None:
+    """Write the model card of a policy whose adapter was merged into its base."""
+    base = f"`{manifest.base['name']}` (revision `{manifest.base['revision']}`)"
+    text = [
+        f"{base} with the adapter `{manifest.policy}` merged into its weights, trained by redraft on how people edited"
+        " its responses. Any program that loads a model of transformers loads it.",
+    ]
+    _write_card(folder, manifest, "transformers", "[redraft]", text)
+
+
+def _write_card(folder: Path, manifest: Manifest, library: str, tags: str, text: Sequence[str]) -> None:
+    front = ["---", f"base_model: {manifest.base['source']}", f"library_name: {library}", f"tags: {tags}", "---"]
+    write_text(folder / "README.md", "\n".join([*front, "", f"# {manifest.policy}", "", *text, ""]), ROOT)
 
 
 def _learned(manifest: Manifest) -> str:

@@ -49,13 +49,16 @@ class Scores:
         return (self.chosen - self.ref_chosen)[self.pair], (self.rejected - self.ref_rejected)[self.pair]
 
     def metrics(self, beta: float) -> dict[str, float]:
-        """Return ``nll`` (nats per token of y') and, where there are pairs, means over them.
+        """Return ``nll`` and ``reference_nll`` (nats per token of y') and, where there are pairs, means over them.
 
         ``preference_loss`` (eq. 4), ``regression_loss`` (eq. 6) where gaps are known, ``prefers_edit``,
         ``prefers_edit_over_reference`` (by log-ratios, shares of pairs), ``chosen_above_reference`` and
         ``rejected_above_reference`` (nats per response).
         """
-        metrics = {"nll": float(sft_loss(self.chosen, self.chosen_tokens, self.weights))}
+        metrics = {
+            "nll": float(sft_loss(self.chosen, self.chosen_tokens, self.weights)),
+            "reference_nll": float(sft_loss(self.ref_chosen, self.chosen_tokens, self.weights)),
+        }
         if not self.pair.any():
             return metrics
         up, down = self.above_reference

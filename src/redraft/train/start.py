@@ -1,4 +1,4 @@
-"""π_ref: the base model, or a policy that a run goes on from, which then also wrote the log that it learns from."""
+"""π_ref: the base model, or the policy that a run continues from, which should then have written its log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["as_begun", "begin", "fitting", "reference_model", "trainable"]
 
 
 def begin(base: Base, options: TrainOptions, start: Path | None) -> Any:
-    """A PEFT model to train over ``base``: a new adapter, which changes nothing yet, or that of a policy's folder.
+    """A PEFT model to train over ``base``: a new adapter, which changes nothing yet, or the one in a policy's folder.
 
     Raises ``ConfigError`` when the policy's adapter has another rank, ``ModelError`` and ``DataError`` as ``fitting``.
     """
@@ -30,7 +30,7 @@ def begin(base: Base, options: TrainOptions, start: Path | None) -> Any:
         before = fitting(base, start).options
         for name in ("rank", "lora_alpha"):
             if before[name] != getattr(options, name):
-                raise ConfigError(f"{name} = {getattr(options, name)}: {start} has {before[name]}, go on with that")
+                raise ConfigError(f"{name} = {getattr(options, name)}: {start} has {before[name]}, use the same")
         return PeftModel.from_pretrained(base.model, str(start), is_trainable=True)
     lora = LoraConfig(r=options.rank, lora_alpha=options.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM")
     with torch.random.fork_rng():

@@ -16,8 +16,9 @@ from itertools import product
 from pathlib import Path
 
 from redraft.errors import ConfigError
-from redraft.train.fit import Run, fit
-from redraft.train.options import RL, TrainOptions
+from redraft.train.fit import fit
+from redraft.train.options import RL, SHARED, TrainOptions
+from redraft.train.run import Run
 from redraft.train.runs import MANIFEST, RUNNING, Manifest, read_manifest
 
 __all__ = ["GRIDS", "Trial", "grid", "sweep"]
@@ -29,8 +30,6 @@ GRIDS: dict[str, dict[str, Sequence[float]]] = {
     "rl": {"learning_rate": (2e-4, 5e-4, 1e-3)},  # its β is part of the question, and not to be chosen by the answer
 }
 """Default values to try: at most eight trials a method."""
-
-SHARED = {"method", "start", "holdout", "seed", "max_prompt", "max_response"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def grid(options: TrainOptions, values: Mapping[str, Sequence[float | str]]) -> 
     priced = (
         {"solver", "samples", "pessimism", *(["beta"] if options.projects else [])} if options.method == RL else set()
     )
-    unknown = set(values) - (set(TrainOptions.help()) - SHARED - priced)
+    unknown = set(values) - (set(options.as_dict()) - SHARED - priced)
     if unknown:
         raise ConfigError(f"sweep over {', '.join(sorted(unknown))}: not an option that trials can differ in")
     typed = {name: [type(getattr(options, name))(v) for v in tried] for name, tried in values.items()}

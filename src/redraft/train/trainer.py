@@ -1,10 +1,10 @@
 """One trainer for every signal of an edit: transformers' Trainer with our batches, our loss and our held-out scores.
 
 The objective is w_p · L_DPO + w_l · NLL(y') (eq. 7), with weights (0, 1) for sft, (1, 0) for dpo and (1, λ) for early:
-one flow, no subclasses. For rl (eq. 6) the regression takes the place of L_DPO, or weighted samples that of y'. Rows
-with y' = y teach the likelihood and no preference. Accelerate, checkpoints and callbacks are the Trainer's own (tried
-in one process so far). Guaranteed: gradient accumulation does not change the gradient (denominators are those of the
-whole step), and a run resumed from a checkpoint equals an uninterrupted one.
+one flow, no subclass per method. For rl (eq. 6) the regression takes the place of L_DPO, or weighted samples that of
+y'. Rows with y' = y teach the likelihood and no preference. Accelerate, checkpoints and callbacks are the Trainer's own
+(tried in one process so far). Guaranteed: gradient accumulation does not change the gradient (denominators are those of
+the whole step), and a run resumed from a checkpoint equals an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 
 from redraft.lm.load import compute_dtype
@@ -27,20 +26,7 @@ from redraft.train.packing import LengthBuckets, Triple
 from redraft.train.reference import Reference
 from redraft.train.scoring import score, with_reference
 
-__all__ = ["EditTrainer", "Triples"]
-
-
-class Triples(Dataset[Triple]):
-    """A list of triples as the Trainer wants to see it."""
-
-    def __init__(self, triples: Sequence[Triple]) -> None:
-        self.triples = list(triples)
-
-    def __len__(self) -> int:
-        return len(self.triples)
-
-    def __getitem__(self, index: int) -> Triple:
-        return self.triples[index]
+__all__ = ["EditTrainer"]
 
 
 class EditTrainer(Trainer):
@@ -78,22 +64,21 @@ class EditTrainer(Trainer):
     ) -> None:
         self.options, self.heldout, self.reference, self.pad = options, list(heldout), reference, pad
         self._sums: dict[str, float] = defaultdict(float)
-        self._measure = measure
+        self._measure, self._lengths = measure, [triple.length for triple in train]
         pairs = options.preference_weight > 0
         super().__init__(
             model=model,
             args=_arguments(options, folder, len(train), device=model.device.type),
             data_collator=partial(with_reference, reference=reference, pad=pad, pairs=pairs),
-            train_dataset=Triples(train),
-            eval_dataset=Triples(heldout),
+            train_dataset=list(train),  # pyright: ignore[reportArgumentType]
+            eval_dataset=list(heldout),  # pyright: ignore[reportArgumentType]
         )
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the whole step's counts
         # Inside a distributed wrapper the forward call must stay the wrapper's own.
         self.head = frozen_head(model, compute_dtype()) if self.accelerator.num_processes == 1 else None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthBuckets:
-        lengths = [t.length for t in self.train_dataset.triples]  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
-        return LengthBuckets(lengths, self.options.batch_size, self.options.seed)
+        return LengthBuckets(self._lengths, self.options.batch_size, self.options.seed)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device

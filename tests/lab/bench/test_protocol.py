@@ -28,7 +28,7 @@ from redraft.lab.users.catalogue import get_user
 from redraft.lm.load import load_base
 from redraft.log import EditLog
 from redraft.policies.adapter import AdapterHost
-from redraft.policies.consensus import risks
+from redraft.policies.best_of import risks
 from redraft.select import LateEnsemble, Uniform
 from redraft.select.base import Selector
 from redraft.select.replay import replay

@@ -14,11 +14,11 @@ from chat_server import ChatServer, completion, serving
 
 from redraft.errors import ConfigError, DataError, ModelError
 from redraft.lab.users import User, user_rng
+from redraft.lab.users.chat import Chat
 from redraft.lab.users.email import EMAIL_DOMAINS
 from redraft.lab.users.llm import STYLES, LLMUser
 from redraft.lab.users.llm_cache import AnswerCache
 from redraft.lab.users.summary import SUMMARY_DOMAINS
-from redraft.policies.chat import Chat
 from redraft.types import Context, Decoding, Message
 
 KEY = "sk-very-secret"

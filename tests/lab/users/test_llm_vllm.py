@@ -15,9 +15,9 @@ from chat_server import ChatServer, serving
 from redraft.errors import ModelError
 from redraft.lab.bench.office import office_contexts
 from redraft.lab.users import user_rng
+from redraft.lab.users.chat import Chat
 from redraft.lab.users.llm import STYLES, LLMUser
 from redraft.lab.users.llm_cache import AnswerCache
-from redraft.policies.chat import Chat
 from redraft.types import Context, Message
 
 URL, MODEL = "http://127.0.0.1:8123/v1", "smollm2"

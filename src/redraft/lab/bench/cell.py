@@ -1,4 +1,4 @@
-"""One cell of an experiment, in its three steps: log the edits, learn from them, price what each policy answers.
+"""One cell of an experiment: log the edits, learn from them (``redraft.train.publish``), price what policies answer.
 
 The demo is one cell, an experiment is many of them; both are made of these steps. Each step goes on where an
 interruption left it, from the log, from a policy's folder, or from the rows that there are. Left out: what is kept
@@ -7,15 +7,12 @@ where, and which cell comes next (``protocol.py``).
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from redraft.errors import DataError
 from redraft.lab.bench.matrix import MatrixRow
 from redraft.lab.users import User, user_rng
 from redraft.policies.base import BASE
@@ -25,11 +22,8 @@ if TYPE_CHECKING:
     from redraft.costs import Cost
     from redraft.log import EditLog
     from redraft.policies.base import Policy
-    from redraft.train.fit import Progress, Run
-    from redraft.train.options import TrainOptions
-    from redraft.train.runs import Manifest
 
-__all__ = ["Answers", "Setting", "answer", "counter", "learn", "log_edits", "price"]
+__all__ = ["Answers", "Setting", "answer", "log_edits", "price"]
 
 BATCH = 64  # edits logged in one go: what an interruption can cost of a slow user's work
 
@@ -103,33 +97,6 @@ def log_edits(
     return list(log.interactions(task, edited_only=True))
 
 
-def learn(run: Run, candidates: Sequence[TrainOptions], folder: Path) -> list[Manifest]:
-    """Train a policy into ``folder``: the best of ``candidates`` by its held-out criterion.
-
-    Returns every candidate's manifest, the best first. What was trained before is not trained again, and a run that
-    was cut off is continued. Raises ``DataError`` when all of them diverged.
-    """
-    from redraft.train.fit import fit
-    from redraft.train.runs import COMPLETE, read_manifest
-    from redraft.train.sweep import sweep
-
-    partial = folder.with_name(f"{folder.name}.partial")
-    if len(candidates) > 1:
-        trials = sweep(replace(run, folder=folder.with_name(f"{folder.name}.sweep")), candidates)
-        manifests = [trial.manifest for trial in trials]
-        if not folder.exists():
-            shutil.copytree(trials[0].folder, partial, dirs_exist_ok=True)
-    elif folder.exists():
-        manifests = [read_manifest(folder)]
-    else:
-        manifests = [fit(replace(run, options=candidates[0], folder=partial), resume=True)]
-    if manifests[0].status != COMPLETE:
-        raise DataError(f"{folder} diverged, its held-out score is no number: try lower learning rates")
-    if not folder.exists():
-        partial.rename(folder)
-    return manifests
-
-
 def price(
     setting: Setting,
     policy: str,
@@ -162,18 +129,6 @@ def price(
         for name, edits in edited_by.items()
         for t, context, draft, edited in zip(rounds, contexts, drafts, edits, strict=True)
     ]
-
-
-def counter(progress: Progress, what: str, total: int) -> Callable[[int], None]:
-    """Turn counts of what was just done into progress."""
-    done = 0
-
-    def advance(rows: int) -> None:
-        nonlocal done
-        done += rows
-        progress(what, done, total)
-
-    return advance
 
 
 def _edited(

@@ -18,14 +18,13 @@ from redraft.costs import get_cost
 from redraft.errors import ConfigError
 from redraft.lab.bench.tasks import TASKS
 from redraft.policies.base import BASE
-from redraft.train.options import METHODS, RL, TrainOptions
+from redraft.train.options import METHODS, RL, SHARED, TrainOptions
 
 __all__ = ["CANDIDATE", "KINDS", "Ablation", "AnyExperiment", "Arm", "CostComparison", "Experiment"]
 
-_DERIVED = {"method", "start", "seed", "holdout", "max_prompt"}  # said elsewhere in the file
+_DERIVED = SHARED - {"max_response"}  # said elsewhere in the file
 CANDIDATE = "#"
 """In the name of a row's policy: ``best#2`` is the third answer that ``best`` had to choose from, and no arm."""
-_SHARED = _DERIVED | {"max_response"}  # trials of one sweep are compared on the same texts
 
 Count = Annotated[int, Field(ge=1)]
 Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
@@ -93,7 +92,7 @@ class Arm(_Section):
     @field_validator("options")
     @classmethod
     def _trainable(cls, given: Mapping[str, float | str]) -> Mapping[str, float | str]:
-        return _options(given, _SHARED)
+        return _options(given, SHARED)
 
     @property
     def needs(self) -> str:
@@ -163,7 +162,7 @@ class Experiment(_Section):
                 raise ValueError("an option without values: name some, or leave it out")
             for name, values in tried.items():
                 for value in values:
-                    _options({name: value}, _SHARED)
+                    _options({name: value}, SHARED)
         return sweep
 
     @model_validator(mode="after")
@@ -210,7 +209,7 @@ class Experiment(_Section):
 
     def typed(self, options: Mapping[str, float | str]) -> dict[str, Any]:
         """Training options in the types of their fields."""
-        return _options(options, _SHARED)
+        return _options(options, SHARED)
 
     def options(self, task: str, method: str, seed: int) -> TrainOptions:
         """What a method is trained with where nothing is swept; its end-of-turn token lengthens a response by one."""
@@ -275,7 +274,7 @@ def _within(names: Iterable[str], known: Sequence[str]) -> Any:
     return names
 
 
-def _options(given: Mapping[str, float | str], excluded: set[str]) -> dict[str, Any]:
+def _options(given: Mapping[str, float | str], excluded: frozenset[str]) -> dict[str, Any]:
     """Training options in the types of their fields; raises ``ValueError`` on a name or a value that is none."""
     defaults = TrainOptions().as_dict()
     _within(given, sorted(defaults.keys() - excluded))

@@ -16,15 +16,15 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from redraft.errors import ConfigError
-from redraft.lab.bench.cell import Answers, Setting, answer, counter, learn, log_edits
+from redraft.lab.bench.cell import Answers, Setting, answer, log_edits
 from redraft.lab.bench.experiment import CANDIDATE, Arm, Experiment
 from redraft.lab.bench.folder import RunFolder, read_lines, write_lines
 from redraft.log import EditLog
 from redraft.policies.base import BASE
-from redraft.policies.best_of import reranked
-from redraft.policies.consensus import agreed
+from redraft.policies.best_of import agreed, reranked
 from redraft.policies.store import PolicyStore
-from redraft.train.options import RL, TrainOptions
+from redraft.train.options import RL, SHARED, TrainOptions
+from redraft.train.run import counter
 from redraft.types import Context, Decoding, Interaction, PolicyRef
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from redraft.policies.adapter import AdapterHost, AdapterPolicy
     from redraft.train.cost_run import Bound
     from redraft.train.dataset import Dataset
-    from redraft.train.fit import Progress
+    from redraft.train.run import Progress
     from redraft.train.runs import Manifest
 
 __all__ = ["Made", "Maker"]
@@ -43,7 +43,6 @@ __all__ = ["Made", "Maker"]
 CHUNK = 256  # contexts answered between two saves
 ONLINE = 1_000  # apart from a seed that a log is written with
 HOLDOUT = 0.25  # of a log's contexts, to measure its cost model on; then it learns from all
-_GIVEN = {"method", "start", "holdout", "seed", "max_prompt", "max_response"}  # not for another run to choose
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ class Maker:
 
     def policy(self, name: str) -> Path:
         """The folder of an arm's policy, trained if it is not there; its trials are rows of ``training.jsonl``."""
-        from redraft.train.fit import Run
+        from redraft.train.run import Run
 
         reference = PolicyRef(self.setting.task, name, 1)
         folder = PolicyStore(self.place / "policies").path(reference)
@@ -144,6 +143,8 @@ class Maker:
             from redraft.train.rl import priced_run
 
             run = priced_run(run, interactions, self.bound(arm.start, options.pessimism))
+        from redraft.train.publish import learn
+
         manifests = learn(run, candidates, folder)
         self.folder.add_training([_row(self.setting, name, m, chosen=m is manifests[0]) for m in manifests])
         return folder
@@ -178,7 +179,7 @@ class Maker:
         chosen = own if own is not None else _chosen(self.chosen, self.setting, name)
         if chosen is not None:
             known = TrainOptions().as_dict() | dict(chosen)  # an option younger than the row had its default
-            return [replace(options, **{k: v for k, v in known.items() if k not in _GIVEN})]
+            return [replace(options, **{k: v for k, v in known.items() if k not in SHARED})]
         if experiment.options_from is not None:
             raise ConfigError(f"{experiment.options_from}: no options for {name} on {self.setting.task}: train there")
         return grid(options, experiment.sweep.get(name, {}))

@@ -29,7 +29,7 @@ from redraft.types import Context
 
 if TYPE_CHECKING:
     from redraft.lab.bench.matrix import MatrixRow
-    from redraft.train.fit import Progress
+    from redraft.train.run import Progress
 
 __all__ = ["Outcome", "Place", "run_experiment"]
 

@@ -61,9 +61,9 @@ class _Catalogue:
         return RuleUser(f"{self.task}-{kind}", preferences[kind], weak=kind == "weak")
 
     def _llm(self, name: str, mode: str, kind: str) -> User:
+        from redraft.lab.users.chat import Chat
         from redraft.lab.users.llm import LLMUser
         from redraft.lab.users.llm_cache import AnswerCache
-        from redraft.policies.chat import Chat
 
         if name not in self.endpoints or mode not in ("strong", "weak"):
             known = ", ".join(self.endpoints) or "none"

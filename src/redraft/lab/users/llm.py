@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from redraft.errors import DataError, ModelError
+from redraft.lab.users.chat import Chat
 from redraft.lab.users.llm_cache import AnswerCache
-from redraft.policies.chat import Chat
 from redraft.policies.trim import trim
 from redraft.types import Context, Decoding, Message
 

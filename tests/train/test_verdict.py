@@ -1,0 +1,28 @@
+"""What held-out scores let one say of a policy, and what they do not."""
+
+from __future__ import annotations
+
+import pytest
+
+from redraft.train.runs import Manifest
+from redraft.train.verdict import verdict
+
+
+@pytest.mark.parametrize(
+    ("metrics", "says"),
+    [
+        ({"nll": 1.4, "reference_nll": 2.1}, "likelier than base on held-out edits (nll 2.10 → 1.40)"),
+        ({"nll": 2.2, "reference_nll": 2.1}, "no likelier than base on held-out edits (nll 2.10 → 2.20): do not serve"),
+        (
+            {"nll": 3.0, "reference_nll": 2.1, "chosen_above_reference": -35.2},
+            "held-out edits became less likely than under base (-35 nats each): do not serve",
+        ),
+        ({"nll": 1.4}, "held-out edits have nll 1.40"),  # a manifest of an earlier version
+        ({"nll": 1.4, "own_cost": 0.2}, "predicted to cost less than those of base (0.31 → 0.20); only edits tell"),
+        ({"nll": 1.4, "own_cost": 0.4}, "no less than those of base (0.31 → 0.40): do not serve"),
+    ],
+)
+def test_a_verdict_says_what_was_measured(metrics: dict[str, float], says: str) -> None:
+    history = [{"eval_own_cost": 0.31}, {"eval_own_cost": 0.25}]
+    manifest = Manifest("email/sft@1", "complete", {}, {}, {}, {"method": "sft"}, metrics=metrics, history=history)
+    assert says in verdict(manifest)
