@@ -38,7 +38,8 @@ def rows() -> dict[str, list[dict[str, Any]]]:
 
 def means(table: dict[str, list[dict[str, Any]]]) -> dict[str, list[float]]:
     """Mean cost up to each round: of base alone, and of LateEnsemble choosing among all policies."""
-    from redraft.select import LateEnsemble, replay
+    from redraft.lab.replay import replay
+    from redraft.select import LateEnsemble
 
     costs = {policy: [row["cost"] for row in of] for policy, of in table.items()}
     paid = {"base": costs["base"], "late": [step.cost for step in replay(LateEnsemble(list(costs)), costs)]}

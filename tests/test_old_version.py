@@ -20,8 +20,7 @@ from redraft.cli.app import main
 from redraft.config import load_settings
 from redraft.lm.load import Base
 from redraft.log import EditLog
-from redraft.select import LateEnsemble
-from redraft.select.replay import rebuild
+from redraft.select import LateEnsemble, rebuild
 from redraft.types import Decision
 
 OLD = Path(__file__).parent / "old"

@@ -18,6 +18,7 @@ from redraft.cli.app import main
 from redraft.cli.log import Format
 from redraft.costs import COSTS
 from redraft.data import context_groups
+from redraft.lab.corpora import CORPORA
 from redraft.log import EditLog
 from redraft.log.formats import READERS
 
@@ -317,7 +318,7 @@ def test_a_failed_export_leaves_what_was_there(redraft: Shell, monkeypatch: pyte
 
 
 def test_every_reader_has_its_name_on_the_command_line() -> None:
-    assert [str(form) for form in Format] == list(READERS)
+    assert [str(form) for form in Format] == [*READERS, *CORPORA]
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.errors import ConfigError, DataError
+from redraft.lab.corpora import CORPORA
 from redraft.log.canonical import canonical
 from redraft.log.formats import READERS, BadRow, Options, Row, native
 from redraft.log.formats.rows import TooLong, lines
@@ -121,6 +122,7 @@ DEFACTO = Sample(
         (as_json(article=LONG, candidate="y", feedback={"summary": ""}), "messages[0] has 5,000,0"),
     ),
 )
+ALL = READERS | CORPORA
 JSONL = [NATIVE, TRL, DEFACTO]
 SINGLE = [*JSONL, CSV]
 
@@ -138,7 +140,7 @@ def write_mlqe(folder: Path, rows: list[tuple[bytes, bytes, bytes]]) -> Path:
 
 
 def read(sample: str, file: Path, options: Options = OPTIONS) -> list[Row | BadRow]:
-    return list(READERS[sample](file, options))
+    return list(ALL[sample](file, options))
 
 
 def good(rows: list[Row | BadRow]) -> list[Interaction]:
@@ -194,7 +196,7 @@ class TestContract:
         assert "--task" in str(row)
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", ALL)
 def test_a_file_that_is_not_there(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"missing.*cannot be read \(No such file or directory\)"):
         read(name, tmp_path / "missing")

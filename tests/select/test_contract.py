@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from redraft.errors import ConfigError, DataError
-from redraft.select import SELECTORS, Selector, rebuild, replay
+from redraft.lab.replay import replay
+from redraft.select import SELECTORS, Selector, rebuild
 from redraft.types import Decision
 
 Make = Callable[[Sequence[str]], Selector]

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.errors import ConfigError
-from redraft.select import LateEnsemble, replay
+from redraft.lab.replay import replay
+from redraft.select import LateEnsemble
 
 ARMS = ("a", "b", "c")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redraft.cli.ground import Model, Policies, concluded
-from redraft.cli.log import Format, columns_of
+from redraft.cli.log import Format, columns_of, rows_of
 from redraft.cli.output import AsJson, emit, note
 from redraft.errors import DataError, NotFoundError
 from redraft.files import write_json
@@ -99,9 +99,9 @@ def evaluate(
 
 def _edited(file: Path, form: Format, options: Options) -> Iterator[Interaction]:
     """Read the interactions of a file that have an edit; bad rows are reported and left out."""
-    from redraft.log.formats import READERS, BadRow
+    from redraft.log.formats import BadRow
 
-    for row in READERS[form](file, options):
+    for row in rows_of(file, form, options):
         if isinstance(row, BadRow):
             note(str(row))
         elif row.interaction.edited is not None:

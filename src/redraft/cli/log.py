@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from redraft.log import EditLog
-    from redraft.log.formats import BadRow, Row
+    from redraft.log.formats import BadRow, Options, Row
     from redraft.types import Interaction
 
-__all__ = ["Format", "columns_of", "export_app", "import_file", "log_app"]
+__all__ = ["Format", "columns_of", "export_app", "import_file", "log_app", "rows_of"]
 
 PROBLEMS_IN_JSON = 100
 SHOWN = ("completions", "edited", "unchanged", "awaiting", "censored")
@@ -61,7 +61,7 @@ def import_file(
     from redraft.config import load_settings
     from redraft.log import Added
     from redraft.log.canonical import check_task
-    from redraft.log.formats import READERS, Options
+    from redraft.log.formats import Options
 
     if task:
         check_task(task)
@@ -69,7 +69,7 @@ def import_file(
         raise ConfigError(f"--task is missing: rows of format {form} do not name their task")
     options = Options(task, load_settings().log.max_text_chars, columns_of(columns))
     reading, added = _Reading(file, strict=strict), Added()
-    rows = reading.good(READERS[form](file, options))
+    rows = reading.good(rows_of(file, form, options))
     try:
         first = next(rows, None)
         if first is not None:  # only now: a file without a row to log makes no log
@@ -86,6 +86,14 @@ def import_file(
             console.print(f"Next: redraft diagnose {first.completion.task}{where}", markup=False, soft_wrap=True)
 
     emit({**counts, "problems": reading.problems}, as_json, render)
+
+
+def rows_of(file: Path, form: Format, options: Options) -> Iterator[Row | BadRow]:
+    """What a reader of this format makes of a file."""
+    from redraft.lab.corpora import CORPORA
+    from redraft.log.formats import READERS
+
+    return (READERS | CORPORA)[form](file, options)
 
 
 def columns_of(text: str) -> dict[str, str]:

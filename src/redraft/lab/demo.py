@@ -23,12 +23,12 @@ from redraft.errors import ConfigError, ModelError
 from redraft.lab.bench.cell import Setting, answer, log_edits, price
 from redraft.lab.bench.matrix import MatrixRow, append_rows, cost_table, read_rows
 from redraft.lab.bench.tasks import split
+from redraft.lab.replay import replay
 from redraft.lab.users.catalogue import get_user
 from redraft.log import EditLog
 from redraft.policies.base import BASE
 from redraft.policies.store import PolicyStore
 from redraft.select.base import Selector
-from redraft.select.replay import replay
 from redraft.select.ucb import LateEnsemble
 from redraft.select.uniform import Uniform
 from redraft.stats import compare, mean_interval

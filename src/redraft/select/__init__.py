@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from redraft.select.base import Selector
+from redraft.select.base import Selector, rebuild
 from redraft.select.fixed import Fixed
-from redraft.select.replay import Round, rebuild, replay
 from redraft.select.ucb import LateEnsemble
 from redraft.select.uniform import Uniform
 
@@ -14,11 +13,9 @@ __all__ = [
     "SELECTORS",
     "Fixed",
     "LateEnsemble",
-    "Round",
     "Selector",
     "Uniform",
     "rebuild",
-    "replay",
 ]
 
 SELECTORS: dict[str, Callable[..., Selector]] = {rule.name: rule for rule in (LateEnsemble, Uniform, Fixed)}

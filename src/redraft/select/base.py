@@ -9,17 +9,19 @@ or models.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from redraft.errors import ConfigError, DataError
 from redraft.types import COST_UNIT, Count, Decision
 
-__all__ = ["MAX_COST", "Selector", "to_units"]
+__all__ = ["MAX_COST", "Selector", "rebuild", "to_units"]
 
 MAX_COST = 1e12
 """Far above any edit distance, and low enough that sums of squares stay within a float's range."""
+
+S = TypeVar("S", bound="Selector")
 
 
 class Selector(ABC):
@@ -140,3 +142,16 @@ def to_units(cost: float) -> int:
     if not 0 <= cost <= MAX_COST:  # false for NaN too
         raise DataError(f"cost {cost!r}: must be a number from 0 to {MAX_COST:g}; see the cost function that gave it")
     return round(cost * COST_UNIT)
+
+
+def rebuild(selector: S, log: Iterable[tuple[Decision, float | None]]) -> S:
+    """Fill a fresh selector from logged decisions and the cost of each, ``None`` where no edit has come.
+
+    Any order will do. Raises ``ConfigError`` on a decision for a policy that is not an arm, so leave out those of
+    retired policies. Returns the selector.
+    """
+    for decision, cost in log:
+        selector.record(decision)
+        if cost is not None:
+            selector.update(decision, cost)
+    return selector

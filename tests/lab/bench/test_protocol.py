@@ -23,6 +23,7 @@ from redraft.lab.bench.folder import RunFolder
 from redraft.lab.bench.matrix import MatrixRow, cost_table
 from redraft.lab.bench.protocol import Outcome, Place, run_experiment
 from redraft.lab.bench.tasks import split
+from redraft.lab.replay import replay
 from redraft.lab.users import user_rng
 from redraft.lab.users.catalogue import get_user
 from redraft.lm.load import load_base
@@ -31,7 +32,6 @@ from redraft.policies.adapter import AdapterHost
 from redraft.policies.best_of import risks
 from redraft.select import LateEnsemble, Uniform
 from redraft.select.base import Selector
-from redraft.select.replay import replay
 from redraft.types import Decoding
 
 ROOT = Path(__file__).parents[3]

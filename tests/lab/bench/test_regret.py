@@ -8,7 +8,8 @@ from bench_rows import EXPERIMENT, make_rows
 
 from redraft.lab.bench.regret import alpha_curve, default_alphas, horizon, regret_curves, subsets
 from redraft.lab.bench.tables import Cell, complete_cells, read_plan
-from redraft.select import LateEnsemble, replay
+from redraft.lab.replay import replay
+from redraft.select import LateEnsemble
 
 ROWS = make_rows()
 CELLS = [c for c in complete_cells(ROWS, read_plan(EXPERIMENT, ROWS))[0] if c.setting == "summary strong"]

@@ -25,7 +25,8 @@ from redraft.lab.bench.tables import (
     rivals,
     winner,
 )
-from redraft.select import LateEnsemble, replay
+from redraft.lab.replay import replay
+from redraft.select import LateEnsemble
 
 ROWS = make_rows()
 PLAN = read_plan(EXPERIMENT, ROWS)

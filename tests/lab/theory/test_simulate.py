@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from redraft.errors import ConfigError, DataError
 from redraft.lab.kernels import Array
+from redraft.lab.replay import replay
 from redraft.lab.theory.simulate import Draw, Rule, gamma_costs, redraw, reorder, simulate, simulate_late
-from redraft.select import LateEnsemble, replay
+from redraft.select import LateEnsemble
 
 ALPHAS = st.sampled_from([None, 0.0, 0.01, 0.3, 1.0, 150.0])
 

@@ -19,8 +19,9 @@ from statistics import fmean, stdev
 from typing import Any
 
 from redraft.lab.bench.matrix import MatrixRow
+from redraft.lab.replay import Round, replay
 from redraft.policies.base import BASE
-from redraft.select import LateEnsemble, Round, replay
+from redraft.select import LateEnsemble
 from redraft.stats import compare, mean_interval
 
 __all__ = [

@@ -1,23 +1,16 @@
-"""Selectors run again: on a table with every policy's cost, and on a log of what was decided and paid.
-
-The table gives regret exactly, since no outcome is missing. The log gives back the live state, whatever the order in
-which the edits came.
-"""
+"""Selectors run again on a table with every policy's cost, which gives regret exactly: no outcome is missing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TypeVar
 
 from redraft.errors import ConfigError, DataError
 from redraft.select.base import Selector, to_units
 from redraft.types import COST_UNIT, Decision
 
-__all__ = ["Round", "rebuild", "replay"]
-
-S = TypeVar("S", bound=Selector)
+__all__ = ["Round", "replay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +66,6 @@ def replay(selector: Selector, costs: Mapping[str, Sequence[float]], *, delay: i
         if t < rounds:
             decisions.append(selector.select(f"round-{t + 1}"))
     return _rounds(decisions, table)
-
-
-def rebuild(selector: S, log: Iterable[tuple[Decision, float | None]]) -> S:
-    """Fill a fresh selector from logged decisions and the cost of each, ``None`` where no edit has come.
-
-    Any order will do. Raises ``ConfigError`` on a decision for a policy that is not an arm, so leave out those of
-    retired policies. Returns the selector.
-    """
-    for decision, cost in log:
-        selector.record(decision)
-        if cost is not None:
-            selector.update(decision, cost)
-    return selector
 
 
 def _table(arms: Sequence[str], costs: Mapping[str, Sequence[float]]) -> dict[str, list[int]]:

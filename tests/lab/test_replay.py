@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.errors import ConfigError, DataError
-from redraft.select import Fixed, LateEnsemble, Uniform, replay
+from redraft.lab.replay import replay
+from redraft.select import Fixed, LateEnsemble, Uniform
 
 COLUMN = st.lists(st.floats(0, 100), min_size=8, max_size=8)
 
