@@ -36,7 +36,7 @@ def run(
     """Log, train, serve and price every cell of an experiment, or what is left of it in its folder."""
     from redraft.cli.session import bars
     from redraft.config import load_settings
-    from redraft.lab.bench.experiment_file import load_experiment
+    from redraft.lab.bench.experiment import load_experiment
     from redraft.lab.bench.protocol import Place, run_experiment
 
     experiment = load_experiment(file, override or (), smoke=smoke)

@@ -17,8 +17,7 @@ from chat_server import ChatServer, serving
 
 from redraft.costs import COSTS
 from redraft.errors import ConfigError, DataError
-from redraft.lab.bench.experiment import Ablation, AnyExperiment, Experiment
-from redraft.lab.bench.experiment_file import load_experiment
+from redraft.lab.bench.experiment import Ablation, AnyExperiment, Experiment, load_experiment
 from redraft.lab.bench.folder import RunFolder
 from redraft.lab.bench.matrix import MatrixRow, cost_table
 from redraft.lab.bench.protocol import Outcome, Place, run_experiment

@@ -1,4 +1,6 @@
-"""A semantic cost: 1 − cosine of two sentence embeddings, by any sentence-transformers model that takes the mean.
+"""The same edits under other costs, and whether the policies rank alike under them.
+
+The semantic cost is 1 − cosine of two sentence embeddings, by any sentence-transformers model that takes the mean.
 
 Plain transformers do it (tokens, mean over those that are no padding, then the cosine), which is what
 sentence-transformers does with such a model, so that package is not needed. Texts beyond the model's length are cut.
@@ -9,22 +11,51 @@ from __future__ import annotations
 import importlib.util
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from redraft.costs import get_cost
 from redraft.errors import ModelError
 from redraft.lab.bench.matrix import MatrixRow
+from redraft.lab.bench.tables import UNIFORM, Plan, complete_cells, kendall, mean_costs, winner
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["PACKAGE", "encoder_folder", "semantic_costs", "semantic_rows"]
+__all__ = ["PACKAGE", "compare_costs", "encoder_folder", "reprice", "semantic_costs", "semantic_rows"]
 
 PACKAGE = "all_minilm_l6_v2"  # carries all-MiniLM-L6-v2 as model.zip; importing it prints, so it is only looked up
 _MAX_TOKENS, _BATCH = 256, 64
+
+
+def reprice(rows: Sequence[MatrixRow], cost: str) -> list[MatrixRow]:
+    """The rows with what each edit costs under another named cost."""
+    price = get_cost(cost)
+    return [replace(row, raw=price.raw(row.response, row.edited), cost=price(row.response, row.edited)) for row in rows]
+
+
+def compare_costs(priced: Mapping[str, Sequence[MatrixRow]], plan: Plan) -> dict[str, Any]:
+    """By test user and setting: mean costs under each cost, and Kendall's τ of the policies' orders for each two.
+
+    Orders are of the arms and ``late``, which replays under each cost; ``uniform`` stands in no order.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for cost, rows in priced.items():
+        cells, _ = complete_cells(rows, plan)
+        for user, setting in dict.fromkeys((cell.test_user, cell.setting) for cell in cells):
+            means = mean_costs([cell for cell in cells if (cell.test_user, cell.setting) == (user, setting)])
+            place = found.setdefault(user, {}).setdefault(setting, {"mean_cost": {}})
+            place["mean_cost"][cost] = {name: spread.mean for name, spread in means.items()}
+    for settings in found.values():
+        for place in settings.values():
+            orders = {cost: {k: v for k, v in m.items() if k != UNIFORM} for cost, m in place["mean_cost"].items()}
+            place["winner"] = {cost: winner(means) for cost, means in orders.items()}
+            place["kendall"] = {f"{a} / {b}": kendall(orders[a], orders[b]) for a, b in combinations(orders, 2)}
+    return found
 
 
 def encoder_folder(name: str | None, scratch: Path) -> str:

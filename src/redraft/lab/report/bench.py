@@ -17,11 +17,9 @@ from redraft.errors import DataError, ModelError
 from redraft.files import write_json, write_text
 from redraft.lab.bench.experiment import CANDIDATE
 from redraft.lab.bench.folder import RunFolder
-from redraft.lab.bench.gains import choices, doubts, learners
+from redraft.lab.bench.gains import choices, doubts, learners, promises
 from redraft.lab.bench.matrix import MatrixRow
-from redraft.lab.bench.promises import promises
-from redraft.lab.bench.recost import compare_costs, reprice
-from redraft.lab.bench.semantic import encoder_folder, semantic_rows
+from redraft.lab.bench.semantic import compare_costs, encoder_folder, reprice, semantic_rows
 from redraft.lab.bench.summary import ablate, by_setting, replays, summarise
 from redraft.lab.bench.tables import LATE, UNIFORM, Cell, Plan, planned_rows, read_plan
 from redraft.lab.report.bench_sections import (
