@@ -61,12 +61,13 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Make tables, figures and a page of a run's rows, in its folder."""
+    from redraft.lab.bench.summary import as_json as plain
     from redraft.lab.report.bench import write_bench_report
 
     summary = write_bench_report(folder)
     note(f"report: {folder / 'report.html'}")
     tables = (folder / "tables.md").read_text("utf-8")
-    emit(summary, as_json, lambda console: console.print(tables, markup=False, soft_wrap=True))
+    emit(plain(summary), as_json, lambda console: console.print(tables, markup=False, soft_wrap=True))
 
 
 def _render(console: Console, summary: dict[str, Any]) -> None:

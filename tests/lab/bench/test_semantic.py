@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from bench_rows import EXPERIMENT, MEANS, make_rows
+from bench_rows import MEANS, described, make_rows
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -27,7 +27,7 @@ from redraft.lab.bench.semantic import (
 from redraft.lab.bench.tables import read_plan
 
 ROWS = make_rows(seeds=[1], rounds=6)
-PLAN = read_plan({**EXPERIMENT, "seeds": [1], "sizes": {}}, ROWS)
+PLAN = read_plan(described(seeds=[1], sizes={}), ROWS)
 WORDS = ["[PAD]", "[UNK]", *["dear", "all", "the", "meeting", "is", "at", "noon", "please", "come"]]
 
 
@@ -123,11 +123,11 @@ def test_orders_are_compared_in_every_setting() -> None:
     found = compare_costs({"one": ROWS, "same": ROWS, "turned": turned}, PLAN)["strong"]
     assert list(found) == list(MEANS)
     setting = found["summary strong"]
-    assert setting["mean_cost"]["one"]["early"] == pytest.approx(0.2)
-    assert setting["mean_cost"]["turned"]["early"] == pytest.approx(9.8)
-    assert (setting["winner"]["one"], setting["winner"]["turned"]) == ("early", "dpo")
-    assert setting["kendall"]["one / same"] == 1
-    assert setting["kendall"]["one / turned"] < -0.5
+    assert setting.mean_cost["one"]["early"] == pytest.approx(0.2)
+    assert setting.mean_cost["turned"]["early"] == pytest.approx(9.8)
+    assert (setting.winner["one"], setting.winner["turned"]) == ("early", "dpo")
+    assert setting.kendall["one / same"] == 1
+    assert (setting.kendall["one / turned"] or 0) < -0.5
 
 
 def test_incomplete_cells_are_left_out() -> None:

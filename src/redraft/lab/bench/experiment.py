@@ -23,7 +23,17 @@ from redraft.lab.bench.tasks import TASKS
 from redraft.policies.base import BASE
 from redraft.train.options import METHODS, RL, TrainOptions
 
-__all__ = ["CANDIDATE", "KINDS", "Ablation", "AnyExperiment", "Arm", "CostComparison", "Experiment", "load_experiment"]
+__all__ = [
+    "CANDIDATE",
+    "KINDS",
+    "Ablation",
+    "AnyExperiment",
+    "Arm",
+    "CostComparison",
+    "Description",
+    "Experiment",
+    "load_experiment",
+]
 
 _DERIVED = {"method", "start", "seed", "holdout", "max_prompt"}  # said elsewhere in the file
 CANDIDATE = "#"
@@ -254,6 +264,48 @@ class CostComparison(_Section):
                 if name != "semantic":
                     get_cost(name)
         return names
+
+
+class Description(BaseModel):
+    """What a run's ``experiment.json`` says, as far as a report asks; what it does not say is empty.
+
+    ``arms`` and ``subsets`` both stand under ``arms`` in the file: a benchmark describes arms there, an ablation lists
+    subsets of them.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    name: str = ""
+    kind: Literal["benchmark", "ablation", "cost"] = "benchmark"
+    model: str = ""
+    identity: str | None = None
+    cost: str = ""
+    command: str = ""
+    versions: dict[str, str] = Field(default_factory=dict[str, str])
+    tasks: tuple[str, ...] = ()
+    train_users: tuple[str, ...] = ()
+    test_users: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    methods: tuple[str, ...] = ()
+    arms: dict[str, Arm] = Field(default_factory=dict[str, Arm])
+    subsets: tuple[tuple[str, ...], ...] = ()
+    sizes: dict[str, int | dict[str, int]] = Field(default_factory=dict[str, int | dict[str, int]])
+    rows_from: Path = Path()
+    alphas: tuple[float, ...] = ()
+    rounds: tuple[int, ...] = ()
+    costs: tuple[str, ...] = ()
+    encoder: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _arms_as_written(cls, given: Any) -> Any:
+        """Take an arm as it was written: an option that it names may have gone since."""
+        arms = given.get("arms") if isinstance(given, dict) else None
+        if isinstance(arms, list):
+            return {**given, "arms": {}, "subsets": arms}
+        if isinstance(arms, dict):
+            described = cast("dict[str, Any]", arms)
+            return {**given, "arms": {name: Arm.model_construct(**arm) for name, arm in described.items()}}
+        return given
 
 
 KINDS: dict[str, type[Experiment | Ablation | CostComparison]] = {

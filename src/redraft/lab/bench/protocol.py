@@ -22,7 +22,7 @@ from redraft.costs import get_cost
 from redraft.errors import ConfigError
 from redraft.lab.bench.cell import Answers, Setting, price
 from redraft.lab.bench.experiment import CANDIDATE, AnyExperiment, Experiment
-from redraft.lab.bench.folder import RunFolder
+from redraft.lab.bench.folder import RunFolder, TrainedRun
 from redraft.lab.bench.tasks import Split, split
 from redraft.lab.users.catalogue import Endpoint, get_user
 from redraft.types import Context
@@ -189,7 +189,7 @@ def _rows_of(path: Path | None) -> list[MatrixRow]:
     return rows
 
 
-def _training_of(path: Path | None) -> list[dict[str, Any]]:
+def _training_of(path: Path | None) -> list[TrainedRun]:
     rows = [] if path is None else RunFolder(path).training()
     if path is not None and not rows:
         raise ConfigError(f"options_from = {path}: nothing was trained there: run that experiment first")

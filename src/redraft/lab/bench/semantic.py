@@ -12,24 +12,33 @@ import importlib.util
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redraft.costs import get_cost
 from redraft.errors import ModelError
-from redraft.lab.bench.matrix import MatrixRow
+from redraft.lab.bench.matrix import MatrixRow, grouped
 from redraft.lab.bench.tables import UNIFORM, Plan, complete_cells, kendall, mean_costs, winner
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["PACKAGE", "compare_costs", "encoder_folder", "reprice", "semantic_costs", "semantic_rows"]
+__all__ = ["PACKAGE", "Repriced", "compare_costs", "encoder_folder", "reprice", "semantic_costs", "semantic_rows"]
 
 PACKAGE = "all_minilm_l6_v2"  # carries all-MiniLM-L6-v2 as model.zip; importing it prints, so it is only looked up
 _MAX_TOKENS, _BATCH = 256, 64
+
+
+@dataclass(frozen=True, slots=True)
+class Repriced:
+    """One setting under several costs: ``mean_cost`` and ``winner`` by cost, and Kendall's τ for each two of them."""
+
+    mean_cost: Mapping[str, Mapping[str, float]]
+    winner: Mapping[str, str]
+    kendall: Mapping[str, float | None]
 
 
 def reprice(rows: Sequence[MatrixRow], cost: str) -> list[MatrixRow]:
@@ -38,24 +47,24 @@ def reprice(rows: Sequence[MatrixRow], cost: str) -> list[MatrixRow]:
     return [replace(row, raw=price.raw(row.response, row.edited), cost=price(row.response, row.edited)) for row in rows]
 
 
-def compare_costs(priced: Mapping[str, Sequence[MatrixRow]], plan: Plan) -> dict[str, Any]:
-    """By test user and setting: mean costs under each cost, and Kendall's τ of the policies' orders for each two.
+def compare_costs(priced: Mapping[str, Sequence[MatrixRow]], plan: Plan) -> dict[str, dict[str, Repriced]]:
+    """By test user and setting, what the policies cost under each cost and how far their orders agree.
 
-    Orders are of the arms and ``late``, which replays under each cost; ``uniform`` stands in no order.
+    Orders are of the arms and ``late``, which replays under each cost; ``uniform`` is left out of them.
     """
-    found: dict[str, dict[str, Any]] = {}
+    means: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     for cost, rows in priced.items():
         cells, _ = complete_cells(rows, plan)
-        for user, setting in dict.fromkeys((cell.test_user, cell.setting) for cell in cells):
-            means = mean_costs([cell for cell in cells if (cell.test_user, cell.setting) == (user, setting)])
-            place = found.setdefault(user, {}).setdefault(setting, {"mean_cost": {}})
-            place["mean_cost"][cost] = {name: spread.mean for name, spread in means.items()}
-    for settings in found.values():
-        for place in settings.values():
-            orders = {cost: {k: v for k, v in m.items() if k != UNIFORM} for cost, m in place["mean_cost"].items()}
-            place["winner"] = {cost: winner(means) for cost, means in orders.items()}
-            place["kendall"] = {f"{a} / {b}": kendall(orders[a], orders[b]) for a, b in combinations(orders, 2)}
-    return found
+        for (user, setting), some in grouped(cells, lambda cell: (cell.test_user, cell.setting)).items():
+            found = {name: spread.mean for name, spread in mean_costs(some).items()}
+            means.setdefault(user, {}).setdefault(setting, {})[cost] = found
+    return {user: {name: _compared(found) for name, found in settings.items()} for user, settings in means.items()}
+
+
+def _compared(means: Mapping[str, Mapping[str, float]]) -> Repriced:
+    orders = {cost: {k: v for k, v in found.items() if k != UNIFORM} for cost, found in means.items()}
+    taus = {f"{a} / {b}": kendall(orders[a], orders[b]) for a, b in combinations(orders, 2)}
+    return Repriced(means, {cost: winner(found) for cost, found in orders.items()}, taus)
 
 
 def encoder_folder(name: str | None, scratch: Path) -> str:
