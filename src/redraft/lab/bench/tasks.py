@@ -72,9 +72,8 @@ def lacking(task: str, data: Path | None) -> str:
     absent = [f"{file} ({said})" for file, said in files.items() if data is None or not (data / file).exists()]
     if not absent:
         return ""
-    return (
-        f"task {task!r} needs public data: set REDRAFT_DATA to a folder with {', '.join(absent)}; 'office' needs none"
-    )
+    needed = ", ".join(absent)
+    return f"task {task!r} needs public data: set REDRAFT_DATA to a folder with {needed}; task 'office' needs none"
 
 
 def contexts(task: str, n: int, *, seed: int, data: Path | None = None) -> list[Context]:
