@@ -16,7 +16,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from redraft.errors import DataError, ModelError
-from redraft.files import write_json, write_text
 from redraft.lab.bench.experiment import CANDIDATE, Description
 from redraft.lab.bench.folder import RunFolder
 from redraft.lab.bench.gains import choices, doubts, learners, promises
@@ -33,15 +32,13 @@ from redraft.lab.report.bench_sections import (
     example_sections,
     real_section,
 )
-from redraft.lab.report.figures import COLOURS
 from redraft.lab.report.grid import signed
-from redraft.lab.report.page import render
-from redraft.lab.report.sections import Section, sections_markdown
+from redraft.lab.report.page import Page, opening, write_page
+from redraft.lab.report.sections import Section
 from redraft.policies.base import BASE
 
 __all__ = ["write_bench_report"]
 
-_FILE_INK = "#7a828c"  # a file has no page to take its ink from: legible on white and on near-black
 Reported = tuple[Summary, list[Section]]
 
 
@@ -163,29 +160,18 @@ def _object(file: Path, remedy: str) -> dict[str, Any]:
 
 
 def _write(folder: Path, summary: Summary, sections: Sequence[Section]) -> None:
-    from markupsafe import Markup
-
-    title = " ".join(dict.fromkeys((summary.kind, summary.name)))
-    _, message = _message(summary)
-    lead = " ".join(part for part in (message, _lead(summary), _agreement(summary)) if part)
-    drawings = [drawing for section in sections for drawing in section.drawings]
-    page = render(
-        "bench.html",
-        title=title,
-        lead=lead,
+    best, message = _message(summary)
+    page = Page(
+        title=" ".join(dict.fromkeys((summary.kind, summary.name))),
+        message=message,
+        lead=" ".join(part for part in (_lead(summary), _agreement(summary)) if part),
+        opening=opening(sections, (BASE, best)),
         missing=summary.missing,
         notes=summary.notes,
         sections=sections,
-        svg={drawing.name: Markup(drawing.svg) for drawing in drawings},
-        colours=COLOURS,
         made=summary.made,
     )
-    for drawing in drawings:
-        write_text(folder / "figures" / f"{drawing.name}.svg", drawing.svg.replace("currentColor", _FILE_INK))
-    said = [*summary.notes, *(f"Missing: {line}." for line in summary.missing)]
-    write_text(folder / "tables.md", sections_markdown(title, "\n\n".join([lead, *said]), sections))
-    write_json(folder / "summary.json", as_json(summary))
-    write_text(folder / "report.html", page)
+    write_page(folder, page, as_json(summary))
 
 
 def _message(summary: Summary) -> tuple[str, str]:

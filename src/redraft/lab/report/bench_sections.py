@@ -58,7 +58,6 @@ def ablation_sections(replays: Mapping[str, Replay], *, with_alphas: bool = Fals
                 "Cost by α",
                 figures.alpha_figure(replays),
                 "Above the best fixed policy; mean of the runs.",
-                False,
             ),
         ),
     )
@@ -72,7 +71,6 @@ def ablation_sections(replays: Mapping[str, Replay], *, with_alphas: bool = Fals
                 "Subsets of arms",
                 figures.subsets_figure(subsets),
                 f"Dot: LateEnsemble. Tick: the best policy of the subset. Ring: uniform. {runs} orders a setting.",
-                False,
             ),
         ),
     )
@@ -86,7 +84,6 @@ def ablation_sections(replays: Mapping[str, Replay], *, with_alphas: bool = Fals
                 "Regret per round by T",
                 figures.horizon_figure(replays),
                 "Band: 5 to 95 % of the runs.",
-                False,
             ),
         ),
     )
