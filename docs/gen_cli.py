@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 INTRO = """# Command line
 
@@ -13,10 +13,14 @@ This page is generated from the commands by `python docs/gen_cli.py`; `redraft C
 
 Every command takes `--json`: one JSON object on standard output. Progress and notes go to standard error.
 
+`redraft` alone says what it finds in the working folder and which commands make sense next. A mistyped command, option
+or setting is refused with the nearest one that exists. `redraft --install-completion` lets your shell complete commands
+and options with the Tab key (bash, zsh, fish and PowerShell); `redraft --show-completion` prints the script instead.
+
 | exit status | meaning |
 |---|---|
-| 0 | done; bad rows of an import may have been reported |
-| 1 | `redraft log verify` found something that cannot be true |
+| 0 | done; an import may have reported bad rows |
+| 1 | `redraft log verify` found a contradiction |
 | 2 | the input, a setting or an option cannot be used: one line says which and what to do |
 | 130 | interrupted by Ctrl-C |
 """
@@ -62,6 +66,7 @@ def _row(name: str, parameter: Any) -> str:
 
 def _takes(parameter: Any) -> str:
     kind = parameter.type_descriptor.annotation
+    kind = get_args(kind)[0] if parameter.multiple else kind
     if getattr(parameter, "is_flag", False):
         return "" if not parameter.secondary_opts else "flag"
     if isinstance(kind, type) and issubclass(kind, Enum):

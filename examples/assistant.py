@@ -1,6 +1,6 @@
 """A writing assistant for a terminal: it drafts, you edit, it learns from what you changed.
 
-redraft serve --without-keys                              # another terminal; [tasks.email] in redraft.toml
+redraft serve --without-keys                              # in another terminal; needs [tasks.email] in redraft.toml
 python examples/assistant.py "standup moves to 10 on Friday" "Ann brings the figures"
 """
 

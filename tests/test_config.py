@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_all_problems_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> 
         "redraft.toml: unknown key 'nonsense': remove or correct it",
         "redraft.toml: model = 3: is a section",
         "redraft.toml: log.horizon_days = -1: Input should be greater than 0",
-        "redraft.toml: unknown key 'log.urll'",
+        "redraft.toml: unknown key 'log.urll': did you mean 'url'?",
         "redraft.toml: tasks.email.cost = 'wrod': unknown cost: use one of word, word-capped",
         "REDRAFT_LOGG__URL: unknown key 'logg'",
         "REDRAFT_POLICIES: policies = 'notjson': is a section",
@@ -108,6 +109,22 @@ def test_variables_that_are_no_settings_are_let_pass(monkeypatch: pytest.MonkeyP
     for name in NOT_SETTINGS:
         monkeypatch.setenv(name, "")
     assert load_settings().log.url == "sqlite:///redraft.db"
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("modle.name = 'x'", "unknown key 'modle': did you mean 'model'?"),
+        ("task.email.cost = 'word'", "unknown key 'task': did you mean 'tasks'?"),
+        ("tasks.email.alfa = 1", "unknown key 'tasks.email.alfa': did you mean 'alpha'?"),
+        ("serve.upstreams.a = {url = 'x', modles = {}}", "'serve.upstreams.a.modles': did you mean 'models'?"),
+        ("serve.prot = 1", "unknown key 'serve.prot': did you mean 'port'?"),
+        ("serve.nonsense = 1", "unknown key 'serve.nonsense': remove or correct it"),
+    ],
+)
+def test_an_unknown_key_suggests_the_near_one(text: str, near: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(near)):
+        load_settings(write(text))
 
 
 @pytest.mark.parametrize("cost", ["subtoken:tokenizer.json", "module:function"])

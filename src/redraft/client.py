@@ -1,7 +1,6 @@
 """A thin client of the gateway: one call for the answer, one for what a person made of it.
 
-Any OpenAI client does for answers; this one also knows edits, and needs nothing but httpx. ``AsyncClient`` is the same
-with ``await``.
+Any OpenAI client works for answers; this one also sends edits, and needs only httpx. It does not retry.
 
     with Client("http://127.0.0.1:8400", api_key="rd-…") as client:
         answer = client.complete("email", [{"role": "user", "content": "Notes: …"}])
@@ -12,16 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
 from redraft.errors import ConflictError, DataError, ModelError, NotFoundError, RedraftError
 
-__all__ = ["Answer", "AsyncClient", "Client"]
-
-Messages = Sequence[Mapping[str, Any]]
+__all__ = ["Answer", "Client"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,53 +30,25 @@ class Answer:
     body: Mapping[str, Any]
 
 
-def _answer(response: httpx.Response) -> Answer:
-    body = _checked(response)
-    return Answer(body["id"], body["choices"][0]["message"].get("content") or "", body["model"], body)
-
-
-def _checked(response: httpx.Response) -> dict[str, Any]:
-    """The body of a good answer; an error of the gateway becomes one of ours."""
-    if response.is_success:
-        return response.json()
-    try:
-        message = str(response.json()["error"]["message"])
-    except (ValueError, LookupError, TypeError):
-        message = response.text[:300]
-    kinds: dict[int, type[RedraftError]] = {400: DataError, 404: NotFoundError, 409: ConflictError}
-    raise kinds.get(response.status_code, ModelError)(f"{response.status_code}: {message}")
-
-
-def _headers(api_key: str | None) -> dict[str, str]:
-    return {"Authorization": f"Bearer {api_key}"} if api_key else {}
-
-
-def _edit(completion_id: str, edited: str | None, more: Mapping[str, Any]) -> dict[str, Any]:
-    said: dict[str, Any] = {"accepted": True} if edited is None else {"edited": edited}
-    return {
-        "completion_id": completion_id,
-        **said,
-        **{name: value for name, value in more.items() if value is not None},
-    }
-
-
 class Client:
     """The gateway at ``base_url``, without ``/v1``. Every call raises a ``RedraftError`` that says what went wrong."""
 
     def __init__(self, base_url: str, api_key: str | None = None, *, timeout: float = 120.0) -> None:
-        self._http = httpx.Client(base_url=base_url, headers=_headers(api_key), timeout=timeout)
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._http = httpx.Client(base_url=base_url, headers=headers, timeout=timeout)
 
-    def complete(self, model: str, messages: Messages, **more: Any) -> Answer:
-        """Ask for an answer; ``more`` is whatever OpenAI's API takes."""
-        return _answer(self._post("/v1/chat/completions", {"model": model, "messages": list(messages), **more}))
+    def complete(self, model: str, messages: Sequence[Mapping[str, Any]], **more: Any) -> Answer:
+        """Ask for an answer; ``more`` is anything else in OpenAI's API."""
+        body = self._post("/v1/chat/completions", {"model": model, "messages": list(messages), **more})
+        return Answer(body["id"], body["choices"][0]["message"].get("content") or "", body["model"], body)
 
     def edit(self, completion_id: str, edited: str, **more: Any) -> dict[str, Any]:
-        """Tell what a person left; ``more`` is revision, user_id, metadata or idempotency_key."""
-        return _checked(self._post("/v1/edits", _edit(completion_id, edited, more)))
+        """Send the text that a person left; ``more`` is revision, user_id, metadata or idempotency_key."""
+        return self._edit(completion_id, edited=edited, **more)
 
     def accept(self, completion_id: str, **more: Any) -> dict[str, Any]:
-        """Tell that a person found the answer fine as it was."""
-        return _checked(self._post("/v1/edits", _edit(completion_id, None, more)))
+        """Say that a person left the answer as it was."""
+        return self._edit(completion_id, accepted=True, **more)
 
     def close(self) -> None:
         """Close the connections."""
@@ -89,50 +57,24 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _post(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
+    def _edit(self, completion_id: str, **more: Any) -> dict[str, Any]:
+        given = {name: value for name, value in more.items() if value is not None}
+        return self._post("/v1/edits", {"completion_id": completion_id, **given})
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The body of a successful response; an error of the gateway is raised as one of ours."""
         try:
-            return self._http.post(path, json=body)
+            response = self._http.post(path, json=body)
         except httpx.TransportError as error:
             raise ModelError(f"gateway {self._http.base_url}: cannot be reached ({type(error).__name__})") from error
-
-
-class AsyncClient:
-    """``Client`` for event loops."""
-
-    def __init__(self, base_url: str, api_key: str | None = None, *, timeout: float = 120.0) -> None:
-        self._http = httpx.AsyncClient(base_url=base_url, headers=_headers(api_key), timeout=timeout)
-
-    async def complete(self, model: str, messages: Messages, **more: Any) -> Answer:
-        """Ask for an answer; ``more`` is whatever OpenAI's API takes."""
-        return _answer(await self._post("/v1/chat/completions", {"model": model, "messages": list(messages), **more}))
-
-    async def edit(self, completion_id: str, edited: str, **more: Any) -> dict[str, Any]:
-        """Tell what a person left; ``more`` is revision, user_id, metadata or idempotency_key."""
-        return _checked(await self._post("/v1/edits", _edit(completion_id, edited, more)))
-
-    async def accept(self, completion_id: str, **more: Any) -> dict[str, Any]:
-        """Tell that a person found the answer fine as it was."""
-        return _checked(await self._post("/v1/edits", _edit(completion_id, None, more)))
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def _post(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
+        if response.is_success:
+            return response.json()
         try:
-            return await self._http.post(path, json=body)
-        except httpx.TransportError as error:
-            raise ModelError(f"gateway {self._http.base_url}: cannot be reached ({type(error).__name__})") from error
+            message = str(response.json()["error"]["message"])
+        except (ValueError, LookupError, TypeError):
+            message = response.text[:300]
+        kinds: dict[int, type[RedraftError]] = {400: DataError, 404: NotFoundError, 409: ConflictError}
+        raise kinds.get(response.status_code, ModelError)(f"{response.status_code}: {message}")

@@ -1,23 +1,23 @@
-"""Settings: ``redraft.toml`` and the environment, checked as one.
+"""Settings: ``redraft.toml`` and the environment, checked together.
 
-A ``REDRAFT_*`` variable (``__`` between levels: ``REDRAFT_LOG__URL``) goes before the file, and a command's own option
-(``--log``) before both. An unknown key or variable is refused, and all problems are reported together, each with the
-place it stands in. Variables are split and merged here, not by pydantic-settings, which stops at the first one that
-it cannot read and passes over those it does not know.
+A ``REDRAFT_*`` variable (``__`` between levels: ``REDRAFT_LOG__URL``) overrides the file, and a command's own option
+(``--log``) overrides both. Unknown keys and variables are refused, and all problems are reported together, each with
+its place. Variables are split and merged here rather than by pydantic-settings, which stops at the first one that it
+cannot read and ignores those that it does not know.
 """
 
 from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from redraft.costs import COSTS
-from redraft.errors import ConfigError
+from redraft.errors import ConfigError, did_you_mean
 
 __all__ = [
     "NOT_SETTINGS",
@@ -29,17 +29,18 @@ __all__ = [
     "TaskSettings",
     "UpstreamSettings",
     "load_settings",
+    "settings_file",
 ]
 
 PREFIX = "REDRAFT_"
 NOT_SETTINGS = {
-    "REDRAFT_CONFIG": "Settings file, where --config does not name one.",
-    "REDRAFT_PRECISION": "Numbers to multiply in: float32 or bfloat16; the fastest the machine has if it does not say.",
-    "REDRAFT_DATA": "Folder of public data sets, which some tests read.",
-    "REDRAFT_TEST_POSTGRES": "URL of a PostgreSQL that tests may fill and empty.",
-    "REDRAFT_TEST_KILLS": "How often a slow test kills a gateway under load; 12 if it does not say.",
+    "REDRAFT_CONFIG": "Settings file, unless --config names one.",
+    "REDRAFT_PRECISION": "Precision of matrix products: float32 or bfloat16. Default: the fastest on this machine.",
+    "REDRAFT_DATA": "Folder of public data sets, read by experiments and some tests.",
+    "REDRAFT_TEST_POSTGRES": "URL of a PostgreSQL database that tests may fill and empty.",
+    "REDRAFT_TEST_KILLS": "How often a slow test kills a gateway under load. Default: 12.",
 }
-"""Variables of ours that are no key of the settings, and what they are."""
+"""``REDRAFT_*`` variables that are not settings, and what they do."""
 DEFAULT_FILE = "redraft.toml"
 
 
@@ -48,41 +49,41 @@ class _Section(BaseModel):
 
 
 class LogSettings(_Section):
-    """Where the edit log lives, and when a silence becomes a censored observation."""
+    """The edit log, and how long to wait for feedback."""
 
     url: str = Field(default="sqlite:///redraft.db", min_length=1, description="SQLAlchemy URL of the log.")
     horizon_days: float = Field(
-        default=14.0, gt=0, le=36_500, description="A completion without feedback after this is censored."
+        default=14.0, gt=0, le=36_500, description="A completion without feedback for so many days is censored."
     )
-    max_text_chars: int = Field(default=1_000_000, gt=0, description="Longer texts are refused, row by row.")
+    max_text_chars: int = Field(default=1_000_000, gt=0, description="Rows with a longer text are refused.")
 
 
 class ModelSettings(_Section):
-    """The base model policies stand on."""
+    """The base model that policies are trained on."""
 
     name: str = Field(default="smollm2", min_length=1, description="An alias, a hub id or a local folder.")
     cache: Path = Field(
-        default=Path("~/.cache/redraft"), description="Converted models and reference log-probabilities."
+        default=Path("~/.cache/redraft"), description="Folder for converted models and reference log-probabilities."
     )
 
 
 class PolicySettings(_Section):
-    """Where trained policies are kept."""
+    """Trained policies."""
 
-    root: Path = Field(default=Path("policies"), description="Folder that holds TASK/NAME@VERSION.")
+    root: Path = Field(default=Path("policies"), description="Folder of policies, stored as TASK/NAME@VERSION.")
 
 
 class TaskSettings(_Section):
-    """What is particular to one task."""
+    """A task: what an edit costs, and which policies serve it."""
 
-    cost: str = Field(default="word", description="Name of the cost Δ; trainer, selector and report use the same.")
-    project: str = Field(default="default", min_length=1, description="Whose task it is: keys of others do not see it.")
+    cost: str = Field(default="word", description="Cost of an edit (Δ), the same in training, selection and reports.")
+    project: str = Field(default="default", min_length=1, description="Only API keys of this project see the task.")
     policies: tuple[str, ...] = Field(
-        default=(), description="What the selector chooses among; base and the latest of each policy when not given."
+        default=(), description="Policies to choose from. Default: base and the latest version of each policy."
     )
-    selector: Literal["late", "uniform", "fixed"] = Field(default="late", description="Rule that chooses policies.")
-    alpha: float | None = Field(default=None, ge=0, description="α of late; when not given, the scale of the costs.")
-    fallback: str | None = Field(default=None, description="Policy that answers where the chosen one fails.")
+    selector: Literal["late", "uniform", "fixed"] = Field(default="late", description="Rule that chooses a policy.")
+    alpha: float | None = Field(default=None, ge=0, description="α of the rule late. Default: the scale of the costs.")
+    fallback: str | None = Field(default=None, description="Policy that answers when the chosen one fails.")
 
     @field_validator("cost")
     @classmethod
@@ -93,32 +94,32 @@ class TaskSettings(_Section):
 
 
 class UpstreamSettings(_Section):
-    """An OpenAI-compatible server that answers for policies."""
+    """An OpenAI-compatible server that answers for some policies."""
 
-    url: str = Field(min_length=1, description="Where it is; ends in /v1.")
-    api_key_env: str | None = Field(default=None, description="Environment variable that holds its key.")
+    url: str = Field(min_length=1, description="Base URL, ending in /v1.")
+    api_key_env: str | None = Field(default=None, description="Environment variable that holds the API key.")
     models: dict[str, str] = Field(default_factory=dict[str, str], description="Policy → the model's name there.")
-    adapters: bool = Field(default=False, description="Whether trained policies are loaded into it (vLLM).")
-    timeout_seconds: float = Field(default=120.0, gt=0, description="Patience for one answer.")
-    retries: int = Field(default=2, ge=0, le=10, description="Attempts after the first.")
+    adapters: bool = Field(default=False, description="Load trained policies into it (vLLM).")
+    timeout_seconds: float = Field(default=120.0, gt=0, description="Longest wait for one answer.")
+    retries: int = Field(default=2, ge=0, le=10, description="Further attempts when one fails.")
 
 
 class ServeSettings(_Section):
-    """The gateway."""
+    """The gateway, ``redraft serve``."""
 
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
-    port: int = Field(default=8400, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    port: int = Field(default=8400, ge=0, le=65535, description="Port to listen on; 0 for any free one.")
     max_body_bytes: int = Field(default=4_000_000, gt=0, description="Larger requests are refused.")
-    body_seconds: float = Field(default=30.0, gt=0, description="A request that takes longer to arrive is refused.")
-    concurrency: int = Field(default=512, gt=0, description="Requests answered at once; more are told to come back.")
+    body_seconds: float = Field(default=30.0, gt=0, description="Requests that take longer to arrive are refused.")
+    concurrency: int = Field(default=512, gt=0, description="Requests handled at once; the rest are told to retry.")
     max_new_tokens: int = Field(default=256, gt=0, description="Longest answer of the embedded model.")
     upstreams: dict[str, UpstreamSettings] = Field(
-        default_factory=dict[str, UpstreamSettings], description="Servers that answer for policies."
+        default_factory=dict[str, UpstreamSettings], description="Other servers that answer for policies."
     )
 
 
 class Settings(_Section):
-    """Everything ``redraft.toml`` may say. Each section is documented where its class is."""
+    """Everything ``redraft.toml`` may say. Each section is documented in its own class."""
 
     log: LogSettings = LogSettings()
     model: ModelSettings = ModelSettings()
@@ -127,7 +128,7 @@ class Settings(_Section):
     tasks: dict[str, TaskSettings] = Field(default_factory=dict[str, TaskSettings])
 
     def task(self, name: str) -> TaskSettings:
-        """The settings of a task, defaults where the file does not name it."""
+        """The settings of a task; the defaults if the file does not name it."""
         return self.tasks.get(name, TaskSettings())
 
     @property
@@ -137,14 +138,14 @@ class Settings(_Section):
 
 
 def load_settings(file: Path | None = None) -> Settings:
-    """Read ``file``, else ``$REDRAFT_CONFIG``, else ``redraft.toml`` where there is one, and the environment.
+    """Read ``file`` (by default ``settings_file()``, which need not exist) and the environment.
 
     Raises ``ConfigError`` naming every problem at once: the file or variable, the key, the value and the remedy.
     """
-    if file is None and os.environ.get("REDRAFT_CONFIG"):
-        file = Path(os.environ["REDRAFT_CONFIG"])
-    values = read_toml(file) if file is not None else _read_default()
-    places = dict.fromkeys(_leaves(values), str(file or DEFAULT_FILE))
+    named = file or settings_file()
+    optional = file is None and not os.environ.get("REDRAFT_CONFIG")
+    values = {} if optional and not named.exists() else read_toml(named)
+    places = dict.fromkeys(_leaves(values), str(named))
     for variable in sorted(name for name in os.environ if name.startswith(PREFIX) and name not in NOT_SETTINGS):
         path = tuple(variable.removeprefix(PREFIX).lower().split("__"))
         _put(values, path, os.environ[variable])
@@ -155,13 +156,13 @@ def load_settings(file: Path | None = None) -> Settings:
         raise ConfigError("; ".join(_describe(problem, places) for problem in error.errors())) from error
 
 
-def _read_default() -> dict[str, Any]:
-    file = Path(DEFAULT_FILE)
-    return read_toml(file) if file.exists() else {}
+def settings_file() -> Path:
+    """The file that ``$REDRAFT_CONFIG`` (``--config``) names, else ``redraft.toml`` in the working folder."""
+    return Path(os.environ.get("REDRAFT_CONFIG") or DEFAULT_FILE)
 
 
 def read_toml(file: Path) -> dict[str, Any]:
-    """Read a TOML file; raises ``ConfigError`` when it cannot be read or is none."""
+    """Read a TOML file; raises ``ConfigError`` when it cannot be read or is not TOML."""
     try:
         return tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
@@ -171,7 +172,7 @@ def read_toml(file: Path) -> dict[str, Any]:
 
 
 def _leaves(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Paths of all values that are no tables, and of empty tables."""
+    """Paths of all values that are not tables, and of empty tables."""
     for key, value in values.items():
         if isinstance(value, dict) and value:
             yield from _leaves(cast(dict[str, Any], value), (*path, key))
@@ -180,7 +181,7 @@ def _leaves(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tupl
 
 
 def _put(values: dict[str, Any], path: tuple[str, ...], value: str) -> None:
-    """Set a value below tables that are made as needed. What is no table stays, and is refused as what it is."""
+    """Set a value below tables, made as needed. A plain value on the way stays, and is refused later."""
     *tables, key = path
     for table in tables:
         values = values.setdefault(table, {})
@@ -195,8 +196,16 @@ def _describe(problem: Any, places: Mapping[tuple[str, ...], str]) -> str:
     below = [place for path, place in places.items() if path[: len(loc)] == loc]
     where, key = ", ".join(dict.fromkeys(at or below)), ".".join(loc)
     if problem["type"] == "extra_forbidden":
-        return f"{where}: unknown key {key!r}: remove or correct it"
+        return f"{where}: unknown key {key!r}: {did_you_mean(loc[-1], _siblings(loc)) or 'remove or correct it'}"
     if problem["type"] in ("dict_type", "model_type"):
         remedy = f"is a section: set its keys, e.g. as {PREFIX}LOG__URL sets log.url"
         return f"{where}: {key} = {problem['input']!r}: {remedy}"
     return f"{where}: {key} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _siblings(path: Sequence[str]) -> Iterable[str]:
+    """Keys that may stand where ``path`` ends."""
+    kind: Any = Settings
+    for part in path[:-1]:
+        kind = kind.model_fields[part].annotation if hasattr(kind, "model_fields") else get_args(kind)[1]
+    return kind.model_fields

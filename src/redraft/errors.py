@@ -4,7 +4,22 @@ Every message is one line that names the place, the value received and the remed
 of these into exit status 2 and the gateway into its status code: each in one place, so nothing below prints.
 """
 
-__all__ = ["ConfigError", "ConflictError", "DataError", "ModelError", "NotFoundError", "RedraftError"]
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = ["ConfigError", "ConflictError", "DataError", "ModelError", "NotFoundError", "RedraftError", "did_you_mean"]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Ask whether the nearest of the known names was meant; empty where none is near.
+
+    >>> did_you_mean("alfa", ["alpha", "cost"]), did_you_mean("alfa", ["policies"])
+    ("did you mean 'alpha'?", '')
+    """
+    from difflib import get_close_matches
+
+    return "".join(f"did you mean {near!r}?" for near in get_close_matches(name, known, n=1))
 
 
 class RedraftError(Exception):

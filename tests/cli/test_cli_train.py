@@ -162,7 +162,7 @@ def test_a_wrong_task_is_told_before_torch_is_loaded(shell: Callable[..., Ran]) 
     )
     ran = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (2, "", 1)
-    assert "'nosuch': the log has no such task, but: email" in ran.stderr
+    assert "task 'nosuch' is not in the log: use one of email" in ran.stderr
 
 
 def test_a_cost_model_is_no_policy_and_says_how_good_it_is(shell: Callable[..., Ran], tiny_model_folder: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_cost_model_is_no_policy_and_says_how_good_it_is(shell: Callable[..., 
     assert {"r2", "rank_correlation", "coverage", "bonus"} <= found["heldout"].keys()
     assert json.loads(shell("policies", "--json")[1])["policies"] == []
     assert json.loads(shell("train", "cost", "email", *model, "--json")[1])["folder"].endswith("cost@2")
-    for wrong, says in ((("nobody",), "no such task"), (("email", "--limit", "3"), "log more edits")):
+    for wrong, says in ((("nobody",), "not in the log"), (("email", "--limit", "3"), "log more edits")):
         status, _, err = shell("train", "cost", *wrong, *model)
         assert status == 2
         assert says in err

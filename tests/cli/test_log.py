@@ -223,7 +223,7 @@ def test_stats(redraft: Shell) -> None:
         "revisions": 2,
     }
     assert "censored" in redraft("log", "stats", "--task", "t").out
-    one_line(redraft("log", "stats", "--task", "[t]"), "'[t]': the log has no such task, but: t")
+    one_line(redraft("log", "stats", "--task", "[t]"), "task '[t]' is not in the log: use one of t")
 
 
 def test_verify(redraft: Shell) -> None:
@@ -274,7 +274,7 @@ def test_a_failed_export_leaves_what_was_there(redraft: Shell, monkeypatch: pyte
     one_line(redraft("export", "native", "out.parquet"), "out.parquet: the log itself", "name it .jsonl")
     one_line(redraft("export", "sft", "missing/out.jsonl"), "missing/out.jsonl: cannot be written (No such file")
     one_line(redraft("export", "sft", "rows.jsonl/out.jsonl"), "cannot be written (Not a directory)")
-    one_line(redraft("export", "sft", "out.jsonl", "--task", "u"), "no such task, but: t")
+    one_line(redraft("export", "sft", "out.jsonl", "--task", "u"), "not in the log: use one of t")
 
     def breaks(rows: Any, what: str) -> Any:
         yield next(iter(rows))

@@ -67,8 +67,9 @@ def test_openais_client_gets_an_answer(theirs: openai.OpenAI, log: EditLog) -> N
     assert answer.choices[0].finish_reason == "stop"
     assert answer.usage is not None
     assert answer.usage.total_tokens == 8
-    assert raw.headers["x-redraft-policy"] == answer.model == "base"
-    assert raw.headers["x-redraft-decision"] == "selector=late; t=1; chosen=base"
+    assert raw.headers["x-redraft-policy"] == answer.model == "email/base"
+    assert raw.headers["x-redraft-decision"] == "selector=late; t=1; chosen=email/base"
+    assert theirs.chat.completions.create(model=answer.model, messages=ASK).model == answer.model  # it can be pinned
     assert log.interaction(answer.id).completion.response == TEXT
 
 
@@ -89,7 +90,7 @@ def test_openais_client_lists_models(theirs: openai.OpenAI) -> None:
 
 
 def test_openais_client_understands_errors(theirs: openai.OpenAI, engine: Scripted) -> None:
-    with pytest.raises(openai.NotFoundError, match="use one of email") as missing:
+    with pytest.raises(openai.NotFoundError, match="use one of email, email/base, email/sft@1") as missing:
         theirs.chat.completions.create(model="none", messages=ASK)
     assert missing.value.code == "model_not_found"
     with pytest.raises(openai.BadRequestError, match="messages"):
@@ -116,9 +117,9 @@ def test_openais_client_hears_of_a_stream_that_breaks(theirs: openai.OpenAI, eng
 def test_our_client_asks_edits_and_accepts(url: str, log: EditLog) -> None:
     with Client(url) as client:
         answer = client.complete("email", ASK, temperature=0)
-        assert (answer.text, answer.policy) == (TEXT, "base")
+        assert (answer.text, answer.policy) == (TEXT, "email/base")
         told = client.edit(answer.id, "Dear Ann, all is fine.", user_id="ann", metadata={"editor": "vim"})
-        assert (told["revision"], told["new"], told["policy"]) == (0, True, "base")
+        assert (told["revision"], told["new"], told["policy"]) == (0, True, "email/base")
         assert told["cost"] == pytest.approx(told["raw"] / 7)
         assert client.accept(answer.id)["revision"] == 1
         with pytest.raises(NotFoundError, match="404"):
@@ -167,13 +168,28 @@ def test_standing_health_and_metrics(url: str) -> None:
         assert http.get("/readyz").status_code == 200
         standing = http.get("/v1/tasks/email/policies").json()
         assert standing["selector"] == "late"
-        assert [(row["policy"], row["edits"]) for row in standing["policies"]] == [("base", 1), ("email/sft@1", 0)]
+        assert [(row["policy"], row["edits"]) for row in standing["policies"]] == [
+            ("email/base", 1),
+            ("email/sft@1", 0),
+        ]
         assert http.get("/v1/tasks/notes/policies").status_code == 404
         metrics = http.get("/metrics").text
     assert 'redraft_edit_cost_count{policy="base",task="email"} 1.0' in metrics
     assert 'redraft_decisions{policy="base",task="email"} 1.0' in metrics
     assert 'redraft_requests_total{route="/v1/chat/completions",status="200"} 1.0' in metrics
     assert 'redraft_requests_total{route="/v1/tasks/{task}/policies",status="404"} 1.0' in metrics
+
+
+def test_the_front_door_says_what_this_is(shared_url: str) -> None:
+    with httpx.Client(base_url=shared_url) as http:
+        told = http.get("/").json()
+        assert (told["name"], told["base_url"], told["tasks"]) == ("redraft", f"{shared_url}/v1", ["email"])
+        assert http.get(told["openapi"]).json()["info"]["version"] == told["version"]
+        page = http.get("/", headers={"accept": "text/html,*/*;q=0.8", "host": "<b>"})
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert "<code>email</code>" in page.text
+        assert "<b>" not in page.text
+        assert (http.head("/").status_code, http.head("/").content) == (200, b"")
 
 
 def test_not_ready_while_the_log_cannot_be_read(url: str, log: EditLog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,6 +238,7 @@ def test_keys_projects_and_scopes(log: EditLog, engine: Scripted, tmp_path: Path
         assert status("DELETE", "/v1/users/ann", "admin") == 200
         assert http.get("/v1/edits", headers=bearer["other"]).json()["data"] == []
         assert http.get("/healthz").status_code == 200
+        assert "tasks" not in http.get("/", headers=bearer["admin"]).json()
     kept = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert not [text for _, text in made.values() if text.encode() in kept]
 
@@ -239,10 +256,17 @@ BAD: list[tuple[bytes, str]] = [
 ]
 
 
+@pytest.fixture(scope="module")
+def shared_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One server for tests that leave nothing in its log."""
+    with EditLog(f"sqlite:///{tmp_path_factory.mktemp('shared') / 'log.db'}") as log, gateway(log, Scripted()) as found:
+        yield found
+
+
 @pytest.mark.parametrize(("body", "_why"), BAD, ids=[why for _, why in BAD])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/edits", "/feedback"])
-def test_bad_bodies_are_400(url: str, path: str, body: bytes, _why: str) -> None:
-    answer = httpx.post(f"{url}{path}", content=body, headers={"content-type": "application/json"})
+def test_bad_bodies_are_400(shared_url: str, path: str, body: bytes, _why: str) -> None:
+    answer = httpx.post(f"{shared_url}{path}", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 400
     assert answer.json()["error"]["type"] == "invalid_request_error"
 

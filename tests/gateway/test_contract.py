@@ -28,13 +28,14 @@ def schema(tmp_path: Path) -> Iterator[Any]:
             yield schemathesis.openapi.from_url(f"{url}/openapi.json")
 
 
-def test_no_request_breaks_it(schema: Any) -> None:
+@pytest.mark.parametrize("examples", [8, pytest.param(100, marks=pytest.mark.slow)])
+def test_no_request_breaks_it(schema: Any, examples: int) -> None:
     operations = [found.ok() for found in schema.get_all_operations()]
     assert len(operations) >= 10
     for operation in operations:
 
         @settings(
-            max_examples=25,
+            max_examples=examples,
             database=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
         )

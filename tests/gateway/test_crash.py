@@ -151,7 +151,7 @@ def crash(folder: Path, log: str, times: int, replicas: int) -> None:
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    crash(tmp_path, f"sqlite:///{tmp_path / 'log.db'}", 3, 1)
+    crash(tmp_path, f"sqlite:///{tmp_path / 'log.db'}", 2, 1)
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ def test_drafts_edits_and_learns(tmp_path: Path) -> None:
         app = create_app(Gateway(log, [task(Scripted())]), Authority(log.key, "default"))
         with served(app) as url:
             assert (
-                run(url, "sed -i s/well/splendid/").stdout == "base wrote it, your edit cost 0.14\n"
+                run(url, "sed -i s/well/splendid/").stdout == "email/base wrote it, your edit cost 0.14\n"
             )  # one word of seven
             assert "email/sft@1 wrote it, your edit cost 0.00" in run(url, "true", "y\n").stdout
             assert "wrote it" not in run(url, "true", "n\n").stdout

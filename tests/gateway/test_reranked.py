@@ -122,7 +122,7 @@ def test_a_configured_arm_reranks_by_the_tasks_cost_model(tiny_base: Base, tiny_
 
     async def ask(log: EditLog) -> Any:
         async with make_gateway(settings, log) as gateway:
-            (task,) = gateway.of("default")
+            (task,) = gateway.of("default").values()
             answer = await task.engines[arm].complete(arm, request(max_tokens=12, temperature=0, seed=1))
             own = await task.engines["base"].complete("base", request(max_tokens=12, temperature=0))
             return answer, own, task.engines[arm]
@@ -153,7 +153,7 @@ def test_a_configured_consensus_needs_no_cost_model(tiny_base: Base, tiny_polici
 
     async def ask(log: EditLog) -> Answer:
         async with make_gateway(settings, log) as gateway:
-            (task,) = gateway.of("default")
+            (task,) = gateway.of("default").values()
             return await task.engines[arm].complete(arm, request(max_tokens=12, temperature=0.8, seed=1))
 
     with EditLog(f"sqlite:///{tmp_path / 'redraft.db'}") as log:

@@ -206,7 +206,7 @@ def test_a_pinned_policy_answers_without_a_decision(log: EditLog) -> None:
 @pytest.mark.parametrize("model", ["letters", "email/none", "base", "email/", "default", "notes", "notes/base"])
 def test_a_model_that_is_none_of_the_projects(log: EditLog, model: str) -> None:
     async def use(gateway: Gateway) -> None:
-        with pytest.raises(NotFoundError, match="use one of email, base"):
+        with pytest.raises(NotFoundError, match="use one of email, email/base, email/sft@1"):
             await gateway.complete(request(model=model), "default")
 
     engine = Scripted()
@@ -277,7 +277,7 @@ def test_standing_has_means_and_intervals(log: EditLog) -> None:
         return gateway.standing("email")
 
     base, sft = with_gateway(log, [task(Scripted(), Fixed(ARMS, "base"))], use)
-    assert (base["policy"], base["decisions"], base["edits"], sft["mean_cost"]) == ("base", 2, 2, None)
+    assert (base["policy"], base["decisions"], base["edits"], sft["mean_cost"]) == ("email/base", 2, 2, None)
     low, high = base["interval"]
     assert low < base["mean_cost"] < high
 

@@ -70,7 +70,7 @@ def test_adapters_are_loaded_and_chosen_among(client: openai.OpenAI) -> None:
     answers = [
         client.chat.completions.create(model="email", messages=ask, temperature=0, max_tokens=12) for _ in range(3)
     ]
-    assert {answer.model for answer in answers} == {"base", *NAMES}
+    assert {answer.model for answer in answers} == {"email/base", *NAMES}
     assert len({answer.choices[0].message.content for answer in answers}) == 3  # each with weights of its own
     stream = client.chat.completions.create(
         model=NAMES[0], messages=ask, temperature=0, max_tokens=12, stream=True, stream_options={"include_usage": True}

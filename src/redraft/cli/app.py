@@ -1,6 +1,7 @@
 """``redraft``: the commands put together, and the one place where an error becomes an exit status.
 
-Commands import what they need when they run, so that ``redraft --help`` stays quick and loads no torch.
+Commands import what they need when they run, so that ``redraft --help`` stays quick and loads no torch. Mistyped
+commands and options are typer's: it suggests the nearest.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from redraft.cli.bench import bench_app
 from redraft.cli.demo import demo
 from redraft.cli.diagnose import diagnose
 from redraft.cli.evaluate import evaluate
+from redraft.cli.init import init, welcome
 from redraft.cli.serve import keys_app, serve
 from redraft.cli.theory import theory_app
 from redraft.cli.train import train_app
@@ -37,15 +39,14 @@ EXTRAS = {
     "uvicorn": "serve",
     "scipy": "theory",
 }
-"""Which extra brings a package that a base install lacks."""
+"""Package that a base install lacks → the extra that brings it."""
 
 app = typer.Typer(
     name="redraft",
     help="Learn from how people edit what a model wrote.",
-    no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(init)
 app.command("import")(log.import_file)
 app.command()(diagnose)
 app.add_typer(train_app, name="train")
@@ -68,11 +69,12 @@ def _version(show: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(  # pyright: ignore[reportUnusedFunction]
+    context: typer.Context,
     config: Annotated[
         Path | None,
-        typer.Option(help="Settings file; redraft.toml in the working folder when not given."),
+        typer.Option(help="Settings file. Default: redraft.toml in the working folder."),
     ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
@@ -80,10 +82,12 @@ def _root(  # pyright: ignore[reportUnusedFunction]
 ) -> None:
     if config is not None:
         os.environ["REDRAFT_CONFIG"] = str(config)
+    if context.invoked_subcommand is None:
+        welcome()
 
 
 def main() -> None:
-    """Run the command line; an error a caller can mend is one line and exit status 2."""
+    """Run the command line; an error that the caller can mend is one line and exit status 2."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' bars; ours are enough

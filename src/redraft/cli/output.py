@@ -21,9 +21,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 
 
 def emit(data: Mapping[str, Any], as_json: bool, render: Callable[[Console], None]) -> None:
-    """Print ``data`` as one JSON object, or let ``render`` draw it for a person."""
+    """Print ``data`` as one JSON object (times in ISO 8601), or let ``render`` draw it for a person."""
     if as_json:
-        sys.stdout.write(json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n")
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False, default=lambda time: time.isoformat())
+        sys.stdout.write(text + "\n")
         return
     from rich.console import Console
 
@@ -38,5 +39,5 @@ def progress_console() -> Console:
 
 
 def note(text: str) -> None:
-    """Say something to the person at the terminal, on standard error."""
+    """Tell the person at the terminal something, on standard error."""
     typer.echo(text, err=True)

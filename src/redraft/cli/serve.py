@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import sys
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
-from redraft.cli.output import AsJson, emit
+from redraft.cli.output import AsJson, emit, note
 from redraft.cli.session import LogUrl, open_log, table
 from redraft.errors import ConfigError
 
@@ -23,24 +25,43 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address, instead of serve.host in the settings.")] = None,
     port: Annotated[int | None, typer.Option(help="Port, instead of serve.port in the settings.")] = None,
     without_keys: Annotated[
-        bool, typer.Option("--without-keys", help="Ask nobody for a key; on this machine only, to try things out.")
+        bool, typer.Option("--without-keys", help="Accept requests without an API key, from this machine only.")
     ] = False,
     as_json: AsJson = False,
     log: LogUrl = None,
 ) -> None:
     """Serve the policies of the settings' tasks behind OpenAI's API, and learn from every edit."""
     from redraft.config import load_settings
-    from redraft.gateway.server import run
-    from redraft.log import EditLog
 
     settings = load_settings()
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     place = settings.serve.model_copy(update=given)
     if without_keys and place.host not in _LOCAL:
-        raise ConfigError(f"--without-keys: everyone who reaches {place.host} could use it: serve on 127.0.0.1")
+        raise ConfigError(f"--without-keys: anyone who reaches {place.host} could use it: serve on 127.0.0.1")
+    _require_free(place.host, place.port)
+    from redraft.gateway.server import run
+    from redraft.log import EditLog
+    from redraft.log.keys import list_keys
+
     settings = settings.model_copy(update={"serve": place})
     with EditLog.from_settings(settings, url=log) as edit_log:
+        with edit_log.keys() as connection:
+            usable = any(key.revoked_at is None for key in list_keys(connection))
+        if not (usable or without_keys):
+            note("no key yet: redraft keys add NAME, or --without-keys on this machine")
         run(settings, edit_log, without_keys=without_keys, started=lambda where: _started(where, as_json))
+
+
+def _require_free(host: str, port: int) -> None:
+    """Raise ``ConfigError`` where nothing can listen: known before a model is loaded."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(f"port {port} is in use: stop what listens there or use --port") from error
+        reason = str(error.strerror).partition(" (")[0]
+        raise ConfigError(f"{host}:{port}: {reason}: use another --host or --port") from error
 
 
 def _started(where: dict[str, Any], as_json: bool) -> None:
@@ -52,11 +73,13 @@ def _started(where: dict[str, Any], as_json: bool) -> None:
 def add(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     project: Annotated[str, typer.Option(help="Project whose tasks it may use.")] = "default",
-    scope: Annotated[list[str] | None, typer.Option(help="client, feedback or admin; the first two if none.")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help="client, feedback or admin. Default: client and feedback.")
+    ] = None,
     as_json: AsJson = False,
     log: LogUrl = None,
 ) -> None:
-    """Make a key. It is shown now and never again: the log keeps its hash."""
+    """Make a key. It is shown only now: the log keeps its hash."""
     from redraft.log.keys import add_key
 
     with open_log(log, create=True) as edit_log, edit_log.keys() as connection:
@@ -66,11 +89,11 @@ def add(
 
 @keys_app.command("revoke")
 def revoke(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, as redraft keys list shows it.")],
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the key, as shown by redraft keys list.")],
     as_json: AsJson = False,
     log: LogUrl = None,
 ) -> None:
-    """Let a key be of no use any more; running gateways know within seconds."""
+    """Revoke a key. Running gateways refuse it within seconds."""
     from redraft.log.keys import revoke_key
 
     with open_log(log) as edit_log, edit_log.keys() as connection:
@@ -80,19 +103,17 @@ def revoke(
 
 @keys_app.command("list")
 def listing(as_json: AsJson = False, log: LogUrl = None) -> None:
-    """Every key's id, project, scopes and state; never its text."""
+    """List the keys: id, project, name, scopes and state. Their text is not kept."""
     from redraft.log.keys import list_keys
 
     with open_log(log) as edit_log, edit_log.keys() as connection:
         found = list_keys(connection)
-    rows = [asdict(key) | {"scopes": ",".join(key.scopes)} for key in found]
-    shown: dict[str, Any] = {
-        name: [row[name] for row in rows] for name in ("id", "project", "name", "scopes", "created_at")
+    shown: dict[str, list[str]] = {
+        "id": [key.id for key in found],
+        "project": [key.project for key in found],
+        "name": [key.name for key in found],
+        "scopes": [", ".join(key.scopes) for key in found],
+        "created": [f"{key.created_at:%Y-%m-%d}" for key in found],
+        "state": ["revoked" if key.revoked_at else "active" for key in found],
     }
-    shown["state"] = ["revoked" if key.revoked_at else "active" for key in found]
-    plain = [{name: _plain(value) for name, value in asdict(key).items()} for key in found]
-    emit({"keys": plain}, as_json, table(shown))
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat() if hasattr(value, "isoformat") else value
+    emit({"keys": [asdict(key) for key in found]}, as_json, table(shown))

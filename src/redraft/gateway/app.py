@@ -1,18 +1,19 @@
-"""The gateway over HTTP: routes, status codes and OpenAI's shapes. What they do stands in ``service``.
+"""The gateway over HTTP: routes, status codes and OpenAI's shapes. ``service`` has what they do.
 
-Every request of a writer waits for one route, chat. It is answered at once and not led through FastAPI's middlewares
-and dependencies, which took a fifth of a request's time (results/LOG.md); FastAPI knows it for the description.
+Chat is the one route that a writer waits for. It bypasses FastAPI's middlewares and dependencies, which took a fifth of
+a request's time (results/LOG.md); FastAPI only describes it.
 
-No postponed annotations here: FastAPI reads them, and those of a route name its own dependencies.
+No postponed annotations here: FastAPI reads them, and a route's annotations name its own dependencies.
 """
 
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any, Self
 
 from fastapi import Depends, FastAPI, Query, Request, Response
@@ -26,10 +27,11 @@ from starlette.types import Receive, Scope, Send
 from redraft import __version__
 from redraft.errors import ConflictError, DataError, NotFoundError, RedraftError
 from redraft.gateway.auth import AuthError, Authority, Caller
-from redraft.gateway.engine import EngineError, Piece
-from redraft.gateway.openai import ChatRequest, chunk_of, error_body, response_of
+from redraft.gateway.engine import EngineError
+from redraft.gateway.openai import ChatRequest, completion_body, error_body, error_response
 from redraft.gateway.service import Gateway, Reply
-from redraft.types import Decision, Edit
+from redraft.gateway.welcome import SUMMARY, welcome
+from redraft.types import Edit
 
 __all__ = ["create_app"]
 
@@ -59,9 +61,7 @@ class EditRequest(BaseModel):
 
 
 class FeedbackRequest(BaseModel):
-    """TensorZero's feedback; of its metrics, demonstrations are edits."""
-
-    model_config = ConfigDict(extra="ignore")
+    """TensorZero's feedback. Only the metric ``demonstration`` is an edit."""
 
     metric_name: str
     inference_id: Id
@@ -70,7 +70,7 @@ class FeedbackRequest(BaseModel):
 
 
 class EditResponse(BaseModel):
-    """What became of an edit. ``cost`` is Δ(y, y'), ``raw`` the distance before it is divided by y's length."""
+    """What became of an edit. ``cost`` is Δ(y, y'), ``raw`` the distance before division by y's length."""
 
     completion_id: str
     revision: int
@@ -85,39 +85,34 @@ def create_app(gateway: Gateway, authority: Authority) -> FastAPI:
     """The application; its lifespan enters and leaves the gateway."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         async with gateway:
-            app.state.ready = True
             yield
-            app.state.ready = False
 
+    errors = {RedraftError: _failed, RequestValidationError: _invalid, HTTPException: _refused}
     app = _Application(
-        title="redraft",
-        version=__version__,
-        summary="Policies that learn from how people edit them.",
-        lifespan=lifespan,
+        title="redraft", version=__version__, summary=SUMMARY, lifespan=lifespan, exception_handlers=errors
     )
-    app.state.ready = False
-    _errors(app)
     _chat(app, gateway, authority)
     _edits(app, gateway, authority)
-    _status(app, gateway, authority)
+    _policies(app, gateway, authority)
+    _health(app, gateway)
     return app
 
 
 class _Application(FastAPI):
-    """FastAPI with routes that are answered at once: none of its middlewares sees their requests."""
+    """FastAPI with routes that bypass it: their requests go through none of its middlewares."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._at_once: dict[str, tuple[Callable[[Request], Awaitable[Response]], Route]] = {}
 
     def answer_at_once(self, path: str, answer: Callable[[Request], Awaitable[Response]]) -> None:
-        """Let ``answer`` have what is posted to ``path``, an exact one."""
+        """Give to ``answer`` what is posted to exactly this ``path``."""
         self._at_once[path] = answer, Route(path, answer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or let FastAPI do so."""
+        """Answer, or let FastAPI do it."""
         path = scope["path"] if scope["type"] == "http" and scope["method"] == "POST" else None
         if path not in self._at_once:
             await super().__call__(scope, receive, send)
@@ -132,7 +127,7 @@ class _Application(FastAPI):
 
 
 def _asked(authority: Authority, scope: str) -> Any:
-    """The caller of a request, who must have this scope."""
+    """The caller of a request, whose key must have this scope."""
 
     async def caller(request: Request) -> Caller:
         found = await authority.caller(request.headers.get("authorization"))
@@ -143,13 +138,11 @@ def _asked(authority: Authority, scope: str) -> Any:
 
 
 def _chat(app: _Application, gateway: Gateway, authority: Authority) -> None:
-    schema = {
-        "requestBody": {"content": {"application/json": {"schema": ChatRequest.model_json_schema()}}, "required": True}
-    }
+    content = {"application/json": {"schema": ChatRequest.model_json_schema()}}
 
-    @app.post("/v1/chat/completions", openapi_extra=schema)
+    @app.post("/v1/chat/completions", openapi_extra={"requestBody": {"content": content, "required": True}})
     async def chat(request: Request) -> Response:
-        """Answer messages; see OpenAI's reference. ``model`` is a task, or a task's policy."""
+        """Answer messages, as in OpenAI's reference. ``model`` is a task, or one of its policies: ``email/sft@3``."""
         caller = await authority.caller(request.headers.get("authorization"))
         caller.require("client")
         asked = _parsed(await request.body())
@@ -159,7 +152,8 @@ def _chat(app: _Application, gateway: Gateway, authority: Authority) -> None:
             usage = asked.stream_options is not None and asked.stream_options.include_usage
             return StreamingResponse(_events(reply, usage), media_type="text/event-stream", headers=headers)
         assert reply.answer is not None
-        body = response_of(reply.completion_id, reply.policy, reply.answer.choice, reply.answer.usage)
+        choices = [{**reply.answer.choice, "index": 0}]
+        body = completion_body(reply.completion_id, reply.model, choices, usage=reply.answer.usage)
         return Response(json.dumps(body), media_type="application/json", headers=headers)
 
     app.answer_at_once("/v1/chat/completions", chat)
@@ -173,70 +167,52 @@ def _parsed(body: bytes) -> ChatRequest:
 
 
 def _headers(reply: Reply) -> dict[str, str]:
-    headers = {"x-redraft-policy": reply.policy}
-    if reply.decision is not None:
-        headers["x-redraft-decision"] = _described(reply.decision)
+    headers = {"x-redraft-policy": reply.model}
+    if (decision := reply.decision) is not None:
+        chosen = reply.task.full(decision.chosen)
+        headers["x-redraft-decision"] = f"selector={decision.selector}; t={decision.t}; chosen={chosen}"
     return {name: value.encode("ascii", "backslashreplace").decode() for name, value in headers.items()}
 
 
-def _described(decision: Decision) -> str:
-    return f"selector={decision.selector}; t={decision.t}; chosen={decision.chosen}"
-
-
 async def _events(reply: Reply, usage: bool) -> AsyncIterator[bytes]:
-    """Server-sent events. What breaks after the first of them can only be said in another one."""
+    """Server-sent events. A failure after the first of them can only be reported in another one."""
     assert reply.pieces is not None
-    created = int(time.time())
+    chunk = partial(completion_body, reply.completion_id, reply.model, created=int(time.time()))
     try:
         async for piece in reply.pieces:
-            for chunk in _chunks(reply, piece, created, usage):
-                yield b"data: " + json.dumps(chunk).encode() + b"\n\n"
+            if piece.choices:
+                yield _event(chunk(piece.choices))
+            if piece.usage is not None and usage:
+                yield _event(chunk((), usage=piece.usage))
     except RedraftError as error:
-        yield b"data: " + json.dumps(error_body(str(error), "api_error")).encode() + b"\n\n"
+        yield _event(error_body(str(error), 502))
     else:
         yield b"data: [DONE]\n\n"
 
 
-def _chunks(reply: Reply, piece: Piece, created: int, usage: bool) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    if piece.choices:
-        found.append(chunk_of(reply.completion_id, reply.policy, created, piece.choices))
-    if piece.usage is not None and usage:
-        found.append(chunk_of(reply.completion_id, reply.policy, created, (), piece.usage))
-    return found
+def _event(body: Mapping[str, Any]) -> bytes:
+    return b"data: " + json.dumps(body).encode() + b"\n\n"
 
 
 def _edits(app: FastAPI, gateway: Gateway, authority: Authority) -> None:
+    sender, admin = _asked(authority, "feedback"), _asked(authority, "admin")
+
     async def edit(asked: EditRequest, caller: Caller) -> EditResponse:
-        given = Edit(
-            asked.completion_id,
-            None if asked.accepted else asked.edited,
-            -1 if asked.revision is None else asked.revision,
-            asked.user_id,
-            _now(),
-            asked.metadata,
-        )
+        revision = -1 if asked.revision is None else asked.revision
+        now = datetime.now(UTC)
+        given = Edit(asked.completion_id, asked.edited, revision, asked.user_id, now, asked.metadata)
         found = await gateway.edit(given, caller.project, key=asked.idempotency_key)
-        return EditResponse(
-            completion_id=asked.completion_id,
-            revision=found.revision,
-            new=found.new,
-            policy=found.policy,
-            raw=found.raw,
-            cost=found.cost,
-            unchanged=found.unchanged,
-        )
+        policy = gateway.tasks[found.task].full(found.policy)
+        return EditResponse.model_validate(asdict(found) | {"completion_id": given.completion_id, "policy": policy})
 
     @app.post("/v1/edits")
-    async def edits(asked: EditRequest, caller: Annotated[Caller, _asked(authority, "feedback")]) -> EditResponse:
-        """Tell what a person made of a completion. Sending the same again has no effect."""
+    async def edits(asked: EditRequest, caller: Caller = sender) -> EditResponse:
+        """Send what a person made of a completion. Sending the same again has no effect."""
         return await edit(asked, caller)
 
     @app.post("/feedback")
-    async def feedback(
-        asked: FeedbackRequest, caller: Annotated[Caller, _asked(authority, "feedback")]
-    ) -> dict[str, str]:
-        """TensorZero's way to send a demonstration, so that its clients need no change."""
+    async def feedback(asked: FeedbackRequest, caller: Caller = sender) -> dict[str, str]:
+        """Send an edit as a demonstration, as TensorZero's clients do."""
         if asked.metric_name != "demonstration":
             raise DataError(f"metric_name {asked.metric_name!r}: only 'demonstration' is an edit")
         text = asked.value if isinstance(asked.value, str) else json.dumps(asked.value)
@@ -245,55 +221,56 @@ def _edits(app: FastAPI, gateway: Gateway, authority: Authority) -> None:
 
     @app.get("/v1/edits")
     def listed(
-        caller: Annotated[Caller, _asked(authority, "feedback")],
         completion_id: str | None = None,
         after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        caller: Caller = sender,
     ) -> dict[str, Any]:
-        """Edit events as they came, of one completion or of all; ``after`` is the position of the last one seen."""
-        tasks = [task.name for task in gateway.of(caller.project)]
+        """Edits in the order they came, of one completion or of all; ``after`` is the position of the last one seen."""
+        tasks = list(gateway.of(caller.project))
         rows = gateway.log.edit_events(tasks, completion_id=completion_id, after=after, limit=limit)
         return {"object": "list", "data": rows}
 
     @app.get("/v1/completions/{completion_id}")
-    def completion(completion_id: str, caller: Annotated[Caller, _asked(authority, "feedback")]) -> dict[str, Any]:
-        """A completion with what chose its policy and the edit that holds."""
+    def completion(completion_id: str, caller: Caller = sender) -> dict[str, Any]:
+        """A completion with the decision that chose its policy and its latest edit."""
         found = gateway.log.interaction(completion_id)
-        if found.completion.task not in {task.name for task in gateway.of(caller.project)}:
+        if found.completion.task not in gateway.of(caller.project):
             raise NotFoundError(f"completion {completion_id!r} is not in the log")
-        return _plain(found)
+        return json.loads(json.dumps(asdict(found), default=str))
 
     @app.delete("/v1/users/{user_id}")
-    def erase(user_id: str, caller: Annotated[Caller, _asked(authority, "admin")]) -> dict[str, Any]:
-        """Erase all texts of a person; events and numbers stay. Names the policies that were trained on them."""
-        tasks = [task.name for task in gateway.of(caller.project)]
-        texts, policies = gateway.erase(user_id, tasks)
+    def erase(user_id: str, caller: Caller = admin) -> dict[str, Any]:
+        """Erase all texts of a person; events and numbers stay. Lists the policies that were trained on them."""
+        texts, policies = gateway.erase(user_id, list(gateway.of(caller.project)))
         return {"user_id": user_id, "texts": texts, "policies": policies}
 
 
-def _plain(interaction: Any) -> dict[str, Any]:
-    return json.loads(json.dumps(asdict(interaction), default=str))
+def _policies(app: FastAPI, gateway: Gateway, authority: Authority) -> None:
+    client = _asked(authority, "client")
 
-
-def _status(app: FastAPI, gateway: Gateway, authority: Authority) -> None:
     @app.get("/v1/models")
-    async def models(caller: Annotated[Caller, _asked(authority, "client")]) -> dict[str, Any]:
+    async def models(caller: Caller = client) -> dict[str, Any]:
         """Tasks, and the policies that can be pinned."""
-        names = [
-            name
-            for task in gateway.of(caller.project)
-            for name in (task.name, *(_pin(task.name, policy) for policy in task.policies))
-        ]
+        names = gateway.models(caller.project)
         data = [{"id": name, "object": "model", "created": 0, "owned_by": "redraft"} for name in names]
         return {"object": "list", "data": data}
 
     @app.get("/v1/tasks/{task}/policies")
-    async def policies(task: str, caller: Annotated[Caller, _asked(authority, "client")]) -> dict[str, Any]:
-        """What the selector of a task knows of its policies: decisions, edits, mean cost with a 95 % interval."""
-        if task not in {found.name for found in gateway.of(caller.project)}:
+    async def policies(task: str, caller: Caller = client) -> dict[str, Any]:
+        """What a task's selector knows about each policy: decisions, edits, mean cost with a 95 % interval."""
+        if task not in gateway.of(caller.project):
             raise NotFoundError(f"task {task!r} does not exist")
         return {"task": task, "selector": gateway.board(task).selector.name, "policies": gateway.standing(task)}
 
+    @app.head("/", include_in_schema=False)
+    @app.get("/")
+    async def root(request: Request) -> Response:
+        """What this is and where its API starts: JSON, or a page for browsers."""
+        return welcome(request, [] if authority.open_to is None else list(gateway.of(authority.open_to)))
+
+
+def _health(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         """Whether the process answers."""
@@ -301,9 +278,7 @@ def _status(app: FastAPI, gateway: Gateway, authority: Authority) -> None:
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
-        """Whether policies are loaded and the log can be read."""
-        if not app.state.ready:
-            return JSONResponse({"status": "starting"}, 503)
+        """Whether the log can be read; policies are loaded before the gateway listens."""
         try:
             await gateway.refresh()
         except RedraftError:
@@ -318,41 +293,26 @@ def _status(app: FastAPI, gateway: Gateway, authority: Authority) -> None:
         return Response(gateway.metrics.page(counts), media_type="text/plain; version=0.0.4")
 
 
-def _errors(app: FastAPI) -> None:
-    """The one place where an error becomes a status code."""
-    app.add_exception_handler(RedraftError, _failed)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _refused)
-
-
-def _error(status: int, message: str, kind: str, **more: Any) -> JSONResponse:
-    headers = {"www-authenticate": "Bearer"} if status == 401 else {"retry-after": "1"} if status == 429 else None
-    return JSONResponse(error_body(message, kind, **more), status, headers)
-
-
-async def _failed(request: Request, error: Exception) -> JSONResponse:
+async def _failed(request: Request, error: Exception) -> Response:
     status = _status_of(error)
-    kind = "api_error" if status >= 500 else _KINDS.get(status, "invalid_request_error")
     code = "model_not_found" if status == 404 and request.url.path.endswith("/chat/completions") else None
-    return _error(status, str(error), kind, code=code)
+    return error_response(status, str(error), code=code)
 
 
-async def _invalid(_request: Request, error: Exception) -> JSONResponse:
+async def _invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"] if part != "body")
-    return _error(400, f"{place or 'body'}: {first['msg']}", "invalid_request_error", param=place or None)
+    return error_response(400, f"{place or 'body'}: {first['msg']}", param=place or None)
 
 
-async def _refused(_request: Request, error: Exception) -> JSONResponse:
+async def _refused(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _error(error.status_code, str(error.detail), "invalid_request_error")
-
-
-_KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+    return error_response(error.status_code, str(error.detail))
 
 
 def _status_of(error: Exception) -> int:
+    """The one place where an error becomes a status code."""
     match error:
         case AuthError() | EngineError():
             return error.status
@@ -364,11 +324,3 @@ def _status_of(error: Exception) -> int:
             return 400
         case _:
             return 503  # the log cannot be written: nothing was lost, and asking again may help
-
-
-def _pin(task: str, policy: str) -> str:
-    return policy if policy.startswith(f"{task}/") else f"{task}/{policy}"
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -1,8 +1,8 @@
 """Policies in this process: one base model, its adapters, and one thread that answers in batches.
 
-What waits for the same policy at the same temperature is answered together, whatever its length limit, seed and stop
-texts; who comes meanwhile waits for the next batch. Left out: tools, log-probabilities and other servers' extras, which
-are refused rather than passed over in silence.
+Requests that wait for the same policy at the same temperature are answered together, whatever their length limit, seed
+and stop texts; requests that arrive meanwhile wait for the next batch. Left out: tools, log-probabilities and other
+servers' extras, which are refused rather than silently ignored.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _REFUSED = ("tools", "functions", "logprobs", "response_format", "logit_bias")
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    """One request while it is answered. ``put`` hands pieces to the event loop; ``None`` ends them."""
+    """One request while it is answered. ``put`` passes pieces to the event loop; ``None`` ends them."""
 
     policy: str
     prompt: list[int]
@@ -42,7 +42,7 @@ class _Job:
     limit: int
     seed: int
     stops: tuple[str, ...]
-    put: Callable[[Piece | RedraftError | None], None]
+    put: Callable[[Piece | RedraftError | None], object]
     gone: bool = False
     ids: list[int] = field(default_factory=list[int])
     sent: int = 0
@@ -53,14 +53,14 @@ class _Job:
 
 
 class Embedded:
-    """``load`` makes the host, off the event loop; ``adapters`` are the folders of the policies that are no base."""
+    """``load`` makes the host, off the event loop; ``adapters`` are the folders of the trained policies."""
 
     def __init__(
         self, load: Callable[[], AdapterHost], adapters: Mapping[str, Path], *, max_new_tokens: int = 256
     ) -> None:
         self._load, self._adapters, self._limit = load, dict(adapters), max_new_tokens
         self._host: AdapterHost | None = None
-        self._stop: frozenset[int] = frozenset()
+        self._stop = frozenset[int]()
         self._waiting: deque[_Job] = deque()
         self._wake, self._closed = threading.Condition(), False
         self._thread: threading.Thread | None = None
@@ -79,7 +79,7 @@ class Embedded:
         return self._host
 
     async def close(self) -> None:
-        """End after the batch that is being answered; who still waits is told so."""
+        """Stop after the current batch; requests that still wait get an error."""
         with self._wake:
             self._closed = True
             self._wake.notify()
@@ -99,7 +99,7 @@ class Embedded:
     async def stream(self, policy: str, request: ChatRequest) -> AsyncIterator[Piece]:
         """Answer piece by piece, a token or so at a time."""
         loop, pieces = asyncio.get_running_loop(), asyncio.Queue[Piece | RedraftError | None]()
-        job = self._job(policy, request, partial(_hand_over, loop, pieces))
+        job = self._job(policy, request, partial(loop.call_soon_threadsafe, pieces.put_nowait))
         with self._wake:
             if self._closed:
                 raise EngineError("the gateway is shutting down", status=503, retry=False)
@@ -111,16 +111,17 @@ class Embedded:
                     raise piece
                 yield piece
         finally:
-            job.gone = True  # nobody listens any more: its row leaves the batch
+            job.gone = True  # nobody listens: its row leaves the batch
 
-    def _job(self, policy: str, request: ChatRequest, put: Callable[[Any], None]) -> _Job:
+    def _job(self, policy: str, request: ChatRequest, put: Callable[[Any], object]) -> _Job:
         refused = [name for name in _REFUSED if (request.model_extra or {}).get(name)]
         if refused:
-            raise EngineError(f"{', '.join(refused)}: the embedded model has no such thing", status=400, retry=False)
-        assert self._host is not None, "start comes first"
+            raise EngineError(
+                f"{', '.join(refused)}: the embedded model does not support this field", status=400, retry=False
+            )
         return _Job(
             policy=policy,
-            prompt=self._host.encode(policy, request.logged()),
+            prompt=self.host.encode(policy, request.logged()),
             temperature=1.0 if request.temperature is None else request.temperature,
             limit=min(request.limit or self._limit, self._limit),
             seed=secrets.randbits(62) if request.seed is None else request.seed,
@@ -148,14 +149,13 @@ class Embedded:
             job.put(EngineError("the gateway is shutting down", status=503, retry=False))
 
     def _next(self) -> list[_Job]:
-        """The one that has waited longest, and those that can be answered with it."""
+        """The request that has waited longest, and those that can be answered with it."""
         key = self._waiting[0].key
         batch = [job for job in self._waiting if job.key == key][:BATCH]
         self._waiting = deque(job for job in self._waiting if job not in batch)
         return batch
 
     def _answer(self, batch: list[_Job]) -> None:
-        assert self._host is not None
         policy, temperature = batch[0].key
         decoding = Decoding(max(job.limit for job in batch), temperature)
 
@@ -164,7 +164,7 @@ class Embedded:
             return [place for place, token in told if self._step(batch[place], token)]
 
         try:
-            self._host.watch(policy, [job.prompt for job in batch], decoding, [job.seed for job in batch], watch)
+            self.host.watch(policy, [job.prompt for job in batch], decoding, [job.seed for job in batch], watch)
         except RedraftError as error:
             for job in batch:
                 job.put(error)
@@ -173,12 +173,11 @@ class Embedded:
                 job.put(EngineError(f"the embedded model failed ({type(error).__name__}: {error})"))
 
     def _step(self, job: _Job, token: int) -> bool:
-        """Take a token and pass on what it adds to the text; returns whether the answer is complete."""
-        assert self._host is not None
+        """Take a token and pass on the text it adds; returns whether the answer is complete."""
         if job.gone:
             return True
         job.ids.append(token)
-        text = str(self._host.tokenizer.decode(job.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        text = str(self.host.tokenizer.decode(job.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
         cuts = [found for stop in job.stops if (found := text.find(stop)) >= 0]
         ended = bool(cuts) or token in self._stop
         full = len(job.ids) >= job.limit
@@ -188,7 +187,9 @@ class Embedded:
             text = _safe(text, job.stops)
         if len(text) > job.sent or ended or full:
             reason = "stop" if ended else "length" if full else None
-            job.put(_piece(text[job.sent :], reason, first=job.sent == 0))
+            new = text[job.sent :]
+            role = {} if job.sent else {"role": "assistant"}
+            job.put(Piece.of(new, role | {"content": new}, reason))
             job.sent = max(job.sent, len(text))
         if ended or full:
             usage = {"prompt_tokens": len(job.prompt), "completion_tokens": len(job.ids)}
@@ -197,17 +198,8 @@ class Embedded:
         return ended or full
 
 
-def _hand_over(loop: asyncio.AbstractEventLoop, pieces: asyncio.Queue[Any], piece: Any) -> None:
-    loop.call_soon_threadsafe(pieces.put_nowait, piece)
-
-
 def _safe(text: str, stops: Sequence[str]) -> str:
-    """What of an unfinished answer can be passed on: no half character, and no beginning of a stop text."""
+    """What of an unfinished answer can be sent: no half character and no beginning of a stop text."""
     text = text.rstrip(_UNFINISHED)
     held = max((n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
     return text[: len(text) - held]
-
-
-def _piece(text: str, reason: str | None, *, first: bool) -> Piece:
-    delta = ({"role": "assistant"} if first else {}) | {"content": text}
-    return Piece(({"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None},), None, text)

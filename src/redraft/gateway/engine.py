@@ -1,4 +1,4 @@
-"""Who answers for a policy: what the gateway asks of it, and how it fails."""
+"""What answers for a policy: its interface, and how it fails."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["Answer", "Breaker", "Engine", "EngineError", "Piece"]
 
 
 class EngineError(RedraftError):
-    """A policy did not answer. ``status`` is what the client is told; ``retry`` whether another may answer instead."""
+    """A policy did not answer. ``status`` is what the client gets; ``retry``: another policy may answer instead."""
 
-    def __init__(self, message: str, *, status: int = 502, retry: bool = True, body: Mapping[str, Any] | None = None):
+    def __init__(self, message: str, *, status: int = 502, retry: bool = True):
         super().__init__(message)
-        self.status, self.retry, self.body = status, retry, body
+        self.status, self.retry = status, retry
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,11 @@ class Piece:
     usage: Mapping[str, Any] | None
     text: str
 
+    @classmethod
+    def of(cls, text: str, delta: Mapping[str, Any], reason: str | None) -> Piece:
+        """A piece with one choice."""
+        return cls(({"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None},), None, text)
+
 
 class Engine(Protocol):
     """Answers for several policies; all methods run on the event loop."""
@@ -47,7 +52,7 @@ class Engine(Protocol):
         ...
 
     def stream(self, policy: str, request: ChatRequest) -> AsyncIterator[Piece]:
-        """An answer piece by piece; an ``EngineError`` before the first piece leaves room for another policy."""
+        """An answer piece by piece; after an ``EngineError`` before the first piece another policy may answer."""
         ...
 
     async def start(self, policies: list[str]) -> None:
@@ -55,39 +60,39 @@ class Engine(Protocol):
         ...
 
     async def close(self) -> None:
-        """Give everything back."""
+        """Release everything."""
         ...
 
 
 @dataclass(slots=True)
 class Breaker:
-    """After ``failures`` in a row a policy is left alone for ``pause`` seconds; then one request tries it again."""
+    """A circuit breaker: open for ``pause`` seconds after ``failures`` in a row; then one request tries again."""
 
     failures: int = 5
     pause: float = 10.0
     clock: Callable[[], float] = field(default=time.monotonic)
     _failed: int = 0
-    _closed_until: float = 0.0
+    _open_until: float = 0.0
 
     @property
     def closed(self) -> bool:
-        """Whether requests go there as they come."""
+        """Whether all requests may go there."""
         return self._failed < self.failures
 
     def allows(self) -> bool:
-        """Whether a request may go there now. The one that tries again keeps others away meanwhile."""
+        """Whether a request may go there now. While one tries again, others are kept away."""
         if self.closed:
             return True
-        if self.clock() < self._closed_until:
+        if self.clock() < self._open_until:
             return False
-        self._closed_until = self.clock() + self.pause
+        self._open_until = self.clock() + self.pause
         return True
 
     def succeeded(self) -> None:
-        """An answer came."""
+        """Count an answer."""
         self._failed = 0
 
     def failed(self) -> None:
-        """None came."""
+        """Count a failure."""
         self._failed += 1
-        self._closed_until = self.clock() + self.pause
+        self._open_until = self.clock() + self.pause

@@ -1,7 +1,7 @@
-"""Group commit: one thread writes what all requests of the last moment brought, in one transaction.
+"""Group commit: one thread writes the events of all recent requests in one transaction.
 
-A disk makes some hundred promises a second and a server gets more requests than that. While one transaction waits for
-the disk the next one fills, so a request waits for at most two, and none is told "done" before its event is durable.
+A disk commits some hundred times a second, and a server gets more requests than that. While one transaction waits for
+the disk the next one fills: a request waits for at most two, and none is acknowledged before its event is durable.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from redraft.errors import RedraftError
 from redraft.log import EditLog
 from redraft.log.events import Event, Outcome
 from redraft.log.statistics import Tally
@@ -22,13 +21,15 @@ __all__ = ["Ledger", "Settled"]
 
 BATCH = 512
 LINGER = 0.005
-"""Seconds for which a transaction waits for company when the one before had some (PostgreSQL's ``commit_delay``).
+"""Seconds that a transaction waits for more events if the last one had several (PostgreSQL's ``commit_delay``).
 
-Under load fewer and fuller transactions answer a fifth more requests a second (results/LOG.md); alone none waits.
+Under load this answers a fifth more requests a second (results/LOG.md); a lone request never waits.
 """
 
 Settled = Callable[[Mapping[str, Mapping[str, Tally]]], None]
-"""Told, on the event loop, the statistics of the tasks in which a transaction changed them."""
+"""Called on the event loop with the statistics of the tasks that a transaction changed."""
+
+_Given = tuple[Event, "asyncio.Future[Outcome | BaseException]"]
 
 
 class _Writes(Protocol):
@@ -36,12 +37,12 @@ class _Writes(Protocol):
 
 
 class Ledger:
-    """The writing end of a log for one event loop. ``close`` writes what was given before it."""
+    """Writes to a log for one event loop. ``close`` writes first what was given before it."""
 
     def __init__(self, log: EditLog | _Writes, settled: Settled) -> None:
         self._log, self._settled = log, settled
         self._loop = asyncio.get_running_loop()
-        self._given: queue.SimpleQueue[tuple[Event, asyncio.Future[Outcome]] | None] = queue.SimpleQueue()
+        self._given: queue.SimpleQueue[_Given | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
@@ -50,10 +51,10 @@ class Ledger:
 
         Raises the event's own ``RedraftError``, and ``ConfigError`` when the log cannot be written at all.
         """
-        future: asyncio.Future[Outcome] = self._loop.create_future()
+        future: asyncio.Future[Outcome | BaseException] = self._loop.create_future()
         self._given.put((event, future))
-        outcome = await future  # a client that goes away cancels it and does not take back what it said
-        if isinstance(outcome, RedraftError):
+        outcome = await future  # a client that goes away cancels it, and its event is written all the same
+        if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
@@ -71,31 +72,25 @@ class Ledger:
             while len(batch) < BATCH and not self._given.empty():
                 batch.append(self._given.get())
             open_, company = None not in batch, len(batch) > 1
-            told = [given for given in batch if given is not None]
-            if told:
-                self._write([event for event, _ in told], [future for _, future in told])
+            if given := [one for one in batch if one is not None]:
+                self._write(given)
 
-    def _write(self, events: list[Event], futures: list[asyncio.Future[Outcome]]) -> None:
+    def _write(self, given: list[_Given]) -> None:
+        statistics: Mapping[str, Mapping[str, Tally]] = {}
+        outcomes: Sequence[Outcome | BaseException]
         try:
-            outcomes, statistics = self._log.write(events)
+            outcomes, statistics = self._log.write([event for event, _ in given])
         except BaseException as error:
-            self._loop.call_soon_threadsafe(_fail, futures, error)
-        else:
-            self._loop.call_soon_threadsafe(self._tell, futures, outcomes, statistics)
+            outcomes = [error] * len(given)
+        self._loop.call_soon_threadsafe(self._tell, given, outcomes, statistics)
 
     def _tell(
         self,
-        futures: list[asyncio.Future[Outcome]],
-        outcomes: list[Outcome],
+        given: list[_Given],
+        outcomes: Sequence[Outcome | BaseException],
         statistics: Mapping[str, Mapping[str, Tally]],
     ) -> None:
         self._settled(statistics)
-        for future, outcome in zip(futures, outcomes, strict=True):
+        for (_, future), outcome in zip(given, outcomes, strict=True):
             if not future.done():
                 future.set_result(outcome)
-
-
-def _fail(futures: list[asyncio.Future[Outcome]], error: BaseException) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_exception(error)

@@ -1,48 +1,37 @@
-"""What a stranger can do to a server, bounded: the size of a body, its time to arrive, and requests at once.
+"""Limits on what a stranger can do to a server: the size of a body, its time to arrive, and concurrent requests.
 
-An ASGI layer around the application, and a protocol class for uvicorn, which by itself waits for ever for a
-request's headers.
+An ASGI layer around the application, and a protocol class for uvicorn, which would wait for ever for a request's
+headers.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from redraft.gateway.openai import error_body
+from redraft.gateway.openai import error_response
 
-__all__ = ["App", "Limits", "PatientProtocol", "Receive", "Scope", "Send", "limited"]
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+__all__ = ["Limits", "PatientProtocol", "limited"]
 
 _UNLIMITED = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes of a body, seconds until it is there, and requests that are answered at once."""
+    """Bytes of a body, seconds until it has arrived, and requests answered at the same time."""
 
     body: int
     seconds: float
     concurrency: int
 
 
-class _Refused(Exception):  # noqa: N818 - it is an answer
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-def limited(app: App, limits: Limits) -> App:
-    """Let ``app`` answer what keeps to ``limits``; 408, 413 or 429 for the rest, in OpenAI's shape."""
+def limited(app: ASGIApp, limits: Limits) -> ASGIApp:
+    """Pass on to ``app`` what keeps to ``limits``; answer the rest with 408, 413 or 429, in OpenAI's shape."""
     busy = 0
 
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,12 +39,15 @@ def limited(app: App, limits: Limits) -> App:
         if scope["type"] != "http" or scope["path"] in _UNLIMITED:
             return await app(scope, receive, send)
         if busy >= limits.concurrency:
-            return await _answer(send, 429, f"{limits.concurrency} requests are being answered: try again later")
+            busy_now = error_response(429, f"{limits.concurrency} requests are being answered: try again later")
+            return await busy_now(scope, receive, send)
         busy += 1
         try:
             return await app(scope, _replay(await _body(scope, receive, limits), receive), send)
-        except _Refused as refused:
-            return await _answer(send, refused.status, str(refused))
+        except HTTPException as refused:
+            response = error_response(refused.status_code, refused.detail)
+            response.headers["connection"] = "close"
+            return await response(scope, receive, send)
         finally:
             busy -= 1
 
@@ -66,7 +58,7 @@ async def _body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
     """The whole body; a request that says it is too large is refused before it is read."""
     declared = dict(scope["headers"]).get(b"content-length", b"0")
     if declared.isdigit() and int(declared) > limits.body:
-        raise _Refused(413, f"the body has {int(declared):,} bytes, more than {limits.body:,}")
+        raise HTTPException(413, f"the body has {int(declared):,} bytes, more than {limits.body:,}")
     parts: list[bytes] = []
     size = 0
     try:
@@ -74,23 +66,23 @@ async def _body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise _Refused(400, "the client went away")
+                    raise HTTPException(400, "the client went away")
                 part = message.get("body", b"")
                 size += len(part)
                 if size > limits.body:
-                    raise _Refused(413, f"the body has more than {limits.body:,} bytes")
+                    raise HTTPException(413, f"the body has more than {limits.body:,} bytes")
                 parts.append(part)
                 if not message.get("more_body"):
                     return b"".join(parts)
     except TimeoutError:
-        raise _Refused(408, f"the body did not arrive within {limits.seconds:g} seconds") from None
+        raise HTTPException(408, f"the body did not arrive within {limits.seconds:g} seconds") from None
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
     """Give the body that was read, then whatever follows."""
     given = False
 
-    async def again() -> MutableMapping[str, Any]:
+    async def again() -> Message:
         nonlocal given
         if given:
             return await receive()
@@ -100,16 +92,8 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-async def _answer(send: Send, status: int, message: str) -> None:
-    body = json.dumps(error_body(message, "rate_limit_error" if status == 429 else "invalid_request_error")).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    headers += [(b"retry-after", b"1")] if status == 429 else [(b"connection", b"close")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
 class PatientProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, but a connection whose request's headers do not arrive in time is closed."""
+    """uvicorn's protocol, which also closes a connection when a request's headers do not arrive in time."""
 
     headers_within = 30.0
     _awaited_since: float | None = None

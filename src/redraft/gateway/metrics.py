@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, MutableMapping
-from functools import cache
-from typing import Any
+from collections.abc import Iterable, Mapping
+from functools import cache, partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from redraft.gateway.limits import App, Receive, Scope, Send
 from redraft.log.events import Revised
 from redraft.select import Count
 
@@ -23,24 +22,19 @@ class Metrics:
     """What one gateway counts, in a registry of its own."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        of = ("task", "policy")
-        requests = Counter("redraft_requests", "HTTP requests.", ("route", "status"), registry=registry)
-        latency = Histogram(
-            "redraft_request_seconds", "Time to the first byte.", ("route",), buckets=_SECONDS, registry=registry
-        )
-        upstream = Histogram(
-            "redraft_policy_seconds", "Time until a policy's answer began.", of, buckets=_SECONDS, registry=registry
-        )
-        self._failures = Counter(
-            "redraft_policy_failures", "Requests that a policy did not answer.", of, registry=registry
-        )
-        self._edits = Counter("redraft_edits", "Edit events logged.", of, registry=registry)
-        self._costs = Histogram("redraft_edit_cost", "Cost of edits.", of, buckets=_COSTS, registry=registry)
-        self._pulls = Gauge("redraft_decisions", "Decisions for a policy, from the log.", of, registry=registry)
-        self._pending = Gauge("redraft_pending_feedback", "Decisions without an edit so far.", of, registry=registry)
+        self.registry, of = CollectorRegistry(), ("task", "policy")
+        counter, gauge = partial(Counter, registry=self.registry), partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        requests = counter("redraft_requests", "HTTP requests.", ("route", "status"))
+        latency = histogram("redraft_request_seconds", "Time to the first byte.", ("route",), buckets=_SECONDS)
+        upstream = histogram("redraft_policy_seconds", "Time until a policy's answer began.", of, buckets=_SECONDS)
+        self._failures = counter("redraft_policy_failures", "Requests that a policy did not answer.", of)
+        self._edits = counter("redraft_edits", "Edit events logged.", of)
+        self._costs = histogram("redraft_edit_cost", "Cost of edits.", of, buckets=_COSTS)
+        self._pulls = gauge("redraft_decisions", "Decisions for a policy, from the log.", of)
+        self._pending = gauge("redraft_pending_feedback", "Decisions without an edit so far.", of)
 
-        # looking a child up by its labels takes longer than counting
+        # looking up a child by its labels takes longer than counting
         self._requests, self._latency = cache(requests.labels), cache(latency.labels)
         self._upstream = cache(upstream.labels)
 
@@ -58,7 +52,7 @@ class Metrics:
         self._failures.labels(task, policy).inc()
 
     def edited(self, edit: Revised) -> None:
-        """An edit was acknowledged; one that was known before counts no second time."""
+        """An edit was acknowledged; one that was known before is not counted again."""
         if edit.new:
             self._edits.labels(edit.task, edit.policy).inc()
             self._costs.labels(edit.task, edit.policy).observe(edit.cost)
@@ -72,7 +66,7 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-def observed(app: App, metrics: Metrics) -> App:
+def observed(app: ASGIApp, metrics: Metrics) -> ASGIApp:
     """Count every request of ``app``, by the route that it matched and the status that it got."""
 
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,7 +74,7 @@ def observed(app: App, metrics: Metrics) -> App:
             return await app(scope, receive, send)
         started = time.perf_counter()
 
-        async def noted(message: MutableMapping[str, Any]) -> None:
+        async def noted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("route"), "path", "none")  # a path that is no route can be anything
                 metrics.requested(route, message["status"], time.perf_counter() - started)

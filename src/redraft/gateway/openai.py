@@ -1,4 +1,4 @@
-"""OpenAI's chat contract, as far as a gateway has to read it; what it need not know passes through untouched."""
+"""OpenAI's chat contract, as far as a gateway has to read it; all else passes through untouched."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import JSONResponse
 
 from redraft.types import Message
 
-__all__ = ["ChatMessage", "ChatRequest", "chunk_of", "error_body", "response_of", "text_of"]
+__all__ = ["ChatMessage", "ChatRequest", "completion_body", "error_body", "error_response", "text_of"]
+
+_KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_HEADERS = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}}
 
 
 class ChatMessage(BaseModel):
@@ -23,7 +27,7 @@ class ChatMessage(BaseModel):
 
 
 class StreamOptions(BaseModel):
-    """What a stream holds beside text."""
+    """What a stream contains besides text."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -37,7 +41,7 @@ class ChatRequest(BaseModel):
 
     model: Annotated[str, Field(min_length=1, max_length=200)]
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    n: Annotated[int, Field(ge=1, le=1, description="One answer to a request: edits are of one.")] | None = None
+    n: Annotated[int, Field(ge=1, le=1, description="Only 1: an edit belongs to one answer.")] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -66,7 +70,7 @@ class ChatRequest(BaseModel):
         return (stop,) if isinstance(stop, str) else tuple(text for text in stop if text)
 
     def logged(self) -> tuple[Message, ...]:
-        """The messages as the log keeps them: their text, and a mark for every part that is none."""
+        """The messages as the log keeps them: their text, and a mark for every part that is not text."""
         roles = {"developer": "system", "function": "tool"}
         return tuple(
             Message(cast(Any, roles.get(message.role, message.role)), text_of(message.content))
@@ -74,7 +78,7 @@ class ChatRequest(BaseModel):
         )
 
     def decoding(self) -> dict[str, Any]:
-        """What was asked of the decoding, for the log."""
+        """The decoding that was asked for, as the log keeps it."""
         asked = {"temperature": self.temperature, "max_new_tokens": self.limit, "seed": self.seed, "stop": self.stop}
         return {name: value for name, value in asked.items() if value is not None}
 
@@ -84,40 +88,34 @@ class ChatRequest(BaseModel):
 
 
 def text_of(content: str | Sequence[Mapping[str, Any]] | None) -> str:
-    """The text of a message or an answer; a part that is no text leaves its type in brackets."""
+    """The text of a message or an answer; a part that is not text leaves its type in brackets."""
     if content is None or isinstance(content, str):
         return content or ""
     return "".join(str(p.get("text", "")) if p.get("type") == "text" else f"[{p.get('type')}]" for p in content)
 
 
-def response_of(
-    completion_id: str, policy: str, choice: Mapping[str, Any], usage: Mapping[str, Any] | None
+def completion_body(
+    completion_id: str, policy: str, choices: Sequence[Mapping[str, Any]], *, created: int | None = None, **more: Any
 ) -> dict[str, Any]:
-    """A whole completion. Its ``model`` is the policy that answered."""
+    """A whole completion, or a chunk of the one ``created`` then. Its ``model`` is the policy that answered."""
     return {
         "id": completion_id,
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": policy,
-        "choices": [{**choice, "index": 0}],
-        "usage": usage,
-    }
-
-
-def chunk_of(
-    completion_id: str, policy: str, created: int, choices: Sequence[Mapping[str, Any]], usage: Any = None
-) -> dict[str, Any]:
-    """A piece of a streamed completion."""
-    chunk = {
-        "id": completion_id,
-        "object": "chat.completion.chunk",
-        "created": created,
+        "object": "chat.completion" if created is None else "chat.completion.chunk",
+        "created": int(time.time()) if created is None else created,
         "model": policy,
         "choices": list(choices),
+        **more,
     }
-    return chunk if usage is None else {**chunk, "usage": usage}
 
 
-def error_body(message: str, kind: str, *, code: str | None = None, param: str | None = None) -> dict[str, Any]:
+def error_body(
+    message: str, status: int, *, code: str | None = None, param: str | None = None
+) -> dict[str, Mapping[str, str | None]]:
     """An error in OpenAI's shape."""
+    kind = "api_error" if status >= 500 else _KINDS.get(status, "invalid_request_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def error_response(status: int, message: str, *, code: str | None = None, param: str | None = None) -> JSONResponse:
+    """A response that says so."""
+    return JSONResponse(error_body(message, status, code=code, param=param), status, _HEADERS.get(status))

@@ -1,8 +1,8 @@
-"""Best of N as an arm: ``email/sft@3+best4`` answers four times as ``email/sft@3`` and gives what should cost least.
+"""Best of N as an arm: ``email/sft@3+best4`` asks ``email/sft@3`` four times for the cheapest answer.
 
-Any policy can be reranked, wherever it is served; prices are the task's cost model's (eq. 5 with its bonus), read with
-the embedded base model, or for ``email/sft@3+consensus4`` what edits into the other answers would cost. The first
-answer is as the client asked, the others are samples. A streamed answer comes in one piece, and usage counts all N.
+Any policy can be reranked, wherever it is served. The task's cost model (eq. 5 with its bonus) prices the answers with
+the embedded base model; for ``email/sft@3+consensus4`` the price is what edits into the other answers would cost. The
+first answer is as the client asked, the others are samples. A stream comes in one piece, and usage counts all N.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = ["Prices", "Reranked", "best_of"]
 _NAME = re.compile(r"(?P<of>.+)\+(?:best(?P<best>[2-9]|[1-9]\d)|consensus(?P<consensus>[3-9]|[1-9]\d))")
 
 Prices = Callable[[Sequence["Message"], Sequence[str]], Sequence[float]]
-"""What each of several answers to one request should cost."""
+"""Predicted cost of each of several answers to one request."""
 
 
 def best_of(policy: str) -> tuple[str, int, str] | None:
-    """What a reranked policy's name says: whose answers, how many, and who judges.
+    """What a reranked policy's name says: whose answers, how many, and what judges them.
 
     >>> best_of("email/sft@3+best4"), best_of("email/sft@3+consensus8"), best_of("email/sft@3")
     (('email/sft@3', 4, 'best'), ('email/sft@3', 8, 'consensus'), None)
@@ -43,7 +43,7 @@ def best_of(policy: str) -> tuple[str, int, str] | None:
 class Reranked(Engine):
     """``n`` answers of ``engine``'s policy ``of``; ``ready`` loads what prices need, off the event loop.
 
-    ``embedded`` has the model that prices read with, if they do.
+    ``embedded`` has the base model, for prices that need it.
     """
 
     def __init__(
@@ -53,14 +53,14 @@ class Reranked(Engine):
         self._prices: Prices | None = None
 
     async def start(self, policies: list[str]) -> None:
-        """Start the policy below, and whatever prices its answers."""
+        """Start the policy below and what prices its answers."""
         if self._embedded is not None:
             await self._embedded.start([])
         await self._engine.start([self._of])
         self._prices = await asyncio.to_thread(self._ready)
 
     async def close(self) -> None:
-        """Close the engines below; whoever else uses them closes them too."""
+        """Close the engines below; closing twice is harmless."""
         await self._engine.close()
         if self._embedded is not None:
             await self._embedded.close()
@@ -69,18 +69,16 @@ class Reranked(Engine):
         """The cheapest of N answers; fails where one of them does."""
         assert self._prices is not None, "start comes first"
         others = [request.model_copy(update=self._sampled(request, number)) for number in range(1, self._n)]
-        asked = [self._engine.complete(self._of, one) for one in (request, *others)]
-        answers = await asyncio.gather(*asked)
+        answers = await asyncio.gather(*(self._engine.complete(self._of, one) for one in (request, *others)))
         prices = await asyncio.to_thread(self._prices, request.logged(), [answer.text for answer in answers])
         best = answers[min(range(self._n), key=lambda number: prices[number])]
         return Answer(best.choice, _total([answer.usage for answer in answers]), best.text)
 
     async def stream(self, policy: str, request: ChatRequest) -> AsyncIterator[Piece]:
-        """The same in one piece: nothing can be said before all have answered."""
+        """The same in one piece: nothing can be sent before all have answered."""
         answer = await self.complete(policy, request)
         delta = {"role": "assistant", "content": answer.text, **answer.choice["message"]}
-        choice = {"index": 0, "delta": delta, "finish_reason": answer.choice.get("finish_reason"), "logprobs": None}
-        yield Piece((choice,), None, answer.text)
+        yield Piece.of(answer.text, delta, answer.choice.get("finish_reason"))
         if answer.usage is not None:
             yield Piece((), answer.usage, "")
 
@@ -91,7 +89,7 @@ class Reranked(Engine):
 
 
 def _total(usages: Sequence[Any]) -> dict[str, Any] | None:
-    """The sums of what servers count."""
+    """Sum over the answers."""
     known = [usage for usage in usages if usage]
     names = ("prompt_tokens", "completion_tokens", "total_tokens")
     return {name: sum(int(usage.get(name) or 0) for usage in known) for name in names} if known else None

@@ -1,4 +1,4 @@
-"""The gateway as a process: uvicorn around the application, with its limits and its log lines."""
+"""The gateway as a process: uvicorn with the application, its limits and its log lines."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, logger, message and whatever else was named. Never texts or keys."""
+    """One JSON object a line: time, level, logger, message and extra fields. Never texts or keys."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record."""
+        """One record as JSON."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -43,13 +43,14 @@ class JsonLines(logging.Formatter):
 
 
 def run(settings: Settings, log: EditLog, *, without_keys: bool, started: Callable[[dict[str, Any]], None]) -> None:
-    """Serve until interrupted; ``started`` is told where, once requests can come."""
+    """Serve until interrupted; ``started`` is called with the address once requests can come."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     serve = settings.serve
     gateway = make_gateway(settings, log)
-    app = create_app(gateway, Authority(log.key, open_to=_only_project(settings) if without_keys else None))
+    project = next(task.project for task in settings.tasks.values())  # make_gateway refuses to serve no task
+    app = create_app(gateway, Authority(log.key, open_to=project if without_keys else None))
     limits = Limits(serve.max_body_bytes, serve.body_seconds, serve.concurrency)
     protocol = type("Protocol", (PatientProtocol,), {"headers_within": serve.body_seconds})
     config = uvicorn.Config(
@@ -67,20 +68,16 @@ def run(settings: Settings, log: EditLog, *, without_keys: bool, started: Callab
 
 
 class _Server(uvicorn.Server):
-    """Tells when it listens, and on which port."""
+    """Calls ``listens`` with the port as soon as it listens."""
 
     def __init__(self, config: uvicorn.Config, listens: Callable[[int], None]) -> None:
         super().__init__(config)
         self._listens = listens
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
-        """Start, then tell."""
+        """Start, then call ``listens``."""
         await super().startup(sockets)
         gc.collect()
-        gc.freeze()  # what is there now stays: looking through it again took a third of a request's time
+        gc.freeze()  # what exists now stays: scanning it again took a third of a request's time
         if self.started:
             self._listens(self.servers[0].sockets[0].getsockname()[1])
-
-
-def _only_project(settings: Settings) -> str:
-    return next((task.project for task in settings.tasks.values()), "default")

@@ -1,8 +1,8 @@
 """What a gateway does, without HTTP: choose a policy, let it answer, log both, and learn from the edit.
 
-Guaranteed: a decision is durable before the first byte of its answer leaves, and an edit before it is acknowledged. An
-answer by another policy than the one chosen, because that one failed, is logged as such and teaches the selector
-nothing. A client that goes away in the middle of a stream leaves what it had been sent by then.
+Guaranteed: a decision is durable before the first byte of its answer is sent, and an edit before it is acknowledged. An
+answer by the fallback, because the chosen policy failed, is logged as such and the selector learns nothing from it.
+When a client goes away in the middle of a stream, the log keeps what it had been sent.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, TypeVar
 
 from redraft.errors import NotFoundError, RedraftError
@@ -38,14 +39,17 @@ __all__ = ["Gateway", "Reply", "Task"]
 T = TypeVar("T")
 
 REFRESH_SECONDS = 1.0
-"""How old what other processes wrote may be."""
+"""How often statistics are read again, for what other processes wrote."""
 
 _log = logging.getLogger("redraft.gateway")
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task as it is served. ``arms`` are what the selector chooses among; ``fallback`` answers where they fail."""
+    """A task as it is served: the selector chooses among its arms, and ``fallback`` answers where they fail.
+
+    ``engines`` answer for the arms and the fallback, by the policies' names in the log.
+    """
 
     name: str
     project: str
@@ -54,21 +58,31 @@ class Task:
     fallback: str | None = None
     model: str = ""
 
-    @property
-    def policies(self) -> Sequence[str]:
-        """Every policy that can be pinned."""
-        return list(self.engines)
+    def full(self, policy: str) -> str:
+        """A policy's full name, by which clients pin it: ``email/base``, ``email/sft@3``."""
+        return policy if policy.startswith(f"{self.name}/") else f"{self.name}/{policy}"
+
+    @cached_property
+    def pins(self) -> Mapping[str, str]:
+        """Every policy that can be pinned, by its full name."""
+        return {self.full(policy): policy for policy in self.engines}
 
 
 @dataclass(slots=True)
 class Reply:
-    """An answer on its way to a client: whole, or as ``pieces`` that end when the log has it all."""
+    """An answer on its way to a client: whole, or as ``pieces`` that end when the log has all of them."""
 
     completion_id: str
+    task: Task
     policy: str
     decision: Decision | None
     answer: Answer | None = None
     pieces: AsyncIterator[Piece] | None = None
+
+    @property
+    def model(self) -> str:
+        """Full name of the policy that answered."""
+        return self.task.full(self.policy)
 
 
 @dataclass(slots=True)
@@ -82,68 +96,64 @@ class _Turn:
     completion: Completion  # without policy and response
 
     def answered(self, policy: str, response: str) -> Completion:
-        """The completion as it is logged. No log can hold half a surrogate pair, and some models say one."""
+        """The completion as it is logged. No log can hold half a surrogate pair, but models can write one."""
         return replace(self.completion, policy=policy, response=response.encode(errors="replace").decode())
 
 
 class Gateway:
     """The tasks of a configuration over one log. Use as ``async with``; for one event loop.
 
-    ``trained_on`` names the policies that learnt from any of some completions; ``traces`` are told of every request.
+    ``trained_on`` lists the policies that learnt from any of some completions; ``traces`` gets every request.
     """
 
     def __init__(
         self,
         log: EditLog,
         tasks: Sequence[Task],
-        metrics: Metrics | None = None,
         *,
         trained_on: Callable[[Collection[str]], list[str]] = lambda _: [],
         traces: Traces | None = None,
     ) -> None:
-        self.log, self.metrics, self._trained_on, self._traces = log, metrics or Metrics(), trained_on, traces
+        self.log, self.metrics, self._trained_on, self._traces = log, Metrics(), trained_on, traces
         self.tasks = {task.name: task for task in tasks}
         self._boards = {task.name: Board(task.selector) for task in tasks}
         self._breakers: dict[tuple[str, str], Breaker] = {}
         self._ledger: Ledger | None = None
-        self._refreshing: asyncio.Task[None] | None = None
-        self._warming: asyncio.Task[None] | None = None
+        self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Gateway:
         await self.refresh()
-        try:
+        async with AsyncExitStack() as stack:
+            if self._traces is not None:
+                stack.push_async_callback(asyncio.to_thread, self._traces.close)
             for engine, policies in self._engines().items():
+                stack.push_async_callback(engine.close)
                 await engine.start(policies)
-        except BaseException:
-            await self._close_engines()
-            raise
-        self._ledger = Ledger(self.log, self._settled)
-        self._refreshing = asyncio.create_task(self._keep_fresh())
-        self._warming = asyncio.create_task(self._warm())
+            self._ledger = Ledger(self.log, self._settled)
+            stack.push_async_callback(self._ledger.close)
+            for work in (self._keep_fresh(), self._warm()):
+                stack.callback(asyncio.create_task(work).cancel)
+            self._open = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._refreshing is not None:
-            self._refreshing.cancel()
-        if self._warming is not None:
-            self._warming.cancel()
-        if self._ledger is not None:
-            await self._ledger.close()
-        await self._close_engines()
-        if self._traces is not None:
-            await asyncio.to_thread(self._traces.close)
+        await self._open.aclose()
 
-    def of(self, projects: str) -> list[Task]:
-        """The tasks of a project."""
-        return [task for task in self.tasks.values() if task.project == projects]
+    def of(self, project: str) -> dict[str, Task]:
+        """The tasks of a project, by name."""
+        return {name: task for name, task in self.tasks.items() if task.project == project}
 
-    async def complete(self, request: ChatRequest, project: str, user_id: str | None = None) -> Reply:
+    def models(self, project: str) -> list[str]:
+        """What a request's ``model`` can be: each task, followed by its policies' full names."""
+        return [name for task in self.of(project).values() for name in (task.name, *task.pins)]
+
+    async def complete(self, request: ChatRequest, project: str) -> Reply:
         """Answer a request, whole or streamed as it asks.
 
         Raises ``NotFoundError`` for a model that the project does not have, ``DataError`` for what cannot be logged,
         and ``EngineError`` when no policy answers.
         """
-        turn = await self._turn(request, project, user_id)
+        turn = await self._turn(request, project)
         try:
             return await (self._streamed(turn) if request.stream else self._whole(turn))
         except RedraftError as error:
@@ -157,32 +167,32 @@ class Gateway:
 
         Raises ``NotFoundError``, ``ConflictError`` and ``DataError`` as the log does.
         """
-        tasks = frozenset(task.name for task in self.of(project))
-        outcome = await self._write(checked(Feedback(edit, project, tasks, key), self.log.max_text_chars))
+        feedback = Feedback(edit, project, frozenset(self.of(project)), key)
+        outcome = await self._write(checked(feedback, self.log.max_text_chars))
         assert isinstance(outcome, Revised)
         self.metrics.edited(outcome)
         return outcome
 
     def erase(self, user_id: str, tasks: Sequence[str]) -> tuple[int, list[str]]:
-        """Erase a person's texts in these tasks, and tell how many and which policies were trained on them."""
+        """Erase a person's texts in these tasks; returns how many, and the policies that were trained on them."""
         policies = self._trained_on(self.log.written_by(user_id, tasks))
         return self.log.erase(user_id, tasks=tasks, policies=policies), policies
 
     def standing(self, task: str) -> list[dict[str, Any]]:
-        """What is known of each policy of a task, and whether it answers."""
-        found = self._boards[task].counts()
+        """What is known about each policy of a task, and whether it answers."""
+        counts = self._boards[task].counts()
         return [
             {
-                "policy": policy,
-                "state": "active" if policy in found else "pinned only",
+                "policy": name,
+                "state": "active" if policy in counts else "pinned only",
                 "failing": not self._breaker(task, policy).closed,
-                **_numbers(found.get(policy, Count())),
+                **_numbers(counts.get(policy, Count())),
             }
-            for policy in self.tasks[task].policies
+            for name, policy in self.tasks[task].pins.items()
         ]
 
     def board(self, task: str) -> Board:
-        """The selector of a task with what it knows."""
+        """The selector of a task and what it knows."""
         return self._boards[task]
 
     async def refresh(self) -> None:
@@ -205,27 +215,27 @@ class Gateway:
             except RedraftError as error:  # the next one may reach the log again; requests fail by themselves
                 _log.warning("statistics could not be read", extra={"error": str(error)})
 
-    async def _turn(self, request: ChatRequest, project: str, user_id: str | None) -> _Turn:
+    async def _turn(self, request: ChatRequest, project: str) -> _Turn:
         task, pinned = self._named(request.model, project)
         board = self._boards[task.name]
-        completion = canonical(Interaction(_asked(request, task, user_id)), self.log.max_text_chars).completion
+        completion = canonical(Interaction(_asked(request, task)), self.log.max_text_chars).completion
         if pinned is not None:
             return _Turn(task, request, None, [pinned], completion)
         decision = board.choose(completion.id)
         if request.conversation is not None:
             decision = await self._pinned(board, task, decision, request.conversation)
-        others = [task.fallback] if task.fallback not in (None, decision.chosen) else []
-        return _Turn(task, request, decision, [decision.chosen, *filter(None, others)], completion)
+        policies = dict.fromkeys(filter(None, (decision.chosen, task.fallback)))
+        return _Turn(task, request, decision, list(policies), completion)
 
     async def _pinned(self, board: Board, task: Task, decision: Decision, conversation: str) -> Decision:
-        """The decision for a conversation: the first one made holds for all of it."""
+        """The decision for a conversation: its first one holds for all of it."""
         pin = Pinned(task.name, conversation, decision.chosen, datetime.now(UTC))
         try:
             policy = await self._write(pin)
         except BaseException:
             board.close(decision.completion_id)
             raise
-        if policy == decision.chosen or policy not in board.arms:  # a retired policy ends its conversations
+        if policy == decision.chosen or policy not in board.selector.arms:  # a retired policy ends its conversations
             return decision
         board.close(decision.completion_id)
         return board.keep(decision.completion_id, str(policy))
@@ -239,7 +249,7 @@ class Gateway:
         check_text("response", completion.response, self.log.max_text_chars)
         await self._write(Answered(completion, turn.decision))
         self._traced(turn, policy, answer.usage)
-        return Reply(turn.completion.id, policy, turn.decision, answer=answer)
+        return Reply(turn.completion.id, turn.task, policy, turn.decision, answer=answer)
 
     async def _streamed(self, turn: _Turn) -> Reply:
         async def begin(engine: Engine, policy: str) -> tuple[Piece, AsyncIterator[Piece]]:
@@ -247,28 +257,26 @@ class Gateway:
             try:
                 return await anext(pieces), pieces
             except StopAsyncIteration:
-                raise EngineError(f"policy {policy} ended before it began") from None
+                raise EngineError(f"policy {turn.task.full(policy)} ended without a word") from None
 
         policy, (first, pieces) = await self._ask(turn, begin)
         await self._write(Started(turn.answered(policy, ""), turn.decision))
-        return Reply(turn.completion.id, policy, turn.decision, pieces=self._logged(turn, policy, first, pieces))
+        logged = self._logged(turn, policy, first, pieces)
+        return Reply(turn.completion.id, turn.task, policy, turn.decision, pieces=logged)
 
-    async def _logged(
-        self, turn: _Turn, policy: str, first: Piece, pieces: AsyncIterator[Piece]
-    ) -> AsyncIterator[Piece]:
-        """Pass pieces on and log what was passed on, however it ends; the last piece follows that."""
+    async def _logged(self, turn: _Turn, policy: str, first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
+        """Pass pieces on and log what was sent, however it ends; the last piece follows the log."""
         said, held, broken = [first.text], first, None
         try:
-            async for piece in pieces:
+            async for piece in rest:
                 yield held
                 held = piece
                 said.append(piece.text)
         except EngineError as error:
             broken = error
         finally:
-            await asyncio.shield(
-                self._write(Finished(turn.completion.id, turn.answered(policy, "".join(said)).response))
-            )
+            sent = turn.answered(policy, "".join(said)).response
+            await asyncio.shield(self._write(Finished(turn.completion.id, sent)))
             self._traced(turn, policy, held.usage, broken)
         yield held
         if broken is not None:
@@ -280,7 +288,8 @@ class Gateway:
         for policy in turn.policies:
             breaker = self._breaker(turn.task.name, policy)
             if not breaker.allows():
-                problem = EngineError(f"policy {policy} has failed several times and is left alone", status=503)
+                name = turn.task.full(policy)
+                problem = EngineError(f"policy {name} failed several times in a row: try again later", status=503)
                 continue
             started = time.perf_counter()
             try:
@@ -306,31 +315,20 @@ class Gateway:
         error: RedraftError | None = None,
     ) -> None:
         if self._traces is not None:
-            self._traces.chat(
-                turn.completion.id,
-                turn.request.model,
-                turn.completion.created_at or datetime.now(UTC),
-                policy=policy,
-                chosen=turn.decision and turn.decision.chosen,
-                usage=usage,
-                error=error,
-            )
+            chosen = turn.decision and turn.decision.chosen
+            self._traces.chat(turn.completion, turn.request.model, policy, chosen, usage=usage, error=error)
 
     def _breaker(self, task: str, policy: str) -> Breaker:
         return self._breakers.setdefault((task, policy), Breaker())
 
     def _named(self, model: str, project: str) -> tuple[Task, str | None]:
         """The task that ``model`` names, and the policy if it pins one."""
-        for task in self.of(project):
-            if model == task.name:
-                return task, None
-            for policy in (model, model.removeprefix(f"{task.name}/")):
-                if model.startswith(f"{task.name}/") and policy in task.engines:
-                    return task, policy
-        known = [name for task in self.of(project) for name in (task.name, *task.policies)]
-        raise NotFoundError(
-            f"model {model!r} does not exist: use one of {', '.join(known) or 'none, there is no task'}"
-        )
+        for task in self.of(project).values():
+            if model == task.name or model in task.pins:
+                return task, task.pins.get(model)
+        known = ", ".join(self.models(project))
+        remedy = f"use one of {known}" if known else f"project {project!r} has no task"
+        raise NotFoundError(f"model {model!r} does not exist: {remedy}")
 
     async def _write(self, event: Event) -> Any:
         assert self._ledger is not None, "a gateway is entered before it is used"
@@ -341,29 +339,24 @@ class Gateway:
             if task in self._boards:
                 self._boards[task].settle(found)
 
-    async def _close_engines(self) -> None:
-        for engine in self._engines():
-            await engine.close()
-
     def _engines(self) -> dict[Engine, list[str]]:
-        found: dict[Engine, list[str]] = {}
+        found: dict[Engine, dict[str, None]] = {}
         for task in self.tasks.values():
             for policy, engine in task.engines.items():
-                policies = found.setdefault(engine, [])
-                if policy not in policies:
-                    policies.append(policy)
-        return found
+                found.setdefault(engine, {})[policy] = None
+        return {engine: list(policies) for engine, policies in found.items()}
 
 
-def _asked(request: ChatRequest, task: Task, user_id: str | None) -> Completion:
+def _asked(request: ChatRequest, task: Task) -> Completion:
     return Completion(
-        id=_new_id(),
+        # in the order of time, so that indexes stay compact, and impossible to guess
+        id=f"chatcmpl-{time.time_ns():016x}{secrets.token_hex(8)}",
         task=task.name,
         messages=request.logged(),
         response="",
         policy="",
         model=task.model,
-        user_id=user_id or request.user,
+        user_id=request.user,
         created_at=datetime.now(UTC),
         decoding=request.decoding(),
         metadata=dict(request.metadata or {}),
@@ -379,8 +372,3 @@ def _numbers(count: Count) -> dict[str, Any]:
         half = 1.96 * math.sqrt(variance / count.resolved)
         interval = [mean - half, mean + half]
     return {"decisions": count.decisions, "edits": count.resolved, "mean_cost": mean, "interval": interval}
-
-
-def _new_id() -> str:
-    """A completion id: in the order of time, so that indexes stay compact, and not to be guessed."""
-    return f"chatcmpl-{time.time_ns():016x}{secrets.token_hex(8)}"

@@ -1,8 +1,8 @@
-"""From settings to a gateway: which tasks there are, who chooses, and who answers for each policy."""
+"""From settings to a gateway: its tasks, their selectors, and what answers for each policy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from redraft.config import Settings, TaskSettings
 from redraft.costs import get_cost
-from redraft.errors import ConfigError, DataError
+from redraft.errors import ConfigError, DataError, NotFoundError
 from redraft.gateway.embedded import Embedded
 from redraft.gateway.engine import Engine
 from redraft.gateway.reranked import Prices, Reranked, best_of
@@ -36,22 +36,18 @@ def make_gateway(settings: Settings, log: EditLog) -> Gateway:
     Raises ``ConfigError`` naming the key, the value and the remedy.
     """
     store = PolicyStore(settings.policies.root)
-    served = settings.tasks or {}
-    if not served:
+    if not settings.tasks:
         raise ConfigError("no task to serve: name one in redraft.toml, e.g. [tasks.email]")
-    arms = {name: _arms(name, task, store) for name, task in served.items()}
-    engines = _engines(settings, arms, store)
-    tasks = [
-        Task(
-            name=name,
-            project=task.project,
-            selector=_selector(name, task, arms[name]),
-            engines={policy: engines(name, policy) for policy in dict.fromkeys((*arms[name], *_also(task)))},
-            fallback=_fallback(task, arms[name]),
-            model=settings.model.name,
-        )
-        for name, task in served.items()
-    ]
+    engines = _engines(settings, store)
+    tasks: list[Task] = []
+    for name, task in settings.tasks.items():
+        full = partial(_full_name, settings, store, name)
+        latest = {ref.name: str(ref) for ref in store.list(name)}
+        arms = [full(policy) for policy in task.policies] or [BASE, *latest.values()]
+        fallback = full(task.fallback) if task.fallback else BASE if BASE in arms else None
+        answering = {policy: engines(name, policy) for policy in (*arms, fallback) if policy is not None}
+        selector = _selector(name, task, arms)
+        tasks.append(Task(name, task.project, selector, answering, fallback, settings.model.name))
     return Gateway(log, tasks, trained_on=lambda ids: trained_on(store, ids), traces=make_traces())
 
 
@@ -72,20 +68,15 @@ def _start(folder: Path) -> str:
     return ""
 
 
-def _arms(name: str, task: TaskSettings, store: PolicyStore) -> list[str]:
-    """What is configured, else the base model and the latest version of every trained policy."""
-    if task.policies:
-        return list(task.policies)
-    latest = {ref.name: str(ref) for ref in store.list(name)}
-    return [BASE, *latest.values()]
-
-
-def _also(task: TaskSettings) -> list[str]:
-    return [] if task.fallback is None else [task.fallback]
-
-
-def _fallback(task: TaskSettings, arms: list[str]) -> str | None:
-    return task.fallback or (BASE if BASE in arms else None)
+def _full_name(settings: Settings, store: PolicyStore, task: str, policy: str) -> str:
+    """A configured policy's name as the log keeps it: ``sft`` is the latest ``email/sft@N`` of its task ``email``."""
+    reranked = best_of(policy)
+    of = policy if reranked is None else reranked[0]
+    if of != BASE and not any({policy, of} & set(found.models) for found in settings.serve.upstreams.values()):
+        for text in (of, f"{task}/{of}"):
+            with suppress(NotFoundError):
+                return f"{store.resolve(text)}{policy.removeprefix(of)}"
+    return policy
 
 
 def _selector(name: str, task: TaskSettings, arms: list[str]) -> Selector:
@@ -93,11 +84,11 @@ def _selector(name: str, task: TaskSettings, arms: list[str]) -> Selector:
     try:
         return SELECTORS[task.selector](arms, **options)
     except TypeError:
-        raise ConfigError(f"tasks.{name}.alpha: selector {task.selector!r} takes none: remove it") from None
+        raise ConfigError(f"tasks.{name}.alpha: selector {task.selector!r} has no alpha: remove it") from None
 
 
-def _engines(settings: Settings, arms: Mapping[str, list[str]], store: PolicyStore) -> Callable[[str, str], Engine]:
-    """Who answers for a task's policy: an upstream that names it, the upstream for adapters, or this process.
+def _engines(settings: Settings, store: PolicyStore) -> Callable[[str, str], Engine]:
+    """What answers for a task's policy: an upstream that names it, the upstream for adapters, or this process.
 
     A policy that is the best of several answers has an engine of its own over that one.
     """
@@ -132,7 +123,7 @@ def _engines(settings: Settings, arms: Mapping[str, list[str]], store: PolicySto
         if policy == BASE or policy in folders:
             return embedded
         known = ", ".join([BASE, *by_policy, *folders])
-        raise ConfigError(f"policy {policy!r}: neither trained nor a model of an upstream; there are {known}")
+        raise ConfigError(f"tasks.{task}: policy {policy!r} is neither trained nor a model of an upstream: use {known}")
 
     return engine
 

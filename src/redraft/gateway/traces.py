@@ -1,8 +1,7 @@
-"""Traces in OpenTelemetry's GenAI names, which are in Development status and may change: they stand here alone.
+"""Traces under OpenTelemetry's GenAI names, which may still change; no other file uses them.
 
-Where traces go is said by OpenTelemetry's own environment variables (``OTEL_EXPORTER_OTLP_ENDPOINT``,
-``OTEL_SERVICE_NAME``, …). Without an endpoint nothing is traced, and nothing of it imported. A span holds names and
-numbers, never texts.
+OpenTelemetry's own environment variables say where traces go (``OTEL_EXPORTER_OTLP_ENDPOINT``, ``OTEL_SERVICE_NAME``,
+…). Without an endpoint nothing is traced or imported. A span holds names and numbers, never texts.
 """
 
 from __future__ import annotations
@@ -10,10 +9,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from redraft.errors import ConfigError
+from redraft.types import Completion
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -31,16 +30,15 @@ class Traces:
 
     def chat(
         self,
-        completion_id: str,
+        completion: Completion,
         model: str,
-        started: datetime,
+        policy: str | None,
+        chosen: str | None,
         *,
-        policy: str | None = None,
-        chosen: str | None = None,
-        usage: Mapping[str, Any] | None = None,
-        error: BaseException | None = None,
+        usage: Mapping[str, Any] | None,
+        error: BaseException | None,
     ) -> None:
-        """Tell of a request that has just ended. ``chosen`` is what the selector chose, ``policy`` what answered."""
+        """Record a request that has just ended. ``chosen`` is what the selector chose, ``policy`` what answered."""
         from opentelemetry.trace import SpanKind, Status, StatusCode
 
         attributes = {
@@ -48,7 +46,7 @@ class Traces:
             "gen_ai.provider.name": "redraft",
             "gen_ai.request.model": model,
             "gen_ai.response.model": policy,
-            "gen_ai.response.id": completion_id,
+            "gen_ai.response.id": completion.id,
             "gen_ai.usage.input_tokens": (usage or {}).get("prompt_tokens"),
             "gen_ai.usage.output_tokens": (usage or {}).get("completion_tokens"),
             "redraft.chosen": chosen,
@@ -58,7 +56,7 @@ class Traces:
             f"chat {model}",
             kind=SpanKind.SERVER,
             attributes={name: value for name, value in attributes.items() if value is not None},
-            start_time=int(started.timestamp() * 1e9),
+            start_time=completion.created_at and int(completion.created_at.timestamp() * 1e9),
         )
         if error is not None:
             span.set_status(Status(StatusCode.ERROR))
@@ -70,7 +68,7 @@ class Traces:
 
 
 def make_traces() -> Traces | None:
-    """Traces to where the environment says, if it does; ``ConfigError`` when the packages are missing."""
+    """Traces to the endpoint in the environment, if any; ``ConfigError`` when the packages are missing."""
     if not any(os.environ.get(name) for name in _ENDPOINTS):
         return None
     try:

@@ -1,8 +1,8 @@
 """Policies behind an OpenAI-compatible server: vLLM with our adapters, llama.cpp, or a hosted model.
 
-Connections are kept and shared by all requests. A server that is busy or broken is asked again a bounded number of
-times, but never after the first byte of an answer. Keys stay in the environment until the client is made, and stand in
-no message. vLLM caches by name, so an adapter is loaded there once, under its immutable name.
+All requests share connections that are kept open. A server that is busy or broken is asked again a bounded number of
+times, but never after the first byte of an answer. Keys come from the environment and appear in no message. vLLM caches
+by name, so an adapter is loaded once, under its immutable name.
 """
 
 from __future__ import annotations
@@ -12,21 +12,20 @@ import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+
+import aiohttp
 
 from redraft.errors import ConfigError, ModelError
 from redraft.gateway.engine import Answer, EngineError, Piece
 from redraft.gateway.openai import ChatRequest, text_of
 
-if TYPE_CHECKING:
-    import aiohttp
-
 __all__ = ["Upstream"]
 
 _QUOTED = 300
 _JSON = {"Content-Type": "application/json"}
+_LOST = (aiohttp.ClientError, TimeoutError)
 _BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 
@@ -40,11 +39,13 @@ class Upstream:
     base_url, api_key_env
         Where it is, and the environment variable that holds its key.
     models
-        Policy → the model's name there. A policy that is missing goes by its own name.
+        Policy → the model's name there. Other policies keep their own name.
     adapters
         Policy → its adapter's folder, loaded into vLLM by ``start``.
     timeout, retries
         Seconds for one answer (between two pieces when streamed), and attempts after the first.
+    pause
+        Seconds before the second attempt; each later one waits four times as long.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class Upstream:
         adapters: Mapping[str, Path] | None = None,
         timeout: float = 120.0,
         retries: int = 2,
+        pause: float = 0.1,
     ) -> None:
-        self.name, self.base_url, self.retries, self.timeout = name, base_url.rstrip("/"), retries, timeout
+        self.name, self.base_url, self.timeout = name, base_url.rstrip("/"), timeout
+        self.retries, self.pause = retries, pause
         self._chat_url = f"{self.base_url}/chat/completions"
         self._key = _key(name, api_key_env)
         self._models, self._adapters = dict(models or {}), dict(adapters or {})
@@ -72,13 +75,8 @@ class Upstream:
         known = {row.get("id") for row in (await self._call("GET", "/models")).get("data", [])}
         for policy, folder in wanted.items():
             if policy not in known:
-                await self._call(
-                    "POST", "/load_lora_adapter", {"lora_name": policy, "lora_path": str(folder.resolve())}
-                )
-
-    async def unload(self, policy: str) -> None:
-        """Take an adapter out of the server."""
-        await self._call("POST", "/unload_lora_adapter", {"lora_name": policy})
+                body = {"lora_name": policy, "lora_path": str(folder.resolve())}
+                await self._call("POST", "/load_lora_adapter", body)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -115,71 +113,63 @@ class Upstream:
             if "error" in found:
                 raise EngineError(f"{self.name} broke off: {str(found['error'])[:_QUOTED]}")
             choices = cast(Sequence[Mapping[str, Any]], found["choices"])
-            return Piece(tuple(choices), found.get("usage"), "".join(_text(choice) for choice in choices))
+            text = "".join(text_of((choice.get("delta") or {}).get("content")) for choice in choices)
+            return Piece(tuple(choices), found.get("usage"), text)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise EngineError(f"{self.name} sent a chunk that is none") from error
+            raise EngineError(f"{self.name} sent a malformed chunk") from error
 
     @asynccontextmanager
     async def _post(self, body: Mapping[str, Any]) -> AsyncGenerator[aiohttp.ClientResponse]:
-        """Give the response to a chat request, its status being 200; retries until then."""
-        import aiohttp
-
+        """The response to a chat request, with status 200; retries until then."""
         async with await self._accepted(body) as response:
             try:
                 yield response
-            except (aiohttp.ClientError, TimeoutError) as error:
+            except _LOST as error:
                 raise self._lost("broke off", error) from None
 
     async def _accepted(self, body: Mapping[str, Any]) -> aiohttp.ClientResponse:
-        import aiohttp
-
         said = json.dumps(body).encode()
-        for attempt in count():
-            last = attempt == self.retries
+        problem = EngineError(f"{self.name} was not asked")
+        for attempt in range(self.retries + 1):
+            if attempt:
+                await asyncio.sleep(self.pause * 4 ** (attempt - 1))
             try:
                 response = await self._open().post(self._chat_url, data=said, headers=_JSON)
-            except (aiohttp.ClientError, TimeoutError) as error:
-                if last:
-                    raise self._lost("cannot be reached", error) from None
-            else:
-                if response.status == 200:
-                    return response
-                await self._refuse(response, last=last)
-            await asyncio.sleep(0.1 * 4**attempt)
-        raise AssertionError("the last attempt returns or raises")
+            except _LOST as error:
+                problem = self._lost("cannot be reached", error)
+                continue
+            if response.status == 200:
+                return response
+            problem = await self._refused(response)
+            if response.status not in _BUSY:
+                break
+        raise problem
 
     def _lost(self, what: str, error: Exception) -> EngineError:
         status = 504 if isinstance(error, TimeoutError) else 502
         return EngineError(f"{self.name} {what} ({type(error).__name__})", status=status)
 
-    async def _refuse(self, response: aiohttp.ClientResponse, *, last: bool) -> None:
-        """Raise for an answer that is none, unless asking again may help. A client's own mistake is passed on."""
+    async def _refused(self, response: aiohttp.ClientResponse) -> EngineError:
+        """The error for a status other than 200. The client's own mistake is passed on."""
         async with response:
             text = (await response.text(errors="replace"))[:_QUOTED]
-        busy = response.status in _BUSY
-        if busy and not last:
-            return
-        if busy or response.status in (401, 403, 404):  # our key or our name for the model: not the client's mistake
-            status = 429 if response.status == 429 else 502
-            raise EngineError(f"{self.name} answered {response.status}: {text}", status=status)
-        raise EngineError(f"{self.name} answered {response.status}: {text}", status=400, retry=False)
+        # 401, 403 and 404 are about our key or our name for the model: not the client's mistake
+        theirs = response.status not in _BUSY | {401, 403, 404}
+        status = 400 if theirs else 429 if response.status == 429 else 502
+        return EngineError(f"{self.name} answered {response.status}: {text}", status=status, retry=not theirs)
 
     async def _call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        """Ask for something else than an answer; raises ``ModelError``."""
-        import aiohttp
-
+        """Ask for something other than an answer; raises ``ModelError``."""
         try:
             async with self._open().request(method, f"{self.base_url}{path}", json=body) as response:
                 text = await response.text(errors="replace")
                 if response.status != 200:
                     raise ModelError(f"{self.name}: {path} answered {response.status} ({text[:_QUOTED]})")
                 return json.loads(text) if text.startswith("{") else {}
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        except (*_LOST, ValueError) as error:
             raise ModelError(f"{self.name} at {self.base_url} cannot be reached ({type(error).__name__})") from error
 
     def _open(self) -> aiohttp.ClientSession:
-        import aiohttp
-
         if self._session is None:
             headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
             self._session = aiohttp.ClientSession(
@@ -188,10 +178,6 @@ class Upstream:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self.timeout),
             )
         return self._session
-
-
-def _text(choice: Mapping[str, Any]) -> str:
-    return text_of((choice.get("delta") or {}).get("content"))
 
 
 def _key(name: str, variable: str | None) -> str:

@@ -1,9 +1,9 @@
 """What a selector is, and what every one of them counts.
 
-A selector is constructed, asked (``select``) and told (``update``). Edits arrive late, in any order, twice revised
-or never, so it is told *which* decision a cost belongs to and never assumes the last one. Its whole state is four
-integers per policy: order cannot change them, and replaying a log gives the live state exactly. Costs are
-minimised; nothing here knows of HTTP, storage or models.
+A selector is constructed, asked (``select``) and told (``update``). Edits arrive late, in any order, revised or never,
+so ``update`` names the decision that a cost belongs to. The whole state is four integers per policy, so that order
+cannot change it and replaying a log gives the live state exactly. Costs are minimised. Nothing here knows HTTP, storage
+or models.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from redraft.errors import ConfigError, DataError
 from redraft.types import Decision
 
-__all__ = ["MAX_COST", "UNITS", "Count", "Selector", "one_hot", "to_units"]
+__all__ = ["MAX_COST", "UNITS", "Count", "Selector", "to_units"]
 
 UNITS = 10**9
 """Integer units in a cost of 1."""
@@ -26,7 +26,7 @@ MAX_COST = 1e12
 
 @dataclass(slots=True)
 class Count:
-    """What is known of one policy: N(π) and C(π) of Algorithm 1, ``resolved`` and ``total``, and two more integers.
+    """What is known about one policy: N(π) and C(π) of Algorithm 1 (``resolved``, ``total``) and two more integers.
 
     ``total`` sums costs in 10⁻⁹ units, ``squares`` their squares in 10⁻¹⁸ units, both over ``resolved`` decisions.
     """
@@ -76,6 +76,29 @@ class Selector(ABC):
         """Resolved decisions plus one: Algorithm 1's round number, with delayed edits."""
         return 1 + sum(count.resolved for count in self.counts.values())
 
+    def decide(
+        self,
+        completion_id: str,
+        chosen: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        scores: tuple[float, ...] | None = None,
+        propensities: tuple[float, ...] | None = None,
+    ) -> Decision:
+        """Record a choice and return it as a decision. Without ``propensities`` nothing was left to chance."""
+        decision = Decision(
+            completion_id=completion_id,
+            candidates=self.arms,
+            chosen=chosen,
+            t=self.t,
+            selector=self.name,
+            parameters=parameters or {},
+            scores=scores,
+            propensities=propensities or tuple(float(arm == chosen) for arm in self.arms),
+        )
+        self.record(decision)
+        return decision
+
     def record(self, decision: Decision) -> None:
         """Count a decision that was made elsewhere or before: another process, a log."""
         self._count(decision).decisions += 1
@@ -106,17 +129,17 @@ class Selector(ABC):
         count.squares += new**2 - old**2
 
     def state(self) -> dict[str, Any]:
-        """Everything learnt, fit for JSON. The same for every rule, so that one can go on where another stopped."""
+        """All that was learnt, as JSON. It is the same for every rule, so that one can go on where another stopped."""
         return {"arms": {arm: asdict(count) for arm, count in self.counts.items()}}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Become what ``state`` described; raises ``ConfigError`` where its policies are not this selector's."""
+        """Take over a ``state``; raises ``ConfigError`` where its policies are not this selector's."""
         try:
             counts = {str(arm): Count(**numbers) for arm, numbers in state["arms"].items()}
         except (AttributeError, KeyError, TypeError) as error:
             raise DataError(f"selector state {state!r}: not what state() returns ({error})") from error
         if set(counts) != set(self.arms):
-            raise ConfigError(f"selector state is of policies {sorted(counts)}, not {sorted(self.arms)}: rebuild it")
+            raise ConfigError(f"selector state has policies {sorted(counts)}, not {sorted(self.arms)}: rebuild it")
         self.counts = counts
 
     def _count(self, decision: Decision) -> Count:
@@ -137,8 +160,3 @@ def to_units(cost: float) -> int:
     if not 0 <= cost <= MAX_COST:  # false for NaN too
         raise DataError(f"cost {cost!r}: must be a number from 0 to {MAX_COST:g}; see the cost function that gave it")
     return round(cost * UNITS)
-
-
-def one_hot(arms: Sequence[str], chosen: str) -> tuple[float, ...]:
-    """Propensities of a rule that left nothing to chance."""
-    return tuple(float(arm == chosen) for arm in arms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from redraft.errors import ConfigError
-from redraft.select.base import Selector, one_hot
+from redraft.select.base import Selector
 from redraft.types import Decision
 
 __all__ = ["Fixed"]
@@ -19,7 +19,7 @@ class Fixed(Selector):
     arms
         Names of the policies, at least one, none twice.
     policy
-        The one to play; the first where not given.
+        The one to play; the first by default.
 
     Examples
     --------
@@ -37,13 +37,4 @@ class Fixed(Selector):
 
     def select(self, completion_id: str) -> Decision:
         """Choose the policy."""
-        decision = Decision(
-            completion_id=completion_id,
-            candidates=self.arms,
-            chosen=self.policy,
-            t=self.t,
-            selector=self.name,
-            propensities=one_hot(self.arms, self.policy),
-        )
-        self.record(decision)
-        return decision
+        return self.decide(completion_id, self.policy)

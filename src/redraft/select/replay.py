@@ -1,7 +1,7 @@
 """Selectors run again: on a table with every policy's cost, and on a log of what was decided and paid.
 
-The first measures regret exactly, since no outcome is missing. The second shows that the log is the truth: the
-state it gives is the live one, in whatever order the edits came.
+The table gives regret exactly, since no outcome is missing. The log gives back the live state, whatever the order in
+which the edits came.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def replay(selector: Selector, costs: Mapping[str, Sequence[float]], *, delay: i
     costs
         For every arm of the selector, and possibly others that are ignored, the cost of each round t.
     delay
-        How many further rounds are decided before a cost is told: 0 tells it at once. Costs still owed after the
-        last round are told then.
+        How many more rounds are decided before a cost is known; 0: it is known at once. Costs that are missing after
+        the last round come then.
 
     Raises
     ------
@@ -65,12 +65,13 @@ def replay(selector: Selector, costs: Mapping[str, Sequence[float]], *, delay: i
     if delay < 0:
         raise ConfigError(f"delay = {delay}: must be 0 or more rounds")
     decisions: list[Decision] = []
-    for t in range(len(table[selector.arms[0]])):
-        if t > delay:
-            _tell(selector, costs, decisions, t - delay - 1)
-        decisions.append(selector.select(f"round-{t + 1}"))
-    for t in range(max(0, len(decisions) - delay - 1), len(decisions)):
-        _tell(selector, costs, decisions, t)
+    rounds = len(table[selector.arms[0]])
+    for t in range(rounds + delay + 1):
+        if 0 < t - delay <= rounds:
+            owed = t - delay - 1
+            selector.update(decisions[owed], costs[decisions[owed].chosen][owed])
+        if t < rounds:
+            decisions.append(selector.select(f"round-{t + 1}"))
     return _rounds(decisions, table)
 
 
@@ -97,10 +98,6 @@ def _table(arms: Sequence[str], costs: Mapping[str, Sequence[float]]) -> dict[st
         lengths = ", ".join(f"{arm} {len(column)}" for arm, column in table.items())
         raise DataError(f"costs are of unequal length ({lengths}): give every policy's cost for every round")
     return table
-
-
-def _tell(selector: Selector, costs: Mapping[str, Sequence[float]], decisions: Sequence[Decision], index: int) -> None:
-    selector.update(decisions[index], costs[decisions[index].chosen][index])
 
 
 def _rounds(decisions: Sequence[Decision], table: Mapping[str, Sequence[int]]) -> list[Round]:

@@ -1,7 +1,7 @@
-"""LateEnsemble: Algorithm 1 of arXiv 2601.19055, made fit for edits that come late and costs of any scale.
+"""LateEnsemble: Algorithm 1 of arXiv 2601.19055, for edits that come late and costs of any scale.
 
-Play every policy once, then the one whose mean cost could be lowest, optimism in the face of uncertainty:
-a *lower* confidence bound, since costs are minimised.
+Play every policy once, then the one whose mean cost could be lowest. That is optimism in the face of uncertainty: a
+*lower* confidence bound, since costs are minimised.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from redraft.errors import ConfigError
-from redraft.select.base import UNITS, Selector, one_hot
+from redraft.select.base import UNITS, Selector
 from redraft.types import Decision
 
 __all__ = ["LateEnsemble"]
@@ -29,10 +29,9 @@ class LateEnsemble(Selector):
     arms
         Names of the policies, at least one, none twice.
     alpha
-        The width of the bound in units of the cost: the paper's form. It is only meaningful against the costs'
-        scale: the paper's 150 was meant for raw token distances, and on costs of order 1 it is round-robin. UCB1
-        (Auer, Cesa-Bianchi & Fischer 2002) is √2, for costs in [0, 1].
-        ``None`` takes the root mean square of all costs resolved so far (see the notes).
+        The width of the bound in units of the cost, as in the paper. It depends on the scale of the costs: the
+        paper's 150 fits raw token distances and is round-robin on costs of order 1; UCB1 (Auer, Cesa-Bianchi &
+        Fischer 2002) takes √2 for costs in [0, 1]. ``None``: the root mean square of the costs so far (see the notes).
 
     Raises
     ------
@@ -42,20 +41,20 @@ class LateEnsemble(Selector):
     Notes
     -----
     *Why a root mean square.* For σ-sub-Gaussian costs, P(mean of N misses by w) ≤ exp(−N w² / 2σ²), and the width
-    that makes this 1/t is w = √2 σ √(log t / N): α = √2 σ, for Gaussian costs with the least leading constant there is
-    (Lattimore & Szepesvári 2020, ch. 8). σ is unknown, and of edit costs one cannot know a range. So take
-    α_t² = Σ c² / n, that is σ² + mean²:
+    that makes this 1/t is w = √2 σ √(log t / N): α = √2 σ, which for Gaussian costs has the smallest possible leading
+    constant (Lattimore & Szepesvári 2020, ch. 8). σ is unknown, and edit costs have no known range. So take
+    α_t² = Σ c² / n, which is σ² + mean²:
 
-    - It equals √2 σ where the spread equals the mean, as for exponential costs and about so for edits, of which
-      many are 0 and a few long (σ/mean is 1.2 in DeFacto, 0.7 in MLQE-PE's Romanian post-edits). Steadier costs
-      are explored more than need be, by a factor (1 + mean²/σ²)/2 in regret; costs with a heavier tail, for which
-      no sub-Gaussian bound holds, less, but α_t ≥ σ.
+    - It equals √2 σ where the spread equals the mean, as with exponential costs and roughly with edits: many are 0
+      and a few are long (σ/mean is 1.2 in DeFacto, 0.7 in MLQE-PE's Romanian post-edits). Steadier costs are
+      explored more than necessary, by a factor (1 + mean²/σ²)/2 in regret. Costs with a heavier tail, for which no
+      sub-Gaussian bound holds, are explored less, but α_t ≥ σ.
     - A standard deviation would not do: while a policy of constant cost is played, the spread shrinks faster than
       log t grows, and a better policy whose first edit happened to be costly is never tried again. The mean square
       falls to 0 only if the costs do, and then there is nothing to gain.
-    - One cost far out raises α_t by no more than its size over √n, and is forgotten at that rate.
-    - It is exact from integer sums, in any order of arrival; if all costs are multiplied by k > 0, so are C/N and
-      α_t, and no choice changes. While all costs are 0 the first arm is kept: no policy can do better.
+    - One outlier raises α_t by no more than its size over √n, and is forgotten at that rate.
+    - Integer sums make it exact in any order of arrival. Multiplying all costs by k > 0 multiplies C/N and α_t too,
+      so that no choice changes. While all costs are 0 the first arm is kept: no policy can do better.
 
     Examples
     --------
@@ -84,18 +83,7 @@ class LateEnsemble(Selector):
             alpha = self._scale() if self.alpha is None else self.alpha
             scores = tuple(self._bound(arm, alpha) for arm in self.arms)
             chosen = self.arms[scores.index(min(scores))]
-        decision = Decision(
-            completion_id=completion_id,
-            candidates=self.arms,
-            chosen=chosen,
-            t=self.t,
-            selector=self.name,
-            parameters={"alpha": self.alpha, "alpha_t": alpha},
-            scores=scores,
-            propensities=one_hot(self.arms, chosen),
-        )
-        self.record(decision)
-        return decision
+        return self.decide(completion_id, chosen, {"alpha": self.alpha, "alpha_t": alpha}, scores=scores)
 
     def _bound(self, arm: str, alpha: float) -> float:
         count = self.counts[arm]

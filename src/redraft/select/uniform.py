@@ -1,4 +1,4 @@
-"""Chance: every policy alike. What an unbiased comparison of policies, or a first log, is collected with."""
+"""Every policy with the same probability: for a first log, or an unbiased comparison of policies."""
 
 from __future__ import annotations
 
@@ -40,14 +40,6 @@ class Uniform(Selector):
         """Draw the policy that answers."""
         # random() on a string seed is the one stream that Python promises never to change.
         draw = random.Random(f"{self.seed}/{completion_id}").random()
-        decision = Decision(
-            completion_id=completion_id,
-            candidates=self.arms,
-            chosen=self.arms[int(draw * len(self.arms))],
-            t=self.t,
-            selector=self.name,
-            parameters={"seed": self.seed},
-            propensities=(1 / len(self.arms),) * len(self.arms),
-        )
-        self.record(decision)
-        return decision
+        arms = self.arms
+        propensities = (1 / len(arms),) * len(arms)
+        return self.decide(completion_id, arms[int(draw * len(arms))], {"seed": self.seed}, propensities=propensities)

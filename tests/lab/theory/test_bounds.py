@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.errors import DataError
+from redraft.lab.kernels import balance_gap, lazy
 from redraft.lab.theory.bounds import (
     bradley_terry_gap,
     divergence,
@@ -19,7 +20,7 @@ from redraft.lab.theory.bounds import (
     total_variation,
 )
 from redraft.lab.theory.contraction import KERNELS, cyclic, random_instance, two_point
-from redraft.lab.theory.tabular import Instance, balance_gap, lazy, perturbed, random_policy
+from redraft.lab.theory.tabular import Instance, perturbed, random_policy
 
 SEEDS = st.integers(0, 10**6)
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from redraft.errors import DataError
+from redraft.lab.kernels import Array
 from redraft.lab.theory.contraction import KERNELS, cyclic, random_instance
 from redraft.lab.theory.learners import dpo, dpo_linear, early, expected_log, fit_cost, rl, sample_log, sft
-from redraft.lab.theory.tabular import Array, cost_features, edited, given_user, tilted
+from redraft.lab.theory.tabular import cost_features, edited, given_user, tilted
 
 SEEDS = st.integers(0, 10**6)
 

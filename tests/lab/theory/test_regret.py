@@ -1,147 +1,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from redraft.errors import ConfigError
 from redraft.lab.theory.bounds import fit_rate
-from redraft.lab.theory.regret import (
-    Draw,
-    gamma_costs,
-    gaps,
-    informed_bound,
-    lai_robbins,
-    level_pulls,
-    minimax,
-    simulate,
-)
-from redraft.lab.theory.simulate import simulate_late
-from redraft.lab.theory.tabular import Array
-from redraft.select import LateEnsemble, replay
-
-ALPHAS = st.sampled_from([None, 0.0, 0.05, 0.4, 3.0])
-ARMS = ("a", "b", "c")
-
-
-def table(seed: int, rounds: int, runs: int = 3) -> Array:
-    """[arms × rounds × runs], with ties: some costs are 0."""
-    rng = np.random.default_rng(seed)
-    costs = rng.exponential([[[0.5]], [[0.4]], [[0.3]]], (3, rounds, runs))
-    return np.where(rng.random(costs.shape) < 0.2, 0.0, np.rint(costs * 1000) / 1000)
-
-
-def reading(costs: Array) -> Draw:
-    return lambda t, chosen: costs[chosen, t - 1, np.arange(costs.shape[2])]
-
-
-def choices(costs: Array, **options: object) -> NDArray[np.int64]:
-    """The arm of each round and run, from pulls after every round."""
-    rounds, runs = costs.shape[1:]
-    every = list(range(1, rounds + 1))
-    pulls = [made for _, made in simulate(reading(costs), 3, runs, every, **options)]  # pyright: ignore[reportArgumentType]
-    return np.argmax(np.diff([np.zeros_like(pulls[0]), *pulls], axis=0), axis=1)
-
-
-@settings(max_examples=60)
-@given(st.integers(0, 10**6), ALPHAS, st.sampled_from([0, 1, 4, 25]))
-def test_equals_the_selector_step_for_step(seed: int, alpha: float | None, delay: int) -> None:
-    costs = table(seed, 60)
-    chosen = choices(costs, alpha=alpha, delay=delay)
-    for run in range(costs.shape[2]):
-        columns: Mapping[str, Sequence[float]] = {arm: costs[i, :, run].tolist() for i, arm in enumerate(ARMS)}
-        rounds = replay(LateEnsemble(ARMS, alpha), columns, delay=delay)
-        assert [ARMS[arm] for arm in chosen[:, run]] == [row.decision.chosen for row in rounds]
-
-
-def test_equals_the_selector_over_a_long_run() -> None:
-    costs = table(1, 3000, runs=1)
-    columns = {arm: costs[i, :, 0].tolist() for i, arm in enumerate(ARMS)}
-    rounds = replay(LateEnsemble(ARMS), columns)
-    assert [ARMS[arm] for arm in choices(costs)[:, 0]] == [row.decision.chosen for row in rounds]
-
-
-@given(st.integers(0, 10**6), ALPHAS)
-@settings(max_examples=20)
-def test_equals_the_simulation_of_tables(seed: int, alpha: float | None) -> None:
-    costs = table(seed, 80)
-    assert (choices(costs, alpha=alpha) == simulate_late(costs, alpha).chosen).all()
-
-
-def test_one_alpha_a_run() -> None:
-    costs = table(0, 100)
-    chosen = choices(costs, alpha=np.array([0.0, 0.4, 3.0]))
-    for run, alpha in enumerate([0.0, 0.4, 3.0]):
-        assert (chosen[:, run] == choices(costs, alpha=alpha)[:, run]).all()
-
-
-def forgetful(costs: Array, run: int, window: int, discount: float, delay: int) -> list[int]:
-    """The forgetting rules with nothing stored but what was played."""
-    played: list[tuple[int, float]] = []
-    for now in range(costs.shape[1]):
-        told = played[: max(0, now - delay)]
-        known = told[-window:]
-        weights = [discount ** (len(known) - 1 - k) for k in range(len(known))]
-        count = [sum(w for w, (arm, _) in zip(weights, known, strict=True) if arm == a) for a in range(3)]
-        if min(count) == 0:
-            recent = known + played[len(told) :]
-            arm = min(range(3), key=lambda a: sum(other == a for other, _ in recent))
-        else:
-            n = sum(weights)
-            alpha = math.sqrt(sum(w * c * c for w, (_, c) in zip(weights, known, strict=True)) / n)
-            mean = [
-                sum(w * c for w, (arm, c) in zip(weights, known, strict=True) if arm == a) / count[a] for a in range(3)
-            ]
-            bounds = [mean[a] - alpha * math.sqrt(math.log(n + 1) / count[a]) for a in range(3)]
-            arm = bounds.index(min(bounds))
-        played.append((arm, float(costs[arm, now, run])))
-    return [arm for arm, _ in played]
-
-
-@pytest.mark.parametrize(
-    ("window", "discount", "delay"), [(5, 1.0, 0), (20, 1.0, 0), (20, 1.0, 7), (10**6, 0.9, 0), (10**6, 0.98, 3)]
-)
-def test_forgetting_is_what_it_says(window: int, discount: float, delay: int) -> None:
-    rng = np.random.default_rng(3)
-    costs = rng.exponential([[[0.5]], [[0.4]], [[0.3]]], (3, 150, 2))  # no ties
-    chosen = choices(costs, window=window if window < 10**6 else None, discount=discount, delay=delay)
-    for run in range(2):
-        assert chosen[:, run].tolist() == forgetful(costs, run, window, discount, delay)
-
-
-def test_a_window_over_everything_forgets_nothing() -> None:
-    costs = table(2, 100)
-    assert (choices(costs, window=100) == choices(costs)).all()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"delay": -1}, "delay = -1"),
-        ({"window": 2}, "window = 2"),
-        ({"discount": 0.0}, "discount = 0"),
-        ({"discount": 1.1}, "discount = 1.1"),
-        ({"window": 10, "discount": 0.9}, "together with a window"),
-    ],
-)
-def test_invalid_simulations(options: dict[str, float], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        choices(table(0, 5), **options)
-
-
-def test_costs_have_the_mean_and_spread_they_should() -> None:
-    draw = gamma_costs(
-        np.full((1, 200_000), 0.5), 0.7, np.random.default_rng(0), later=np.full((1, 200_000), 2.0), change=3
-    )
-    for t, mean in ((3, 0.5), (4, 2.0)):
-        costs = draw(t, np.zeros(200_000, np.int64))
-        assert costs.mean() == pytest.approx(mean, rel=0.01)
-        assert costs.std() == pytest.approx(0.7 * mean, rel=0.02)
+from redraft.lab.theory.regret import gaps, informed_bound, lai_robbins, level_pulls, minimax
+from redraft.lab.theory.simulate import Rule, gamma_costs, simulate
 
 
 def test_lower_bounds_by_hand() -> None:
@@ -197,7 +66,7 @@ def test_regret_over_log_t_stays_bounded() -> None:
     rows = simulate(gamma_costs(costs, 1.0, np.random.default_rng(5)), 4, 200, marks)
     ratios = [(gaps(costs) * pulls).sum(axis=0).mean() / math.log(t) for t, pulls in rows]
     assert sorted(ratios, reverse=True) == ratios
-    greedy = simulate(gamma_costs(costs, 1.0, np.random.default_rng(5)), 4, 200, marks, alpha=0.0)
+    greedy = simulate(gamma_costs(costs, 1.0, np.random.default_rng(5)), 4, 200, marks, Rule(alpha=0.0))
     stuck = [(gaps(costs) * pulls).sum(axis=0).mean() / math.log(t) for t, pulls in greedy]
     assert stuck[-1] > 10 * ratios[-1]  # without exploring, some runs never leave a bad arm
 

@@ -101,16 +101,26 @@ _FRAMES = (
 )
 
 
-@st.composite
-def situations(draw: st.DrawFn) -> tuple[Context, str, tuple[Item, ...]]:
-    """A context, a text to edit, and what one of its users, strong or weak, minds this time."""
-    context = draw(st.sampled_from([*SUMMARY, *EMAIL]))
-    preference = draw(st.sampled_from(PREFERENCES[context.task]))[context.domain]
-    chosen = draw(st.lists(st.booleans(), min_size=len(preference), max_size=len(preference)))
-    items = tuple(item for item, kept in zip(preference, chosen, strict=True) if kept or not item.optional)
+def _texts(context: Context, preference: tuple[Item, ...]) -> st.SearchStrategy[str]:
     source, points = context.facts["source"], context.facts["points"]
     lines = [*points, *source.replace("\n", " ").split(". "), *(p.rstrip(".") for p in points), *_FRAMES]
     edited = source
     for item in preference:
         edited = item.apply(context, edited)
-    return context, draw(mixed_texts([*lines, *(p.lower() for p in points), edited])), items
+    return mixed_texts([*lines, *(p.lower() for p in points), edited])
+
+
+_ABOUT = [
+    (context, preference[context.domain], _texts(context, preference[context.domain]))
+    for context in [*SUMMARY, *EMAIL]
+    for preference in PREFERENCES[context.task]
+]
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[Context, str, tuple[Item, ...]]:
+    """A context, a text to edit, and what one of its users, strong or weak, minds this time."""
+    context, preference, texts = draw(st.sampled_from(_ABOUT))
+    chosen = draw(st.lists(st.booleans(), min_size=len(preference), max_size=len(preference)))
+    items = tuple(item for item, kept in zip(preference, chosen, strict=True) if kept or not item.optional)
+    return context, draw(texts), items

@@ -8,10 +8,8 @@ from point_contexts import SUMMARY
 from redraft.errors import ConfigError
 from redraft.lab.users import user_rng
 from redraft.lab.users.catalogue import Endpoint, get_user
-from redraft.lab.users.drift import DriftingUser, TiringUser
 from redraft.lab.users.llm import LLMUser
-from redraft.lab.users.mixed import MixedUsers
-from redraft.lab.users.noise import AdversarialUser, NoisyUser
+from redraft.lab.users.noise import AdversarialUser, DriftingUser, MixedUsers, NoisyUser, TiringUser
 
 CONTEXT = SUMMARY[0]
 SERVERS = {"qwen": Endpoint("http://127.0.0.1:1/v1", "m")}
@@ -57,11 +55,11 @@ def test_an_endpoint_plays_a_user(tmp_path: Path):
         ("lazy", "user 'lazy': use strong, weak, other or ENDPOINT:strong"),
         ("llama:strong", "endpoints are qwen"),
         ("qwen:lazy", "use ENDPOINT:strong or ENDPOINT:weak"),
-        ("strong+noise=much", "noise=much is no number"),
+        ("strong+noise=much", "noise=much is not a valid number"),
         ("strong+noise=2", "epsilon"),
         ("strong+loud=1", r"\+noise="),
         ("strong; weak", "give each part of a population a share"),
-        ("strong+drift=a..b", "drift=a..b is no number"),
+        ("strong+drift=a..b", "drift=a..b is not a valid number"),
     ],
 )
 def test_invalid_names_are_one_line_with_a_remedy(spec: str, said: str):

@@ -45,13 +45,7 @@ def check_settled(situation: tuple[Context, str], items: tuple[Item, ...]) -> No
 
 
 @settings(deadline=None, max_examples=500, suppress_health_check=[HealthCheck.too_slow])
-@given(situations())
-def test_editing_twice_is_editing_once(situation: tuple[Context, str]):
-    check_settled(situation, EMAIL_ITEMS)
-
-
-@settings(deadline=None, max_examples=500, suppress_health_check=[HealthCheck.too_slow])
-@given(situations(), st.sampled_from(SUBSETS))
+@given(situations(), st.just(EMAIL_ITEMS) | st.sampled_from(SUBSETS))
 def test_any_subset_of_items_is_idempotent_and_undoes_nothing(situation: tuple[Context, str], items: tuple[Item, ...]):
     check_settled(situation, items)
 

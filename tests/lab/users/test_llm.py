@@ -99,7 +99,7 @@ def test_an_unclear_answer_is_asked_for_once_more(server: ChatServer, user: LLMU
 
 def test_an_answer_that_stays_unclear_is_a_no_and_said_to_be(server: ChatServer, user: LLMUser) -> None:
     server.say("Hm.", "Well,\nmaybe", EDITED)
-    with pytest.warns(UserWarning, match=r"'qwen', context 'news-1': said neither yes nor no \('Well, maybe'\)"):
+    with pytest.warns(UserWarning, match=r"'qwen', context 'news-1': answered neither yes nor no \('Well, maybe'\)"):
         assert edit(user) == EDITED
     assert len(server.requests) == 3
 

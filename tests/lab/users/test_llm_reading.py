@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.lab.users.llm_reading import read_revision, read_verdict
+from redraft.lab.users.llm import read_revision, read_verdict
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ URL, MODEL = "http://127.0.0.1:8123/v1", "smollm2"
 pytestmark = [
     pytest.mark.real,
     pytest.mark.timeout(600),
-    pytest.mark.filterwarnings("ignore:.*said neither yes nor no"),
+    pytest.mark.filterwarnings("ignore:.*answered neither yes nor no"),
 ]
 
 ARTICLE = "A red fox crossed the high street of Hull on Monday. Nobody was hurt, and the fox went home."

@@ -2,19 +2,27 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.random import Generator
 
 from redraft.costs import COSTS
 from redraft.errors import ConfigError
 from redraft.lab.users import User, user_rng
-from redraft.lab.users.drift import DriftingUser, TiringUser
-from redraft.lab.users.mixed import MixedUsers
-from redraft.lab.users.noise import AdversarialUser, NoisyUser, opposed, random_edit
+from redraft.lab.users.noise import (
+    AdversarialUser,
+    DriftingUser,
+    MixedUsers,
+    NoisyUser,
+    TiringUser,
+    opposed,
+    random_edit,
+)
 from redraft.lab.users.rules import Item, RuleUser
 from redraft.types import Context
 
@@ -198,3 +206,142 @@ def test_invalid_degrees(value: float) -> None:
         NoisyUser(WEAK, value)
     with pytest.raises(ConfigError, match=r"adversary: share = .*, give a probability from 0 to 1"):
         AdversarialUser(WEAK, value)
+
+
+# Users who change
+
+
+@dataclass(frozen=True)
+class Says:
+    """Leaves its name and a draw, whatever comes."""
+
+    name: str
+
+    def edit(self, context: Context, response: str, *, t: int, rng: Generator) -> str:
+        return f"{self.name} {rng.random()}"
+
+
+OLD, NEW = Says("old"), Says("new")
+CONTEXTS = [f"c-{i}" for i in range(1000)]
+ROUNDS = st.integers(1, 200)
+
+
+def edited_in(user: User, t: int, context: str = "c") -> str:
+    return user.edit(Context(context, (), "task"), "as it was", t=t, rng=user_rng(7, context))
+
+
+def share(user: User, t: int, start: str) -> float:
+    return sum(edited_in(user, t, context).startswith(start) for context in CONTEXTS) / len(CONTEXTS)
+
+
+def within(found: float, probability: float) -> bool:
+    """Within 5 standard deviations of a binomial share over ``CONTEXTS``."""
+    return abs(found - probability) <= 5 * math.sqrt(probability * (1 - probability) / len(CONTEXTS))
+
+
+@given(ROUNDS, ROUNDS)
+def test_a_hard_change_is_the_one_user_and_then_the_other(at: int, t: int) -> None:
+    assert edited_in(DriftingUser(OLD, NEW, at), t) == edited_in(NEW if t >= at else OLD, t)
+
+
+@pytest.mark.parametrize(("t", "changed"), [(1, 0), (9, 0), (10, 1 / 5), (12, 3 / 5), (14, 1), (15, 1), (900, 1)])
+def test_a_slow_change_by_hand(t: int, changed: float) -> None:
+    user = DriftingUser(OLD, NEW, at=10, width=4)
+    assert user.changed(t) == pytest.approx(changed)
+    assert within(share(user, t, "new"), changed)
+
+
+@given(ROUNDS, st.integers(0, 50), ROUNDS, st.integers(0, 100), st.sampled_from(CONTEXTS))
+def test_once_changed_stays_changed(at: int, width: int, t: int, later: int, context: str) -> None:
+    user = DriftingUser(OLD, NEW, at, width)
+    if edited_in(user, t, context) == edited_in(NEW, t, context):
+        assert edited_in(user, t + later, context) == edited_in(NEW, t, context)
+    else:
+        assert edited_in(user, t, context) == edited_in(OLD, t, context)
+
+
+@pytest.mark.parametrize(("t", "tired"), [(1, 0), (11, 1 / 2), (21, 3 / 4), (31, 7 / 8)])
+def test_fatigue_by_hand(t: int, tired: float) -> None:
+    user = TiringUser(OLD, half_life=10)
+    assert user.tired(t) == pytest.approx(tired)
+    assert within(share(user, t, "as it was"), tired)
+
+
+@given(st.floats(0.1, 1000), ROUNDS, st.integers(0, 100), st.sampled_from(CONTEXTS))
+def test_once_tired_stays_tired(half_life: float, t: int, later: int, context: str) -> None:
+    user = TiringUser(OLD, half_life)
+    if edited_in(user, t, context) == "as it was":
+        assert edited_in(user, t + later, context) == "as it was"
+    else:
+        assert edited_in(user, t, context) == edited_in(OLD, t, context)
+
+
+@given(ROUNDS)
+def test_an_infinite_half_life_is_the_user_itself(t: int) -> None:
+    assert edited_in(TiringUser(OLD, math.inf), t) == edited_in(OLD, t)
+
+
+def test_rounds_can_come_in_any_order() -> None:
+    user = DriftingUser(TiringUser(OLD, 5), NEW, at=3, width=9)
+    forwards = [edited_in(user, t, context) for t, context in enumerate(CONTEXTS[:40], 1)]
+    backwards = [edited_in(user, t, context) for t, context in reversed(list(enumerate(CONTEXTS[:40], 1)))]
+    assert forwards == backwards[::-1]
+    assert len({left.split()[0] for left in forwards}) == 3
+
+
+def test_names_of_users_who_change() -> None:
+    assert DriftingUser(OLD, NEW, 20).name == "old+drift=new@20"
+    assert TiringUser(OLD, 25).name == "old+fatigue=25"
+
+
+@pytest.mark.parametrize(("at", "width"), [(0, 0), (-3, 0), (5, -1)])
+def test_invalid_drift(at: int, width: int) -> None:
+    with pytest.raises(ConfigError, match=f"drift: at = {at}, width = {width}; rounds count from 1"):
+        DriftingUser(OLD, NEW, at, width)
+
+
+@pytest.mark.parametrize("half_life", [0, -1, math.nan])
+def test_invalid_fatigue(half_life: float) -> None:
+    with pytest.raises(ConfigError, match="fatigue: half_life ="):
+        TiringUser(OLD, half_life)
+
+
+# Populations
+
+A, B, C = Says("a"), Says("b"), Says("c")
+SHARES = {"a": 0.2, "b": 0.5, "c": 0.3}
+MIXED = MixedUsers(((0.2, A), (0.5, B), (0.3, C)))
+
+
+def test_contexts_fall_to_members_by_their_shares() -> None:
+    rounds = 2000
+    found = Counter(edit(MIXED, context=f"c-{i}")[0] for i in range(rounds))
+    assert set(found) == set(SHARES)
+    for name, share in SHARES.items():
+        assert abs(found[name] - rounds * share) <= 5 * math.sqrt(rounds * share * (1 - share))
+
+
+def test_a_context_belongs_to_one_member_in_every_round_and_for_every_response() -> None:
+    for i in range(50):
+        assert len({edit(MIXED, response, t, context=f"c-{i}") for response in ("x", "y z") for t in (1, 60)}) == 1
+
+
+def test_a_member_edits_as_it_would_alone() -> None:
+    alone = {user.name: user for user in (A, B, C)}
+    for i in range(50):
+        left = edit(MIXED, context=f"c-{i}")
+        assert left == edit(alone[left[0]], context=f"c-{i}")
+
+
+def test_another_seed_is_another_population() -> None:
+    assert len({edit(MIXED, seed=seed)[0] for seed in range(40)}) == 3
+
+
+def test_a_single_member_has_every_context() -> None:
+    assert edit(MixedUsers(((1.0, A),))) == edit(A)
+
+
+@pytest.mark.parametrize("shares", [(), (0.5, 0.4), (1.5, -0.5), (1.0, 0.0), (math.nan, 0.5)])
+def test_invalid_shares(shares: tuple[float, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"mixed users: shares .*, give numbers > 0 that sum to 1"):
+        MixedUsers(tuple((share, A) for share in shares))

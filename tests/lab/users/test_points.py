@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from point_contexts import EMAIL
 
 from redraft.errors import DataError
-from redraft.lab.users.layout import bullets, exclaiming, paragraph
+from redraft.lab.users.letter import bullets, exclaiming, paragraph
 from redraft.lab.users.points import Points, content_words, covered, keep_points, stands_alone
 from redraft.lab.users.wording import SHORT_FORMS, SIMPLE, STUFFY, Wording
 from redraft.types import Context
@@ -62,7 +62,7 @@ def test_content_words_leave_out_what_says_nothing():
 
 @pytest.mark.parametrize("facts", [{}, {"source": "x"}, {"source": "x", "points": []}, {"points": ["x"]}])
 def test_invalid_points_name_the_context(facts: dict[str, object]):
-    with pytest.raises(DataError, match="context 'c' carries no source and points"):
+    with pytest.raises(DataError, match="context 'c' has no source and points"):
         Points.of(Context("c", (), "task", facts=facts))
     assert Points.of(EMAIL[0]).points
 

@@ -37,7 +37,7 @@ def test_the_generator_depends_on_seed_and_context_only():
     "facts", [{}, {"sender": "Ann"}, {"sender": "A", "recipient": "B", "tone": "news", "facts": [1]}]
 )
 def test_invalid_notes_name_the_context(facts: dict[str, object]):
-    with pytest.raises(DataError, match="context 'c' carries no usable notes"):
+    with pytest.raises(DataError, match="context 'c' has no usable notes"):
         Notes.of(Context("c", (), "task", facts=facts))
 
 

@@ -1,4 +1,4 @@
 """The theory lab: the paper's assumption, lemma, bounds and trade-offs as code that can fail.
 
-It stands beside the rest: NumPy and SciPy, and of ours nothing but types, errors and select.
+It needs NumPy and SciPy, and of our own code only types, errors, select and the kernels.
 """

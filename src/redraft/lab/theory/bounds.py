@@ -16,7 +16,8 @@ from scipy.special import expit, rel_entr
 from scipy.stats import linregress
 
 from redraft.errors import DataError
-from redraft.lab.theory.tabular import Array, Instance, edited
+from redraft.lab.kernels import Array
+from redraft.lab.theory.tabular import Instance, edited
 
 __all__ = [
     "Rate",

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
+from redraft.lab.kernels import Array, balance_gap, lazy, metropolis, mixture
 from redraft.lab.theory.bounds import bradley_terry_gap, lemma_1, objective, suboptimality, theorem_1, total_variation
 from redraft.lab.theory.learners import dpo, expected_log, sft
-from redraft.lab.theory.tabular import (
-    Array,
-    Instance,
-    balance_gap,
-    consistent,
-    edited,
-    lazy,
-    metropolis,
-    mixture,
-    perturbed,
-    random_distance,
-    random_policy,
-)
+from redraft.lab.theory.tabular import Instance, Row, consistent, edited, perturbed, random_distance, random_policy
 
 __all__ = ["KERNELS", "contraction_rows", "cyclic", "random_instance", "two_point"]
 
@@ -33,7 +21,7 @@ KERNELS = ("lazy", "metropolis", "mixture")
 def random_instance(rng: Generator, count: int, kernel: str, contexts: int = 4, responses: int = 5) -> Instance:
     """Draw ``count`` consistent instances: π*, a metric Δ, a kernel of this kind and β, log-uniform in [0.05, 2]."""
     star, delta = random_policy(rng, count, contexts, responses), random_distance(rng, count, contexts, responses)
-    idle = lazy(star, rng.uniform(0.05, 0.95, count))
+    idle = lazy(star, rng.uniform(0.05, 0.95, (count, 1)))
     walk = metropolis(star, random_policy(rng, count, contexts, responses, responses))
     q = {"lazy": idle, "metropolis": walk, "mixture": mixture((0.3, idle), (0.7, walk))}[kernel]
     return consistent(star, q, delta, np.exp(rng.uniform(np.log(0.05), np.log(2), count)))
@@ -51,7 +39,7 @@ def cyclic(responses: int) -> Array:
     return np.roll(np.eye(responses), 1, axis=1)
 
 
-def contraction_rows(rng: Generator, instances: int) -> Iterator[dict[str, Any]]:
+def contraction_rows(rng: Generator, instances: int) -> Iterator[Row]:
     """Yield a row per claim (``show`` = claim), a sample of Lemma 1 (lemma), and repeated edits (decay)."""
     for kernel in KERNELS:
         instance = random_instance(rng, instances, kernel)
@@ -84,14 +72,14 @@ def _claims(instance: Instance, rng: Generator) -> Iterator[tuple[str, Array, st
     yield "DPO → π* at τ = 1", abs(dpo(law, instance.ref) - instance.star), "τ = β", abs(biased - instance.star)
 
 
-def _lemma(kernel: str, instance: Instance, rng: Generator) -> Iterator[dict[str, Any]]:
+def _lemma(kernel: str, instance: Instance, rng: Generator) -> Iterator[Row]:
     after, bound = lemma_1(instance, random_policy(rng, *instance.star.shape))
     before = bound / (1 - instance.gamma_min)
     for factor, guaranteed in zip((after / before)[:150, 0], (1 - instance.gamma_min)[:150, 0], strict=True):
         yield {"show": "lemma", "kernel": kernel, "bound": float(guaranteed), "factor": float(factor)}
 
 
-def _decay(rng: Generator) -> Iterator[dict[str, Any]]:
+def _decay(rng: Generator) -> Iterator[Row]:
     star = random_policy(rng, 1, 5)
     kernels = {"lazy": lazy(star, 0.3), "metropolis": metropolis(star, np.full((1, 5, 5), 0.2))}
     for name, q in {**kernels, "lazy, a tenth cyclic": perturbed(kernels["lazy"], 0.1, cyclic(5))}.items():

@@ -17,11 +17,12 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from redraft.errors import DataError
-from redraft.lab.theory.tabular import Array, Instance, tilted
+from redraft.lab.kernels import Array
+from redraft.lab.theory.tabular import Instance, tilted
 
 __all__ = ["CostFit", "dpo", "dpo_linear", "early", "expected_log", "fit_cost", "rl", "sample_log", "sft"]
 
-_STEP = 3.0  # longest Newton step, in nats: from far away the quadratic model is too sure of itself
+_STEP = 3.0  # longest Newton step, in nats: far from the optimum the quadratic model cannot be trusted
 _ROUNDS = 200
 _SETTLED = 1e-9
 

@@ -6,15 +6,16 @@ The log is short, so that bias (SFT), scarce comparisons (DPO) and a cost class 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
+from redraft.lab.kernels import Array
 from redraft.lab.theory.bounds import suboptimality
 from redraft.lab.theory.learners import dpo, fit_cost, rl, sample_log, sft
 from redraft.lab.theory.tabular import (
     Instance,
+    Row,
     cost_features,
     lazy_instance,
     preference_concentrability,
@@ -28,7 +29,7 @@ DIMENSIONS = (2, 8, 48)
 CONTEXTS, RESPONSES, N = 8, 6, 1600
 
 
-def phase_rows(rng: Generator, cells: int, seeds: int) -> Iterator[dict[str, Any]]:
+def phase_rows(rng: Generator, cells: int, seeds: int) -> Iterator[Row]:
     """Yield a row per γ, C* and d: mean SubOpt by learner as a share of π_ref's, and how often each came first.
 
     Every seed has its own π*, Δ and log; ``cells`` values of γ and of C* each.
@@ -41,9 +42,7 @@ def phase_rows(rng: Generator, cells: int, seeds: int) -> Iterator[dict[str, Any
             yield from _column(instance, float(gamma), coverages, d, rng)
 
 
-def _column(
-    instance: Instance, gamma: float, coverages: np.ndarray[Any, Any], d: int, rng: Generator
-) -> Iterator[dict[str, Any]]:
+def _column(instance: Instance, gamma: float, coverages: Array, d: int, rng: Generator) -> Iterator[Row]:
     log, features = sample_log(instance, N, rng), cost_features(instance.cost, d, rng)
     fit = fit_cost(log, instance.delta, features)
     policies = {
@@ -55,7 +54,7 @@ def _column(
     shares = {learner: suboptimality(instance, policy) / base for learner, policy in policies.items()}
     first = np.argmin(list(shares.values()), axis=0)
     for place, coverage in enumerate(coverages):
-        row: dict[str, Any] = {"show": "phase", "gamma": gamma, "coverage": float(coverage), "d": d}
+        row: dict[str, str | float | None] = {"show": "phase", "gamma": gamma, "coverage": float(coverage), "d": d}
         row["c_pref"] = float(pref[place].mean())
         for rank, (learner, share) in enumerate(shares.items()):
             row[learner], row[f"{learner}_first"] = float(share[place].mean()), int((first[place] == rank).sum())

@@ -7,18 +7,17 @@ that π_ref and π* stay and SubOpt/β compares.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
+from redraft.lab.kernels import Array
 from redraft.lab.theory.bounds import suboptimality, total_variation
 from redraft.lab.theory.learners import dpo, dpo_linear, early, expected_log, fit_cost, rl, sample_log, sft
 from redraft.lab.theory.tabular import (
-    Array,
     Instance,
+    Row,
     cost_features,
-    dimension,
     edited,
     lazy_instance,
     preference_concentrability,
@@ -34,7 +33,7 @@ DIMENSIONS = (1, 2, 4, 8, 16, 32, 48)
 CONTEXTS, RESPONSES, COVERAGE, GAMMA, N = 8, 6, 5.0, 0.5, 6400
 
 
-def rates_rows(rng: Generator, seeds: int) -> Iterator[dict[str, Any]]:
+def rates_rows(rng: Generator, seeds: int) -> Iterator[Row]:
     """Yield SubOpt/β and E‖π − π*‖, means over instances: ``show`` = n, gamma or dimension; ``n`` null for a limit."""
     star, delta = random_policy(rng, seeds, CONTEXTS, RESPONSES), random_distance(rng, seeds, CONTEXTS, RESPONSES)
     instance = lazy_instance(star, delta, GAMMA, COVERAGE)
@@ -49,13 +48,13 @@ def rates_rows(rng: Generator, seeds: int) -> Iterator[dict[str, Any]]:
     log = sample_log(instance, N, rng)
     for columns in DIMENSIONS:
         features = cost_features(instance.cost, columns, rng)
-        fit, rank = fit_cost(log, delta, features), int(dimension(features).max())
+        fit = fit_cost(log, delta, features)
         for learner, cost in (("rl", fit.pessimistic), ("rl, κ = 0", fit.mean)):
             policy = rl(instance.ref, cost, instance.beta)
-            yield {"show": "dimension", "learner": learner, "n": N, "d": rank, **_measured(instance, policy)}
+            yield {"show": "dimension", "learner": learner, "n": N, "d": columns, **_measured(instance, policy)}
 
 
-def _against_n(instance: Instance, prior: Array, rng: Generator) -> Iterator[dict[str, Any]]:
+def _against_n(instance: Instance, prior: Array, rng: Generator) -> Iterator[Row]:
     law, ref, beta = expected_log(instance), instance.ref, instance.beta
     limits = {"base": ref, "sft": edited(ref, instance.q), "early": early(law, ref, 1.0), "dpo": dpo(law, ref)}
     limits |= {"dpo, τ = β": dpo(law, ref, tau=beta), "rl": rl(ref, instance.cost, beta)}

@@ -1,148 +1,145 @@
-"""LateEnsemble over many runs at once, to horizons that single replays do not reach, beside what no bandit can beat.
+"""Regret of LateEnsemble against the horizon, α, delay and drift, and what no bandit can beat.
 
-The rule and its arithmetic are those of ``select.ucb.LateEnsemble``, choice for choice, the delayed one included; two
-variants forget. ``select.simulate`` takes whole tables of costs without delay and keeps every choice; here costs are
-drawn as they are played, so a horizon of 100,000 costs no memory. Regret is pseudo-regret: Σ gap · pulls.
-
-Costs are gamma distributed with a given mean and σ/mean: exponential at 1; many small edits and a few long ones.
+Regret is pseudo-regret, Σ gap · pulls. Costs are gamma distributed with a given mean and σ/mean.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import permutations
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
-from redraft.errors import ConfigError
-from redraft.lab.theory.tabular import Array
-from redraft.select.base import UNITS
+from redraft.lab.kernels import Array
+from redraft.lab.theory.simulate import Rule, gamma_costs, simulate
+from redraft.lab.theory.tabular import Row
 
-__all__ = ["Draw", "gamma_costs", "gaps", "informed_bound", "lai_robbins", "level_pulls", "minimax", "simulate"]
+__all__ = ["PAPER", "gaps", "informed_bound", "lai_robbins", "level_pulls", "minimax", "regret_rows"]
 
-Draw = Callable[[int, NDArray[np.int64]], Array]
-"""``draw(t, chosen)``: round t = 1, 2, … and the arm of each run, shape (R,) → what each run pays, shape (R,)."""
+PAPER = {
+    "summary strong": {"base": 0.9455, "sft": 0.5377, "dpo": 1.0790, "early": 0.2092, "late": 0.2768},
+    "summary weak": {"base": 0.9445, "sft": 0.9304, "dpo": 0.8267, "early": 0.3586, "late": 0.4403},
+    "email strong": {"base": 0.5108, "sft": 0.4159, "dpo": 0.3365, "early": 0.3438, "late": 0.4202},
+    "email weak": {"base": 0.4923, "sft": 0.4539, "dpo": 0.3368, "early": 0.4864, "late": 0.3739},
+}
+"""Table 1: mean edit costs by setting. The paper's LateEnsemble chose among sft, dpo and early."""
 
-
-def gamma_costs(means: ArrayLike, spread: float, rng: Generator, *, later: ArrayLike = (), change: int = 0) -> Draw:
-    """Costs of arms with these means, shape (K, R), and σ/mean = ``spread``; from ``change`` on ``later`` ones."""
-    before, after = np.asarray(means, np.float64), np.asarray(later, np.float64)
-    shape, runs = spread**-2, before.shape[-1]
-    scales, everyone = (before.ravel() / shape, after.ravel() / shape), np.arange(runs)
-
-    def draw(t: int, chosen: NDArray[np.int64]) -> Array:
-        return scales[0 < change < t][chosen * runs + everyone] * rng.standard_gamma(shape, runs)
-
-    return draw
+ARMS = ("sft", "dpo", "early")
+ROUNDS, SPREADS = 200, (0.7, 1.0, 1.2)  # σ/mean of MLQE-PE's Romanian post-edits, of exponentials, of DeFacto
+CLOSE, LONG = "email strong", 30  # the setting whose two best arms differ by 0.007: a horizon 30 times as long
+GAPS, DELAYS, MODERATE = (1.0, 2.0, 4.0, 8.0), (0, 10, 100, 1000), 10_000
 
 
-def simulate(
-    draw: Draw,
-    arms: int,
-    runs: int,
-    checkpoints: Sequence[int],
-    *,
-    alpha: ArrayLike | None = None,
-    delay: int = 0,
-    window: int | None = None,
-    discount: float = 1.0,
-) -> Iterator[tuple[int, Array]]:
-    """Run LateEnsemble and yield (t, pulls) after round t of each checkpoint, pulls of shape (arms, runs).
-
-    Parameters
-    ----------
-    draw
-        Gives costs, each ≥ 0 and with a total below 9·10⁶, so that sums of 10⁻⁹ units are exact.
-    arms, runs
-        Sizes K and R.
-    checkpoints
-        Increasing round numbers; the last one is the horizon.
-    alpha
-        Width of the bound, a number or one per run; ``None``: the root mean square of resolved costs.
-    delay
-        Rounds that are decided before a cost is told; 0 tells it at once.
-    window
-        Only the last so many resolved costs count, t being their number plus one.
-    discount
-        Every resolved cost multiplies the weight of all earlier ones by this.
-
-    Raises
-    ------
-    ConfigError
-        On a negative delay, a window below the number of arms, a discount outside (0, 1], or both kinds of forgetting.
-    """
-    _check(arms, delay, window, discount)
-    kept, everyone, marks = delay + 1 + (window or 0), np.arange(runs), set(checkpoints)
-    tally, pulls = _Tally(arms, runs), np.zeros((arms, runs))
-    cell, paid = np.zeros((kept, runs), np.int64), np.zeros((kept, runs))
-    for now in range(checkpoints[-1]):
-        told = now - delay - 1
-        if told >= 0:
-            tally.fade(discount)
-            if window is not None and told >= window:
-                tally.forget(cell[(told - window) % kept], paid[(told - window) % kept])
-            tally.learn(cell[told % kept], paid[told % kept])
-        arm = tally.choose(pulls, alpha)
-        cell[now % kept] = arm * runs + everyone
-        paid[now % kept] = np.rint(draw(now + 1, arm) * UNITS)
-        pulls.ravel()[cell[now % kept]] += 1
-        if now + 1 in marks:
-            yield now + 1, pulls.copy()
+def regret_rows(rng: Generator, runs: int, horizon: int) -> Iterator[Row]:
+    """Yield mean pseudo-regret with its standard error over runs; ``show`` names the experiment."""
+    marks = [round(10 ** (k / 4)) for k in range(8, 40) if 10 ** (k / 4) <= horizon * 1.001]
+    yield from _minimax(rng, runs, marks[::2])
+    yield from _fixed(rng, runs, marks)
+    moderate = min(MODERATE, horizon)
+    yield from _alpha(rng, runs, (ROUNDS, moderate))
+    yield from _delay(rng, runs, moderate)
+    yield from _drift(rng, runs, moderate)
+    yield from _paper(rng, runs)
+    yield from _long(rng, max(1, runs // 4), horizon)
 
 
-class _Tally:
-    """N and C of every arm and run; a cell is arm · runs + run, one flat index being half the cost of two."""
-
-    def __init__(self, arms: int, runs: int) -> None:
-        self.count, self.total, self.expired = np.zeros((3, arms, runs))
-        self.squares, self.weight, self.all_tried = np.zeros(runs), 0.0, False
-        """``weight`` is Σ N, the same in every run."""
-
-    def fade(self, discount: float) -> None:
-        if discount < 1:
-            self.count *= discount
-            self.total *= discount
-            self.squares *= discount
-            self.weight *= discount
-
-    def forget(self, cell: NDArray[np.int64], paid: Array) -> None:
-        self.count.ravel()[cell] -= 1
-        self.expired.ravel()[cell] += 1
-        self.total.ravel()[cell] -= paid
-        self.squares = np.maximum(self.squares - paid**2, 0)
-        self.weight, self.all_tried = self.weight - 1, False
-
-    def learn(self, cell: NDArray[np.int64], paid: Array) -> None:
-        self.count.ravel()[cell] += 1
-        self.total.ravel()[cell] += paid
-        self.squares += paid**2
-        self.weight += 1
-
-    def choose(self, pulls: Array, alpha: ArrayLike | None) -> NDArray[np.int64]:
-        self.all_tried = self.all_tried or bool((self.count > 0).all())
-        if self.all_tried:
-            return self.lowest_bound(self.count, alpha)
-        fewest = np.argmin(pulls - self.expired, axis=0)
-        untried = (self.count == 0).any(axis=0)
-        return fewest if untried.all() else np.where(untried, fewest, self.lowest_bound(self.count.clip(1e-9), alpha))
-
-    def lowest_bound(self, count: Array, alpha: ArrayLike | None) -> NDArray[np.int64]:
-        width = np.sqrt(self.squares / self.weight) / UNITS if alpha is None else np.asarray(alpha, np.float64)
-        bound = self.total / (count * UNITS) - width * np.sqrt(math.log(self.weight + 1) / count)  # Algorithm 1
-        return np.argmin(bound, axis=0)
+def _minimax(rng: Generator, runs: int, horizons: list[int]) -> Iterator[Row]:
+    """Gaps g √(K/T), set anew for each T; best mean 1, exponential costs, so that σ of the best arm is 1."""
+    arms = 4
+    for rounds in horizons:
+        gap = np.repeat(GAPS, runs) * np.sqrt(arms / rounds)
+        means = np.vstack([1 + gap, np.ones_like(gap), 1 + gap, 1 + gap])
+        ((_, pulls),) = simulate(gamma_costs(means, 1.0, rng), arms, gap.size, [rounds])
+        for g, regret in zip(GAPS, _split(means, pulls, len(GAPS)), strict=True):
+            bound = {"lower": float(minimax(arms, rounds, 1.0)), "uniform": g * (arms - 1) * np.sqrt(rounds / arms)}
+            yield {"show": "minimax", "gap": g, "t": rounds, **regret, **bound}
 
 
-def _check(arms: int, delay: int, window: int | None, discount: float) -> None:
-    if delay < 0:
-        raise ConfigError(f"delay = {delay}: must be 0 or more rounds")
-    if window is not None and window < arms:
-        raise ConfigError(f"window = {window}: must hold at least one round for each of {arms} arms")
-    if not 0 < discount <= 1 or (window is not None and discount < 1):
-        raise ConfigError(f"discount = {discount}: must be in (0, 1], and 1 together with a window")
+def _fixed(rng: Generator, runs: int, marks: list[int]) -> Iterator[Row]:
+    """Gaps of Table 1 with all four trained or untrained arms, exponential costs."""
+    settings = {name: [v for arm, v in costs.items() if arm != "late"] for name, costs in PAPER.items()}
+    means = np.repeat(np.array(list(settings.values())).T, runs, axis=1)
+    for t, pulls in simulate(gamma_costs(means, 1.0, rng), len(means), means.shape[1], marks):
+        for (name, costs), regret in zip(settings.items(), _split(means, pulls, len(settings)), strict=True):
+            yield {"show": "fixed", "setting": name, "t": t, **regret, **_expected(costs, t)}
+
+
+def _long(rng: Generator, runs: int, horizon: int) -> Iterator[Row]:
+    """The setting that a horizon does not settle, on a longer one."""
+    costs = [cost for arm, cost in PAPER[CLOSE].items() if arm != "late"]
+    means, marks = np.repeat(np.array(costs)[:, None], runs, axis=1), [horizon * k for k in (1, 3, 10, LONG)]
+    for t, pulls in simulate(gamma_costs(means, 1.0, rng), len(costs), runs, marks):
+        yield {"show": "long", "setting": CLOSE, "t": t, **_split(means, pulls, 1)[0], **_expected(costs, t)}
+
+
+def _expected(costs: list[float], t: int) -> dict[str, float]:
+    """Regret where all bounds are level, and the constants of regret / log T: this rule's and Lai and Robbins'."""
+    ucb = 2 * min(costs) ** 2 * sum(1 / gap for gap in gaps(costs) if gap > 0)
+    level = float(gaps(costs) @ level_pulls(costs, 1.0, t))
+    return {"level": level, "ucb": float(ucb), "constant": lai_robbins(costs, 1.0)}
+
+
+def _alpha(rng: Generator, runs: int, marks: tuple[int, int]) -> Iterator[Row]:
+    """Constant α from 0.01 to 10 on the arms of summary/strong; ``alpha`` null is the default."""
+    column = np.array([[PAPER["summary strong"][arm]] for arm in ARMS])
+    alphas = np.geomspace(0.01, 10, 13)
+    means = np.repeat(column, runs * len(alphas), axis=1)
+    rule = Rule(np.repeat(alphas, runs))
+    for t, pulls in simulate(gamma_costs(means, 1.0, rng), len(ARMS), means.shape[1], marks, rule):
+        for alpha, regret in zip(alphas, _split(means, pulls, len(alphas)), strict=True):
+            yield {"show": "alpha", "alpha": float(alpha), "t": t, **regret}
+    means = means[:, :runs]
+    for t, pulls in simulate(gamma_costs(means, 1.0, rng), len(ARMS), runs, marks):
+        yield {"show": "alpha", "alpha": None, "t": t, **_split(means, pulls, 1)[0]}
+
+
+def _delay(rng: Generator, runs: int, rounds: int) -> Iterator[Row]:
+    means = np.repeat([[PAPER["summary strong"][arm]] for arm in ARMS], runs, axis=1)
+    for delay in DELAYS:
+        ((_, pulls),) = simulate(gamma_costs(means, 1.0, rng), len(ARMS), runs, [rounds], Rule(delay=delay))
+        yield {"show": "delay", "delay": delay, "t": rounds, **_split(means, pulls, 1)[0]}
+
+
+def _drift(rng: Generator, runs: int, rounds: int) -> Iterator[Row]:
+    """The best and the worst arm change places after half of the rounds."""
+    column = np.array([[PAPER["summary strong"][arm]] for arm in ARMS])
+    means, later = np.repeat(column, runs, axis=1), np.repeat(column[[0, 2, 1]], runs, axis=1)
+    half, marks = rounds // 2, [rounds * k // 40 for k in range(1, 41)]
+    rules = {"late": Rule(), "window 1000": Rule(window=1000), "window 200": Rule(window=200)}
+    rules |= {f"discount {share}": Rule(discount=share) for share in (0.999, 0.995)}
+    for name, rule in rules.items():
+        draw, middle = gamma_costs(means, 1.0, rng, later=later, change=half), np.zeros_like(means)
+        for t, pulls in simulate(draw, len(ARMS), runs, marks, rule):
+            middle = pulls if t == half else middle
+            after = pulls - middle if t > half else 0 * pulls
+            regret = (gaps(means) * (pulls - after) + gaps(later) * after).sum(axis=0)
+            yield {"show": "drift", "rule": name, "t": t, **_mean(regret)}
+
+
+def _paper(rng: Generator, runs: int) -> Iterator[Row]:
+    """T = 200 on the paper's three arms: its LateEnsemble, ours simulated, and the informed bound, as mean costs."""
+    for spread in SPREADS:
+        for name, table in PAPER.items():
+            costs = [table[arm] for arm in ARMS]
+            means, best = np.repeat(np.array(costs)[:, None], 10 * runs, axis=1), min(costs)
+            ((_, pulls),) = simulate(gamma_costs(means, spread, rng), len(ARMS), 10 * runs, [ROUNDS])
+            ours = _split(means, pulls, 1)[0]
+            least = float(informed_bound(costs, spread, ROUNDS, 20 * runs, rng)[-1])
+            fields = {"show": "paper", "setting": name, "spread": spread, "best": best, "late": table["late"]}
+            ours_cost, bound = best + ours["regret"] / ROUNDS, best + least / ROUNDS
+            yield {**fields, "uniform": float(np.mean(costs)), "ours": ours_cost, "bound": bound}
+
+
+def _split(means: Array, pulls: Array, parts: int) -> list[dict[str, float]]:
+    return [_mean(part) for part in np.split((gaps(means) * pulls).sum(axis=0), parts)]
+
+
+def _mean(regret: Array) -> dict[str, float]:
+    return {"regret": float(regret.mean()), "error": float(regret.std() / np.sqrt(regret.size))}
 
 
 def gaps(means: ArrayLike) -> Array:

@@ -4,36 +4,31 @@ Contexts are equally likely. A policy is an array (..., X, Y), a user q(y'|x, y)
 before the edit first; leading axes hold as many instances as one likes. ``consistent`` makes instances on which
 Assumption 1 holds exactly, without a fixed-point search: choose π* and a kernel reversible with respect to it, compute
 the cost, and *set* π_ref ∝ π* exp(c/β). ``given_user`` takes any user, for experiments that break the assumption.
-Left out: given π_ref (``users.kernels`` solves that one) and continuous spaces.
+Left out: given π_ref (``lab.kernels.solve`` takes that one) and continuous spaces.
 
 The paper's constants are not public; these are the executable definitions in their place. All logarithms are natural.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from redraft.errors import ConfigError, DataError
+from redraft.errors import ConfigError
+from redraft.lab.kernels import Array, gamma_min, lazy
 
 __all__ = [
-    "Array",
     "Instance",
-    "balance_gap",
-    "check_instance",
+    "Row",
     "consistent",
     "cost_features",
-    "dimension",
     "edited",
     "given_user",
-    "lazy",
     "lazy_instance",
-    "metropolis",
-    "mixture",
-    "pair_law",
     "perturbed",
     "policy_concentrability",
     "preference_concentrability",
@@ -42,9 +37,8 @@ __all__ = [
     "tilted",
 ]
 
-Array = NDArray[np.float64]
-
-_VANISHING = 1e-290  # flows below it are rounded by the float's smallest exponents
+Row = Mapping[str, str | float | None]
+"""A flat row of an experiment; ``show`` says what it belongs to."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,8 +59,7 @@ class Instance:
     @property
     def gamma_min(self) -> Array:
         """min_y q(y*|x, y) with y* = argmax π*(·|x) (eq. 9); shape (..., X)."""
-        best = np.argmax(self.star, axis=-1)[..., None, None]
-        return np.take_along_axis(self.q, best, axis=-1)[..., 0].min(axis=-1)
+        return gamma_min(self.star, self.q)
 
     @property
     def contraction(self) -> Array:
@@ -109,63 +102,13 @@ def edited(policy: Array, q: Array) -> Array:
     return (policy[..., None, :] @ q)[..., 0, :]
 
 
-def lazy(star: Array, gamma: ArrayLike) -> Array:
-    """Leave the text with probability 1 − γ, else write one by π*: q = (1 − γ) δ_y + γ π*; γ of shape (...)."""
-    share = np.asarray(gamma, np.float64)[..., None, None, None]
-    return (1 - share) * np.eye(star.shape[-1]) + share * star[..., None, :]
-
-
-def metropolis(star: Array, proposal: Array) -> Array:
-    """Accept a proposal g(y'|y) with probability min(1, π*(y') g(y|y') / (π*(y) g(y'|y))); else the text stays.
-
-    ``proposal``: shape (..., X, Y, Y), rows sum to 1; it need not be reversible.
-    """
-    forward = star[..., :, None] * proposal
-    q = np.minimum(forward, np.swapaxes(forward, -1, -2)) / np.maximum(star[..., :, None], _VANISHING)
-    places = np.arange(star.shape[-1])
-    q[..., places, places] = 0
-    q[..., places, places] = np.maximum(0, 1 - q.sum(axis=-1))
-    return q
-
-
-def mixture(*parts: tuple[float, Array]) -> Array:
-    """One of several kernels by chance, given as (share, kernel); reversible when all of them are."""
-    shares = [share for share, _ in parts]
-    if min(shares) < 0 or not np.isclose(sum(shares), 1):
-        raise ConfigError(f"mixture of kernels: shares {shares}, give numbers >= 0 that sum to 1")
-    return np.sum([share * kernel for share, kernel in parts], axis=0)
-
-
 def perturbed(q: Array, epsilon: ArrayLike, other: Array) -> Array:
     """With probability ε another user edits, who need not know π*: (1 − ε) q + ε q'; ε of shape (...)."""
     share = np.asarray(epsilon, np.float64)[..., None, None, None]
     return (1 - share) * q + share * other
 
 
-def balance_gap(star: Array, q: Array) -> Array:
-    """How far eq. 8 is from holding, per context: b(x) = ½ Σ_{y, y'} |π*(y) q(y'|y) − π*(y') q(y|y')|, in [0, 1].
-
-    It is what a violation costs Lemma 1: ‖q∘π − π*‖ ≤ (1 − γ_min) ‖π − π*‖ + b.
-    """
-    flow = star[..., :, None] * q
-    return 0.5 * np.abs(flow - np.swapaxes(flow, -1, -2)).sum(axis=(-2, -1))
-
-
-def check_instance(instance: Instance, tolerance: float = 1e-10) -> None:
-    """Raise ``DataError`` unless q is a kernel, eq. 8 holds, c is its cost and π* ∝ π_ref exp(−c/β), to tolerance."""
-    if (instance.q < 0).any() or np.abs(instance.q.sum(axis=-1) - 1).max() > tolerance:
-        raise DataError("instance: a row of q is no distribution; a kernel has numbers >= 0 that sum to 1")
-    gap = float(balance_gap(instance.star, instance.q).max())
-    if gap > tolerance:
-        raise DataError(f"instance: eq. 8 is off by {gap:.2g}; use a kernel that is reversible with respect to pi*")
-    if np.abs(instance.cost - (instance.q * instance.delta).sum(axis=-1)).max() > tolerance:
-        raise DataError("instance: cost is not E[delta] under q; build it with consistent()")
-    residual = float(np.abs(tilted(instance.ref, instance.cost, instance.beta) - instance.star).max())
-    if residual > tolerance:
-        raise DataError(f"instance: pi* is off pi_ref exp(-c/beta) by {residual:.2g}; check beta")
-
-
-def pair_law(instance: Instance) -> Array:
+def _pair_law(instance: Instance) -> Array:
     """μ(y, y') = ½ [π_ref(y) q(y'|y) + π_ref(y') q(y|y')], the law of logged unordered pairs; shape (..., X, Y, Y)."""
     logged = instance.ref[..., :, None] * instance.q
     return 0.5 * (logged + np.swapaxes(logged, -1, -2))
@@ -178,21 +121,22 @@ def preference_concentrability(instance: Instance) -> Array:
     """
     wanted = instance.star[..., :, None] * instance.ref[..., None, :]
     with np.errstate(divide="ignore"):
-        ratio = wanted / pair_law(instance)
+        ratio = wanted / _pair_law(instance)
     ratio[..., np.arange(ratio.shape[-1]), np.arange(ratio.shape[-1])] = 0
     return ratio.max(axis=(-2, -1))
 
 
-def policy_concentrability(instance: Instance) -> Array:
+def policy_concentrability(star: Array, ref: Array) -> Array:
     """C* = max_y π*(y)/π_ref(y): the coverage that theorem 3 (RL) asks for; shape (..., X)."""
-    return (instance.star / instance.ref).max(axis=-1)
+    return (star / ref).max(axis=-1)
 
 
 def cost_features(cost: Array, dimensions: int, rng: Generator) -> Array:
     """Features φ (..., X, Y, d) whose span holds ``cost`` (..., X, Y) and d − 1 random directions besides.
 
     The columns are orthogonal with mean square 1 over the table, so d from 1 to X·Y runs from a class that knows the
-    cost but for its size to the class of all tables.
+    cost but for its size to the class of all tables. d is the rank of the table, which is the eluder dimension of the
+    class w·φ up to a logarithm.
     """
     *lead, contexts, responses = cost.shape
     if not 1 <= dimensions <= contexts * responses:
@@ -201,12 +145,6 @@ def cost_features(cost: Array, dimensions: int, rng: Generator) -> Array:
     columns[..., 0] = cost.reshape(*lead, -1)
     basis = np.linalg.qr(columns)[0] * np.sqrt(contexts * responses)
     return basis.reshape(*cost.shape, dimensions)
-
-
-def dimension(features: Array) -> NDArray[np.int64]:
-    """Dimension of the linear class w·φ, as the rank of its table; its eluder dimension is that up to a logarithm."""
-    *lead, contexts, responses, columns = features.shape
-    return np.linalg.matrix_rank(features.reshape(*lead, contexts * responses, columns))
 
 
 def lazy_instance(star: Array, delta: Array, gamma: ArrayLike, concentrability: ArrayLike) -> Instance:
@@ -220,9 +158,9 @@ def lazy_instance(star: Array, delta: Array, gamma: ArrayLike, concentrability: 
     low, high = np.full(lead, -12.0), np.full(lead, 12.0)
     for _ in range(40):
         middle = (low + high) / 2
-        reached = (star / tilted(star, -unit, np.exp(middle))).max(axis=(-2, -1))
+        reached = policy_concentrability(star, tilted(star, -unit, np.exp(middle))).max(axis=-1)
         low, high = np.where(reached > target, middle, low), np.where(reached > target, high, middle)
-    return consistent(star, lazy(star, gamma), delta, gamma * np.exp((low + high) / 2))
+    return consistent(star, lazy(star, gamma[..., None]), delta, gamma * np.exp((low + high) / 2))
 
 
 def random_policy(rng: Generator, *shape: int) -> Array:

@@ -7,22 +7,20 @@ RL keeps its guarantee at any ε, SFT and DPO have a bias that grows.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
+from redraft.lab.kernels import Array, balance_gap, lazy
 from redraft.lab.theory.bounds import suboptimality
 from redraft.lab.theory.contraction import cyclic
 from redraft.lab.theory.learners import dpo, expected_log, fit_cost, rl, sample_log, sft
 from redraft.lab.theory.tabular import (
-    Array,
     Instance,
-    balance_gap,
+    Row,
     cost_features,
     edited,
     given_user,
-    lazy,
     lazy_instance,
     perturbed,
     random_distance,
@@ -35,7 +33,7 @@ EPSILONS = np.linspace(0, 1, 21)
 CONTEXTS, RESPONSES, COVERAGE, GAMMA, DIMENSION, N = 8, 6, 5.0, 0.5, 16, 6400
 
 
-def violation_rows(rng: Generator, seeds: int) -> Iterator[dict[str, Any]]:
+def violation_rows(rng: Generator, seeds: int) -> Iterator[Row]:
     """Yield mean SubOpt/β by ``kind`` of violation, ε, learner and ``n`` (null: the limit), with b, the balance gap."""
     star, delta = random_policy(rng, seeds, CONTEXTS, RESPONSES), random_distance(rng, seeds, CONTEXTS, RESPONSES)
     sound = lazy_instance(star, delta, GAMMA, COVERAGE)

@@ -1,7 +1,7 @@
 """Simulated users: who edits a response, and how.
 
-A user sees the whole context, notes included, and what it leaves depends on the context, the response, t and its own
-generator only, never on the order of calls: so a matrix computed beforehand equals a live run.
+A user sees the whole context, notes included. Its edit depends only on the context, the response, t and its own
+generator, never on the order of calls, so a matrix computed beforehand equals a live run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class User(Protocol):
 
 
 def user_rng(seed: int, context_id: str) -> Generator:
-    """Return the generator of a user's choices on one context, the same whenever and wherever it is asked for.
+    """Return the generator of a user's choices on one context, the same whenever it is asked for.
 
     >>> user_rng(1, "email-1-0001").random() == user_rng(1, "email-1-0001").random()
     True

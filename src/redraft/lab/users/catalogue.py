@@ -7,8 +7,8 @@
 | ``NAME:strong``, ``NAME:weak`` | a language model behind the endpoint NAME |
 | ``…+noise=0.3`` | that share of its edits is random |
 | ``…+adversarial=0.3`` | that share of its edits goes against the preference |
-| ``…+drift=30``, ``…+drift=30..50`` | turns into ``other`` in round 30, or by and by until 50 |
-| ``…+fatigue=30`` | half of its edits are left after so many rounds |
+| ``…+drift=30``, ``…+drift=30..50`` | becomes ``other`` in round 30, or gradually until round 50 |
+| ``…+fatigue=30`` | edits only half as often after so many rounds |
 | ``0.7 strong; 0.3 other`` | a population of such users |
 """
 
@@ -20,9 +20,7 @@ from pathlib import Path
 
 from redraft.errors import ConfigError
 from redraft.lab.users import User, email, summary
-from redraft.lab.users.drift import DriftingUser, TiringUser
-from redraft.lab.users.mixed import MixedUsers
-from redraft.lab.users.noise import AdversarialUser, NoisyUser
+from redraft.lab.users.noise import AdversarialUser, DriftingUser, MixedUsers, NoisyUser, TiringUser
 from redraft.lab.users.rules import Item, RuleUser
 
 __all__ = ["Endpoint", "get_user"]
@@ -32,7 +30,7 @@ _GRAMMAR = "use strong, weak, other or ENDPOINT:strong, with +noise=, +adversari
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An OpenAI-compatible server that plays a user; its key, if any, stands in the variable ``api_key_env``."""
+    """An OpenAI-compatible server that plays a user; its key, if any, is in the variable ``api_key_env``."""
 
     url: str
     model: str
@@ -87,7 +85,7 @@ class _Catalogue:
                 start, _, end = value.partition("..")
                 return DriftingUser(user, self._plain("other"), int(start), int(end or start) - int(start))
         except ValueError as error:
-            raise ConfigError(f"user {spec!r}: {name}={value} is no number that fits") from error
+            raise ConfigError(f"user {spec!r}: {name}={value} is not a valid number") from error
         raise ConfigError(f"user {spec!r}: {_GRAMMAR}")
 
 

@@ -1,7 +1,7 @@
-"""Content: every fact of the notes once, in their order, right and brief; nothing that supports none of them.
+"""Content: every fact of the notes once, in order, correct and brief; nothing that supports none of them.
 
-A fact that the response states stays in the response's own words, a wrong value in it is put right, a missing fact
-is added as the notes' writer would say it. Why editing twice changes nothing: the first pass takes, for each fact
+A fact that the response states keeps the response's wording, a wrong value in it is corrected, and a missing fact is
+added as the notes' writer would say it. Why editing twice changes nothing: the first pass takes, for each fact
 not yet stated, the first sentence that states it, so the second pass meets those very sentences in that very order.
 """
 

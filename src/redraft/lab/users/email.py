@@ -17,11 +17,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from redraft.lab.users.content import put_right
-from redraft.lab.users.layout import bullets, exclaiming, paragraph
-from redraft.lab.users.letter import Letter, is_frame, sentences
+from redraft.lab.users.letter import Letter, bullets, exclaiming, is_frame, paragraph, sentences
 from redraft.lab.users.notes import Notes
 from redraft.lab.users.points import Points, keep_points
-from redraft.lab.users.rules import Item
+from redraft.lab.users.rules import Item, by_zones
 from redraft.lab.users.wording import SHORT_FORMS, STUFFY
 from redraft.types import Context
 
@@ -34,34 +33,23 @@ EMAIL_DOMAINS = ("office", "abstract", "paper", "dialogue")
 class Phrases:
     """The very words in which a user carries out a preference; two users may share it and differ in these."""
 
-    colleague: str
-    team: str
-    friend: str
-    client: str
-    request: str
-    trouble: str
-    news: str
-    respectful: str
-    thankful: str
-    mark: str
+    colleague: str = "Hi {},"
+    team: str = "Hi all,"
+    friend: str = "Hey {}!"
+    client: str = "Dear {},"
+    request: str = "Thanks,"
+    trouble: str = "Sorry for the trouble,"
+    news: str = "Best,"
+    respectful: str = "Kind regards,"
+    thankful: str = "Many thanks,"
+    mark: str = "-"
 
     def closing(self, tone: str) -> str:
         """What closes a letter of this tone."""
         return {"request": self.request, "trouble": self.trouble, "news": self.news}[tone]
 
 
-USUAL = Phrases(
-    colleague="Hi {},",
-    team="Hi all,",
-    friend="Hey {}!",
-    client="Dear {},",
-    request="Thanks,",
-    trouble="Sorry for the trouble,",
-    news="Best,",
-    respectful="Kind regards,",
-    thankful="Many thanks,",
-    mark="-",
-)
+USUAL = Phrases()
 OTHER = Phrases(
     colleague="Hello {},",
     team="Hello everyone,",
@@ -79,31 +67,21 @@ _TITLES = ("Mr ", "Ms ", "Professor ")
 Change = Callable[[Context, Letter], Letter]
 
 
-def _zones(change: Change) -> Callable[[Context, str], str]:
-    """Make a text operation of a change to zones; a text that needs none stays as it is, blank space and all."""
-
-    def apply(context: Context, text: str) -> str:
-        letter = Letter.read(text)
-        changed = change(context, letter)
-        return text if changed == letter else str(changed)
-
-    return apply
+def _item(name: str, change: Change) -> Item:
+    return Item(name, by_zones(Letter.read, change))
 
 
 def _body(name: str, change: Callable[[str], str]) -> Item:
-    return Item(name, _zones(lambda _, letter: replace(letter, body=change(letter.body))))
+    return _item(name, lambda _, letter: replace(letter, body=change(letter.body)))
 
 
-def _facts(context: Context, letter: Letter) -> Letter:
-    drafted = sentences(letter.body)
-    right = put_right(Notes.of(context), drafted)
-    return letter if right == drafted else replace(letter, body="\n".join(right))
+def _content(name: str, keep: Callable[[Context, list[str]], list[str]]) -> Item:
+    def change(context: Context, letter: Letter) -> Letter:
+        drafted = sentences(letter.body)
+        right = keep(context, drafted)
+        return letter if right == drafted else replace(letter, body="\n".join(right))
 
-
-def _points(context: Context, letter: Letter) -> Letter:
-    drafted = sentences(letter.body)
-    right = keep_points(Points.of(context), drafted, is_frame)
-    return letter if right == drafted else replace(letter, body="\n".join(right))
+    return Item(name, by_zones(Letter.read, change), optional=False)
 
 
 def _greeting(phrases: Phrases, plain: str) -> Item:
@@ -112,7 +90,7 @@ def _greeting(phrases: Phrases, plain: str) -> Item:
         kind = phrases.client if recipient.startswith(_TITLES) else plain
         return replace(letter, greeting=phrases.team if recipient.startswith("the ") else kind.format(recipient))
 
-    return Item("greeting", _zones(change))
+    return _item("greeting", change)
 
 
 def _closing(closing: Callable[[Notes], str]) -> Item:
@@ -121,20 +99,20 @@ def _closing(closing: Callable[[Notes], str]) -> Item:
         signature = notes.sender if notes.recipient.startswith(_TITLES) else notes.sender.split()[0]
         return replace(letter, closing=f"{closing(notes)}\n{signature}")
 
-    return Item("closing", _zones(change))
+    return _item("closing", change)
 
 
 def email_items(phrases: Phrases = USUAL) -> Mapping[str, tuple[Item, ...]]:
     """Return the preference of each domain, in these phrases."""
-    points = Item("points", _zones(_points), optional=False)
-    no_subject = Item("no subject", _zones(lambda _, letter: replace(letter, subject="")))
+    points = _content("points", lambda context, drafted: keep_points(Points.of(context), drafted, is_frame))
+    no_subject = _item("no subject", lambda _, letter: replace(letter, subject=""))
     listed = _body("bullets", lambda body: bullets(body, phrases.mark))
     prose = _body("paragraph", paragraph)
     greeting = _greeting(phrases, phrases.colleague)
     return {
         "office": (
             _body("plain words", STUFFY.apply),
-            Item("facts", _zones(_facts), optional=False),
+            _content("facts", lambda context, drafted: put_right(Notes.of(context), drafted)),
             listed,
             no_subject,
             greeting,
@@ -155,6 +133,6 @@ def email_items(phrases: Phrases = USUAL) -> Mapping[str, tuple[Item, ...]]:
             prose,
             no_subject,
             _greeting(phrases, phrases.friend),
-            Item("no closing", _zones(lambda _, letter: replace(letter, closing=""))),
+            _item("no closing", lambda _, letter: replace(letter, closing="")),
         ),
     }

@@ -1,7 +1,7 @@
 """A text read as an email: subject, greeting, body, closing.
 
-Reading is line by line and total: any text has these four zones, some of them empty. What makes edits idempotent is
-that reading is stable: ``Letter.read(str(letter)) == letter`` for every letter that was read, because subject and
+Reading goes line by line and never fails: any text has these four zones, some of them empty. Edits are idempotent
+because reading is stable: ``Letter.read(str(letter)) == letter`` for every letter that was read, because subject and
 greeting are all such lines at the top, and the closing begins at the first line that closes a letter.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["Letter", "is_frame", "pieces", "sentences", "split_marker"]
+__all__ = ["Letter", "bullets", "exclaiming", "is_frame", "paragraph", "sentences"]
 
 _SUBJECT = re.compile(r"[*\s]*(?:subject|re)\s*:", re.IGNORECASE)
 _GREETING = re.compile(
@@ -84,25 +84,49 @@ def sentences(body: str) -> list[str]:
     ['We meet at 3 p.m. in room 4.', 'Bring the slides.']
     """
     lines = (_unmarked(line.strip()) for line in body.splitlines())
-    found = (_unmarked(" ".join(piece.split())) for line in lines for piece in pieces(line))
+    found = (_unmarked(" ".join(piece.split())) for line in lines for piece in _pieces(line))
     return [f"{piece}." if piece[-1].isalnum() else piece for piece in found if piece]
 
 
-def pieces(line: str) -> list[str]:
-    """Split a line where a sentence ends and another begins; marks stay as they are."""
+def _pieces(line: str) -> list[str]:
+    """Split a line where one sentence ends and another begins; marks stay as they are."""
     return _BREAK.split(line)
 
 
-def split_marker(line: str) -> tuple[str, str]:
-    """Split a line into its list markers and what follows them.
-
-    >>> split_marker("- 2. Bring the slides.")
-    ('- 2. ', 'Bring the slides.')
-    """
+def _split_marker(line: str) -> tuple[str, str]:
+    """Split a line into its list markers and what follows them."""
     marker = _MARKERS.match(line)
     end = marker.end() if marker else 0
     return line[:end], line[end:]
 
 
 def _unmarked(line: str) -> str:
-    return split_marker(line)[1]
+    return _split_marker(line)[1]
+
+
+def bullets(body: str, mark: str = "-") -> str:
+    """Every sentence on a line of its own, after a mark.
+
+    >>> bullets("We meet at 3 pm. Bring the slides").splitlines()
+    ['- We meet at 3 pm.', '- Bring the slides.']
+    """
+    return "\n".join(f"{mark} {sentence}" for sentence in sentences(body))
+
+
+def paragraph(body: str) -> str:
+    """All sentences on one line."""
+    return " ".join(sentences(body))
+
+
+def exclaiming(body: str) -> str:
+    """Every sentence that ends with a full stop ends with an exclamation mark instead.
+
+    >>> exclaiming("- We meet at 3 p.m. today. Bring the slides.")
+    '- We meet at 3 p.m. today! Bring the slides!'
+    """
+    lines = (_split_marker(line) for line in body.split("\n"))
+    return "\n".join(marker + " ".join(map(_loud, _pieces(rest))) for marker, rest in lines)
+
+
+def _loud(piece: str) -> str:
+    return f"{piece[:-1]}!" if piece.endswith(".") and not piece.endswith("..") else piece

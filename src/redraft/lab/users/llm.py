@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 
 from redraft.errors import DataError, ModelError
 from redraft.lab.users.llm_cache import AnswerCache
-from redraft.lab.users.llm_reading import read_revision, read_verdict
 from redraft.policies.chat import Chat
 from redraft.policies.trim import trim
 from redraft.types import Context, Decoding, Message
@@ -29,7 +28,7 @@ from redraft.types import Context, Decoding, Message
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-__all__ = ["STYLES", "LLMUser"]
+__all__ = ["STYLES", "LLMUser", "read_revision", "read_verdict"]
 
 STYLES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("summary", "news"): (
@@ -41,21 +40,10 @@ STYLES: Mapping[tuple[str, str], tuple[str, ...]] = {
         "positive",
     ),
     ("summary", "wikipedia"): ("bullet points", "parallel structure", "brief"),
-    ("summary", "abstract"): (
-        "tweet style",
-        "simple English",
-        "inquisitive",
-        "skillful foreshadowing",
-        "with emojis",
-    ),
+    ("summary", "abstract"): ("tweet style", "simple English", "inquisitive", "skillful foreshadowing", "with emojis"),
     ("summary", "film"): ("question answering style",),
     ("email", "office"): ("casual tone", "clear", "structured", "straight to the points"),
-    ("email", "abstract"): (
-        "structured",
-        "straight to the points",
-        "respectful",
-        "professional greeting and closing",
-    ),
+    ("email", "abstract"): ("structured", "straight to the points", "respectful", "professional greeting and closing"),
     ("email", "paper"): ("engaging", "personalized", "professional tone", "thankful closing"),
     ("email", "dialogue"): ("informal", "conversational", "no closing"),
 }
@@ -82,17 +70,13 @@ class LLMUser:
 
     Parameters
     ----------
-    name
-        How rows and reports call this user.
-    chat
-        Whom to ask.
     weak
-        Whether the user minds a random subset of its style each time, never none of it; a style of one item is whole.
+        Whether the user cares about a random subset of its style each time, never an empty one.
     cache
         Where answers are kept; without one, every call is a request.
     judging_tokens, revising_tokens
-        The most tokens of an answer to the first and the second call. A model that thinks aloud needs more for both,
-        or better a server that switches thinking off.
+        The most tokens of an answer to the first and the second call. A model that thinks aloud needs more for both;
+        better, switch thinking off on the server.
     """
 
     name: str
@@ -103,7 +87,7 @@ class LLMUser:
     revising_tokens: int = 1000
 
     def edit(self, context: Context, response: str, *, t: int, rng: Generator | None) -> str:
-        """Return the response as this user leaves it; only a weak user needs ``rng``.
+        """Return the edited response; only a weak user needs ``rng``.
 
         Raises ``DataError`` when there is no style for the context's task and domain, ``ModelError`` when the server
         does not answer as it should, and ``ConfigError`` when it cannot be asked or the cache cannot be used.
@@ -116,7 +100,7 @@ class LLMUser:
         return trim(read_revision(answer, response))
 
     def choose(self, context: Context, rng: Generator | None) -> tuple[str, ...]:
-        """Return what the user minds this time; for a weak one all subsets but the empty one are equally likely."""
+        """Return the style items that count this time; for a weak user all non-empty subsets are equally likely."""
         items = STYLES.get((context.task, context.domain))
         if items is None:
             known = ", ".join("/".join(key) for key in STYLES)
@@ -142,7 +126,7 @@ class LLMUser:
             verdict = read_verdict(answer)
         if verdict is None:
             place, said = f"user {self.name!r}, context {context.id!r}", " ".join(answer.split())[:80]
-            warnings.warn(f"{place}: said neither yes nor no ({said!r}), taken as a no", stacklevel=3)
+            warnings.warn(f"{place}: answered neither yes nor no ({said!r}); counted as no", stacklevel=3)
         return verdict is True
 
     def _ask(self, messages: Sequence[Message], tokens: int) -> str:
@@ -163,3 +147,68 @@ class LLMUser:
                 "switch thinking off on the server, or allow more"
             )
         return said
+
+
+_MARKUP = re.compile(r"[*_`~#>]+")
+_EITHER = re.compile(r"\b(?:yes\s*(?:/|\b(?:and|or)\b)\s*no|no\s*(?:/|\b(?:and|or)\b)\s*yes)\b")
+# "no" before a noun ("no changes needed", "no bullets") judges nothing; before these words, or before none, it does.
+_FIRST = re.compile(
+    r"\W*(?:(yes)\b|(no)\b(?!-)(?=\s+(?:it|its|it's|this|that|the|i|i'm|because|but|not)\b|\s*[^\w\s]|\s*$))"
+)
+_ALONE = re.compile(r"(?<![\w'-])(yes|no)(?=\s*[^\w\s'-]|\s*$)", re.MULTILINE)
+
+
+def read_verdict(answer: str) -> bool | None:
+    """Read an answer to a yes-or-no question; ``None`` where it says neither, or both.
+
+    The first word counts; else every "yes" and "no" that stands alone, where they agree.
+
+    >>> [read_verdict(answer) for answer in ("**No**, but yes in parts", "I'd say yes.", "Not yesterday's eyes")]
+    [False, True, None]
+    """
+    said = _EITHER.sub(" ", _MARKUP.sub("", answer).replace("’", "'").lower())
+    first = _FIRST.match(said)
+    verdicts = {first[1] or first[2]} if first else set(_ALONE.findall(said))
+    return verdicts == {"yes"} if len(verdicts) == 1 else None
+
+
+_NOUN = r"(?:email|e-mail|summary|text|message|version|draft|revision|rewrite)"
+_MARKS = r"[*_#>\s]*"
+_PREAMBLE = re.compile(
+    rf"{_MARKS}(?:(?:sure|certainly|of course|absolutely|okay|ok)\b[^\n:]{{0,40}}?\W\s*)?(?:"
+    rf"(?:here(?:['’]s| is)|below is|this is)\b[^\n:]{{0,80}}\b{_NOUN}\b[^\n:]{{0,80}}:[*_]*[ \t]*\n"
+    rf"|(?:here(?:['’]s| is) (?:a|the|your) )?(?:revised|rewritten) {_NOUN}[*_]*:[*_]*)",
+    re.IGNORECASE,
+)
+_LABEL = re.compile(rf"{_MARKS}{_NOUN}[*_]*:[*_]*[ \t]*\n", re.IGNORECASE)
+_FENCE = re.compile(r"(```+)[^\n`]*\n(.*?)\n?\1", re.DOTALL)
+_QUOTES = (('"""', '"""'), ('"', '"'), ("“", "”"), ("«", "»"))
+
+
+def read_revision(answer: str, response: str) -> str:
+    r"""Read a revised text out of an answer, without a preamble, a label, a code fence or quotes around the whole.
+
+    What ``response``, the text that was to be revised, begins with itself is kept.
+
+    >>> read_revision('Sure! Here is the revised email:\n\n"Hi Ann, see you."', "Hello Ann, see you.")
+    'Hi Ann, see you.'
+    """
+    text, response = answer.strip(), response.strip()
+    while (bare := _unwrapped(text, response)) != text:
+        text = bare
+    return text
+
+
+def _unwrapped(text: str, response: str) -> str:
+    """Take one layer off, if there is one."""
+    for talk in (_PREAMBLE, _LABEL):
+        if (found := talk.match(text)) and not talk.match(response):
+            return text[found.end() :].strip()
+    if (fenced := _FENCE.fullmatch(text)) and not response.startswith("```"):
+        return fenced[2].strip()
+    for opening, closing in _QUOTES:
+        inner = text[len(opening) : -len(closing)]
+        whole = len(text) >= len(opening + closing) and text == f"{opening}{inner}{closing}"
+        if whole and not response.startswith(opening) and opening not in inner and closing not in inner:
+            return inner.strip()
+    return text

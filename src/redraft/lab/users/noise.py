@@ -1,17 +1,21 @@
-"""Users whose edits do not, or not always, follow a preference: by chance (noise) or on purpose (an adversary).
+"""Users who wrap other users: noise, adversaries, drift, fatigue and populations.
 
-Both wrap another user and need only what that user leaves. They keep the wrapper's rule for chance: its own draws
-come from one child spawned off ``rng``, and ``rng`` itself goes on to the wrapped user untouched. So what the wrapped
-user would leave does not depend on the wrapper's numbers, and two degrees of noise meet on common random numbers.
-Words are what white space parts, layout is not counted; sizes are therefore those of the ``whitespace`` cost.
+A wrapper needs only what the wrapped user returns. Its own chance comes from one child spawned off ``rng``, and ``rng``
+goes on to the wrapped user untouched. So what the wrapped user would return does not depend on the wrapper's settings,
+and two degrees of noise share their random numbers. Drift and fatigue depend on the round t and on ``rng`` alone, with
+one draw for all rounds: a context that has changed stays changed, whatever was edited before.
+Words are separated by white space and layout is not counted, so sizes are those of the ``whitespace`` cost.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from redraft.errors import ConfigError
@@ -21,23 +25,17 @@ from redraft.types import Context
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-__all__ = ["AdversarialUser", "NoisyUser", "opposed", "random_edit"]
+__all__ = ["AdversarialUser", "DriftingUser", "MixedUsers", "NoisyUser", "TiringUser", "opposed", "random_edit"]
 
 _WORD_IN_PLACE = re.compile(r"\s*\S+")  # a word with the white space before it
 
 
 @dataclass(frozen=True, slots=True)
 class NoisyUser:
-    """A user of whose edits the share ε is random, of the size they would have had (``random_edit``).
+    """A user of whose edits the share ``epsilon`` is random, of the size they would have had (``random_edit``).
 
-    ε = 0 is the wrapped user exactly, ε = 1 edits at random always. A response which the user accepts stays accepted.
-
-    Parameters
-    ----------
-    user
-        Whose edits.
-    epsilon
-        Probability, drawn for each context.
+    Chance decides for each context. 0 is the wrapped user exactly, 1 always edits at random. A response that the user
+    accepts stays accepted.
     """
 
     user: User
@@ -60,14 +58,9 @@ class NoisyUser:
 
 @dataclass(frozen=True, slots=True)
 class AdversarialUser:
-    """A user who on a share of the contexts edits against the preference (``opposed``).
+    """A user who on a ``share`` of the contexts edits against the preference (``opposed``).
 
-    Parameters
-    ----------
-    user
-        Whose preference.
-    share
-        Probability, drawn for each context: 0 is the wrapped user exactly, 1 an adversary always.
+    Chance decides for each context. 0 is the wrapped user exactly, 1 is always an adversary.
     """
 
     user: User
@@ -88,13 +81,116 @@ class AdversarialUser:
         return opposed(response, edited) if own.random() < self.share else edited
 
 
+@dataclass(frozen=True, slots=True)
+class DriftingUser:
+    """One user (``before``) until round ``at``, another (``after``) from then on, at once or gradually.
+
+    In round ``at`` + k the second edits with probability (k + 1) / (width + 1), up to 1; ``width`` 0 is a hard change.
+
+    Examples
+    --------
+    >>> from redraft.lab.users.rules import RuleUser
+    >>> user = DriftingUser(RuleUser("old", {}), RuleUser("new", {}), at=20, width=4)
+    >>> user.name, [user.changed(t) for t in (19, 20, 22, 24, 60)]
+    ('old+drift=new@20..24', [0.0, 0.2, 0.6, 1.0, 1.0])
+    """
+
+    before: User
+    after: User
+    at: int
+    width: int = 0
+
+    def __post_init__(self) -> None:
+        if self.at < 1 or self.width < 0:
+            raise ConfigError(f"drift: at = {self.at}, width = {self.width}; rounds count from 1, a width from 0")
+
+    @property
+    def name(self) -> str:
+        """Both names and the rounds of the change."""
+        until = f"..{self.at + self.width}" if self.width else ""
+        return f"{self.before.name}+drift={self.after.name}@{self.at}{until}"
+
+    def changed(self, t: int) -> float:
+        """Return the probability that the second user edits in round t."""
+        return min(1.0, max(0.0, (t - self.at + 1) / (self.width + 1)))
+
+    def edit(self, context: Context, response: str, *, t: int, rng: Generator) -> str:
+        """Return the edit of the user whose turn it is in round t."""
+        (own,) = rng.spawn(1)
+        user = self.after if own.random() < self.changed(t) else self.before
+        return user.edit(context, response, t=t, rng=rng)
+
+
+@dataclass(frozen=True, slots=True)
+class TiringUser:
+    """A user who more and more often leaves a response as it is, good or not; its cost is then 0.
+
+    Half of the edits are left after ``half_life`` > 0 rounds; infinite is the wrapped user exactly. In the first round
+    nobody is tired.
+    """
+
+    user: User
+    half_life: float
+
+    def __post_init__(self) -> None:
+        if not self.half_life > 0:
+            raise ConfigError(f"fatigue: half_life = {self.half_life}, give a number of rounds > 0")
+
+    @property
+    def name(self) -> str:
+        """The wrapped user's name with the half-life."""
+        return f"{self.user.name}+fatigue={self.half_life:g}"
+
+    def tired(self, t: int) -> float:
+        """Return the probability that a response is left untouched in round t, 1 − 2^(−(t − 1)/half_life)."""
+        return 1 - 0.5 ** ((t - 1) / self.half_life)
+
+    def edit(self, context: Context, response: str, *, t: int, rng: Generator) -> str:
+        """Return the wrapped user's edit, or the response."""
+        (own,) = rng.spawn(1)
+        return response if own.random() < self.tired(t) else self.user.edit(context, response, t=t, rng=rng)
+
+
+@dataclass(frozen=True, slots=True)
+class MixedUsers:
+    """A population: each context is edited by one of several users, always the same one.
+
+    ``members`` are (share, user) pairs whose shares are positive and sum to 1.
+
+    Examples
+    --------
+    >>> from redraft.lab.users.rules import RuleUser
+    >>> MixedUsers(((0.7, RuleUser("strong", {})), (0.3, RuleUser("weak", {})))).name
+    'mixed(strong=0.7,weak=0.3)'
+    """
+
+    members: tuple[tuple[float, User], ...]
+
+    def __post_init__(self) -> None:
+        shares = [share for share, _ in self.members]
+        if not all(share > 0 for share in shares) or not math.isclose(sum(shares), 1):
+            raise ConfigError(f"mixed users: shares {shares}, give numbers > 0 that sum to 1")
+
+    @property
+    def name(self) -> str:
+        """Every member's name with its share."""
+        return f"mixed({','.join(f'{user.name}={share:g}' for share, user in self.members)})"
+
+    def edit(self, context: Context, response: str, *, t: int, rng: Generator) -> str:
+        """Return the edit of the member that the context belongs to."""
+        (own,) = rng.spawn(1)
+        bounds = list(accumulate(share for share, _ in self.members))[:-1]
+        _, user = self.members[bisect_right(bounds, own.random())]
+        return user.edit(context, response, t=t, rng=rng)
+
+
 def random_edit(response: str, edited: str, rng: Generator) -> str:
     """Return the response after as many insertions, deletions and substitutions of words as lead to ``edited``.
 
-    Where they fall is chance, and so is which words of ``edited`` come in. Such an edit has the size of the true one
-    (the result is as long as ``edited``, its distance from the response at most as large) and some of its words, but
-    no aim: as a target and as a preference it teaches nothing but length and vocabulary, while the cost stays about
-    the same. So noise takes away what an edit says and leaves what it costs.
+    Their places are random, and so are the words of ``edited`` that come in. Such an edit has the size of the true one
+    (the result is as long as ``edited``, its distance from the response at most as large) and some of its words. It
+    teaches only length and vocabulary, while its cost stays about the same: noise removes what an edit says, not what
+    it costs.
     """
     from rapidfuzz.distance import Levenshtein
 
@@ -114,11 +210,11 @@ def random_edit(response: str, edited: str, rng: Generator) -> str:
 
 
 def opposed(response: str, edited: str) -> str:
-    r"""Return the response without the words that ``edited`` has: what the user wants goes, what they strike stays.
+    r"""Return the response without the words of ``edited``: what the user wants goes, what they would delete stays.
 
-    This turns every signal round. The target is what the user would have struck, the text preferred is the worse one,
-    and a response costs the share of it that was right: most where the user would accept it, nothing where all was
-    wrong. What is left is never nearer to ``edited`` than the response was, by the words' distance over their number.
+    This reverses every signal. The target is what the user would have deleted, the preferred text is the worse one, and
+    a response costs the share of it that was right. The result is never nearer to ``edited`` than the response was, by
+    word distance over the number of words.
 
     >>> opposed("Dear Tom,\nI hope you are well. We meet at 3.", "Hi Tom,\nWe meet at 3.")
     'Dear\nI hope you are well.'

@@ -28,16 +28,9 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One line of the notes.
+    """One line of the notes: ``note`` is what the policy reads, ``sentence`` what the user adds where it is missing.
 
-    Parameters
-    ----------
-    note
-        How the notes say it, to the policy.
-    sentence
-        How the user says it where the response does not.
-    slots
-        What any wording of it must hold; at least one.
+    Any wording of it must hold all ``slots``, at least one.
     """
 
     note: str
@@ -60,13 +53,13 @@ class Notes:
 
     @classmethod
     def of(cls, context: Context) -> Notes:
-        """Read the notes of a context; raises ``DataError`` when it carries none, or incomplete ones."""
+        """Read the notes of a context; raises ``DataError`` when it has none, or incomplete ones."""
         try:
             facts = tuple(_fact(fact) for fact in context.facts["facts"])
             return cls(context.facts["sender"], context.facts["recipient"], context.facts["tone"], facts)
         except (KeyError, TypeError) as error:
             raise DataError(
-                f"context {context.id!r} carries no usable notes ({error!r}): the email user edits contexts made by "
+                f"context {context.id!r} has no usable notes ({error!r}): the email user edits contexts made by "
                 "redraft.lab.bench.tasks"
             ) from error
 

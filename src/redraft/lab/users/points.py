@@ -49,11 +49,11 @@ class Points:
 
     @classmethod
     def of(cls, context: Context) -> Points:
-        """Read the points of a context; raises ``DataError`` when it carries none."""
+        """Read the points of a context; raises ``DataError`` when it has none."""
         facts: Mapping[str, Any] = context.facts
         if not isinstance(facts.get("source"), str) or not facts.get("points"):
             raise DataError(
-                f"context {context.id!r} carries no source and points: this user edits contexts made by "
+                f"context {context.id!r} has no source and points: this user edits contexts made by "
                 "redraft.lab.bench.tasks"
             )
         return cls(facts["source"], tuple(facts["points"]))

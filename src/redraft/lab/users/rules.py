@@ -1,15 +1,15 @@
 """Users whose latent preference is a list of text operations, as in PRELUDE (arXiv 2404.15269).
 
 A strong user applies every item, a weak one its content and a random subset of its style, drawn anew for each
-context. Items run in the order of the list and leave alone what earlier items made; with that, and each of them
-idempotent, a user leaves its own edit as it is.
+context. Items run in order, leave the results of earlier items alone and are idempotent, so editing an
+edit changes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from redraft.errors import DataError
 from redraft.types import Context
@@ -17,21 +17,16 @@ from redraft.types import Context
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-__all__ = ["Item", "RuleUser"]
+__all__ = ["Item", "RuleUser", "by_zones"]
+
+Zones = TypeVar("Zones")
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing a user wants.
+    """One thing a user wants: ``apply(context, text)`` returns the text with it, unchanged where nothing is missing.
 
-    Parameters
-    ----------
-    name
-        What it is about, in a word or two.
-    apply
-        ``apply(context, text)``: the text with it, the text itself where nothing is missing.
-    optional
-        Whether a weak user may let it pass. Content is never optional, or an empty answer would be cheap.
+    A weak user may skip ``optional`` items. Content is never optional, or an empty answer would be cheap.
     """
 
     name: str
@@ -39,18 +34,22 @@ class Item:
     optional: bool = True
 
 
+def by_zones(read: Callable[[str], Zones], change: Callable[[Context, Zones], Zones]) -> Callable[[Context, str], str]:
+    """Make a text operation of a change to a text's zones; without a change the text keeps its layout too."""
+
+    def apply(context: Context, text: str) -> str:
+        zones = read(text)
+        changed = change(context, zones)
+        return text if changed == zones else str(changed)
+
+    return apply
+
+
 @dataclass(frozen=True, slots=True)
 class RuleUser:
-    """A user who edits by the preference of a context's domain: all of its items or, when ``weak``, some.
+    """A user who edits by the preference of a context's domain: by all of its items or, when ``weak``, by some.
 
-    Parameters
-    ----------
-    name
-        How rows and reports call this user.
-    preferences
-        Items by ``Context.domain``; no policy is told the domain.
-    weak
-        Whether optional items come by chance.
+    ``preferences`` has the items by ``Context.domain``; no policy is told the domain.
 
     Examples
     --------
@@ -65,7 +64,7 @@ class RuleUser:
     weak: bool = False
 
     def edit(self, context: Context, response: str, *, t: int, rng: Generator | None) -> str:
-        """Return the response as this user leaves it; only a weak user needs ``rng``.
+        """Return the edited response; only a weak user needs ``rng``.
 
         Raises ``DataError`` when the user has no preference for the context's domain.
         """
@@ -74,7 +73,7 @@ class RuleUser:
         return response
 
     def choose(self, context: Context, rng: Generator | None) -> tuple[Item, ...]:
-        """Return what the user minds this time; for a weak one an optional item comes with probability ½."""
+        """Return the items that count this time; a weak user picks each optional one with probability ½."""
         if context.domain not in self.preferences:
             known = ", ".join(self.preferences)
             raise DataError(f"user {self.name!r} edits {known}, not {context.domain!r} (context {context.id!r})")

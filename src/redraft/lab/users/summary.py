@@ -16,10 +16,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from redraft.lab.users.layout import bullets, exclaiming, paragraph
-from redraft.lab.users.letter import sentences
+from redraft.lab.users.letter import bullets, exclaiming, paragraph, sentences
 from redraft.lab.users.points import Points, keep_points
-from redraft.lab.users.rules import Item
+from redraft.lab.users.rules import Item, by_zones
 from redraft.lab.users.wording import SIMPLE
 from redraft.types import Context
 
@@ -32,26 +31,17 @@ SUMMARY_DOMAINS = ("news", "wikipedia", "abstract", "film")
 class Phrases:
     """The very words in which a user carries out a preference; two users may share it and differ in these."""
 
-    story: str
-    ask_children: str
-    curious: str
-    foreshadow: str
-    emoji: str
-    mark: str
-    about: str
-    worth: str
+    story: str = "Story time!"
+    ask_children: str = "What would you do?"
+    curious: str = "Did you know?"
+    foreshadow: str = "And there is more to come!"
+    emoji: str = "🔬"
+    mark: str = "-"
+    about: str = "What is it about?"
+    worth: str = "Is it worth seeing?"
 
 
-USUAL = Phrases(
-    story="Story time!",
-    ask_children="What would you do?",
-    curious="Did you know?",
-    foreshadow="And there is more to come!",
-    emoji="🔬",
-    mark="-",
-    about="What is it about?",
-    worth="Is it worth seeing?",
-)
+USUAL = Phrases()
 OTHER = Phrases(
     story="Listen, children!",
     ask_children="Can you believe it?",
@@ -101,22 +91,12 @@ class Summary:
         return "\n".join(zone for zone in (self.opening, self.body, last) if zone)
 
 
-Change = Callable[[Context, Summary], Summary]
+def _item(name: str, change: Callable[[Context, Summary], Summary], *, optional: bool = True) -> Item:
+    return Item(name, by_zones(Summary.read, change), optional)
 
 
-def _zones(change: Change) -> Callable[[Context, str], str]:
-    """Make a text operation of a change to zones; a text that needs none stays as it is, layout and all."""
-
-    def apply(context: Context, text: str) -> str:
-        read = Summary.read(text)
-        changed = change(context, read)
-        return text if changed == read else str(changed)
-
-    return apply
-
-
-def _body(change: Callable[[str], str]) -> Callable[[Context, str], str]:
-    return _zones(lambda _, summary: replace(summary, body=change(summary.body)))
+def _body(name: str, change: Callable[[str], str]) -> Item:
+    return _item(name, lambda _, summary: replace(summary, body=change(summary.body)))
 
 
 def _points(context: Context, summary: Summary) -> Summary:
@@ -149,42 +129,42 @@ def _questions(phrases: Phrases) -> Callable[[Context, str], str]:
 
 
 def _opening(text: str) -> Item:
-    return Item("opening" if text else "no opening", _zones(lambda _, summary: replace(summary, opening=text)))
+    return _item("opening" if text else "no opening", lambda _, summary: replace(summary, opening=text))
 
 
 def _ending(name: str, text: str) -> Item:
-    return Item(name, _zones(lambda _, summary: replace(summary, ending=text)))
+    return _item(name, lambda _, summary: replace(summary, ending=text))
 
 
 def summary_items(phrases: Phrases = USUAL) -> Mapping[str, tuple[Item, ...]]:
     """Return the preference of each domain, in these phrases."""
-    points = Item("points", _zones(_points), optional=False)
-    simple = Item("simple words", _body(SIMPLE.apply))
+    points = _item("points", _points, optional=False)
+    simple = _body("simple words", SIMPLE.apply)
     return {
         "news": (
             simple,
             points,
             _opening(phrases.story),
             _ending("question", phrases.ask_children),
-            Item("exclaiming", _body(exclaiming)),
+            _body("exclaiming", exclaiming),
         ),
         "wikipedia": (
-            Item("brief", _body(_brief)),
+            _body("brief", _brief),
             points,
             _opening(""),
-            Item("bullets", _body(lambda body: bullets(body, phrases.mark))),
+            _body("bullets", lambda body: bullets(body, phrases.mark)),
         ),
         "abstract": (
             simple,
             points,
             _opening(phrases.curious),
             _ending("foreshadowing", phrases.foreshadow),
-            Item("emoji", _zones(lambda _, summary: replace(summary, emoji=phrases.emoji))),
-            Item("paragraph", _body(paragraph)),
+            _item("emoji", lambda _, summary: replace(summary, emoji=phrases.emoji)),
+            _body("paragraph", paragraph),
         ),
         "film": (
             points,
-            Item("verdict", _zones(_verdict), optional=False),
+            _item("verdict", _verdict, optional=False),
             Item("questions", _questions(phrases)),
         ),
     }

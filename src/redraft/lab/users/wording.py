@@ -1,4 +1,4 @@
-"""Wording that a user does not like, and what they write for it."""
+"""Wording that a user does not like, and what they write instead."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ __all__ = ["SHORT_FORMS", "SIMPLE", "STUFFY", "Wording"]
 
 
 class Wording:
-    """Replace phrases by plainer ones, in any case; what follows a struck opening takes over its capital.
+    """Replace phrases by plainer ones, in any case; what follows a deleted opening takes over its capital.
 
-    Parameters
-    ----------
-    plain
-        Phrase → what to write for it, possibly nothing. No plain wording may hold a phrase itself, nor complete one
-        with its neighbours, or editing twice would not be editing once.
+    ``plain`` maps a phrase to what to write instead, possibly nothing. No plain wording may contain a phrase, nor form
+    one with its neighbours, or a second edit would change the first.
 
     Examples
     --------
