@@ -14,7 +14,6 @@ from statistics import fmean
 from typing import Any
 
 from redraft.errors import DataError, ModelError
-from redraft.files import write_json, write_text
 from redraft.lab.bench.experiment import CANDIDATE
 from redraft.lab.bench.folder import RunFolder
 from redraft.lab.bench.gains import choices, doubts, learners
@@ -33,15 +32,12 @@ from redraft.lab.report.bench_sections import (
     example_sections,
     real_section,
 )
-from redraft.lab.report.figures import COLOURS
 from redraft.lab.report.grid import signed
-from redraft.lab.report.page import render
-from redraft.lab.report.sections import Section, sections_markdown
+from redraft.lab.report.page import Page, opening, write_page
+from redraft.lab.report.sections import Section
 from redraft.policies.base import BASE
 
 __all__ = ["write_bench_report"]
-
-_FILE_INK = "#7a828c"  # a file has no page to take its ink from: legible on white and on near-black
 
 
 @dataclass(frozen=True)
@@ -178,43 +174,43 @@ def _object(file: Path, remedy: str) -> dict[str, Any]:
 
 
 def _write(folder: Path, summary: Mapping[str, Any], sections: Sequence[Section]) -> None:
-    from markupsafe import Markup
-
-    title = " ".join(dict.fromkeys((summary["kind"], summary["name"])))
+    best, message = _message(summary)
     lead = " ".join(part for part in (_lead(summary), _agreement(summary.get("costs", {}))) if part)
-    drawings = [drawing for section in sections for drawing in section.drawings]
-    page = render(
-        "bench.html",
-        title=title,
+    page = Page(
+        title=" ".join(dict.fromkeys((summary["kind"], summary["name"]))),
+        message=message,
         lead=lead,
+        opening=opening(sections, (BASE, best)),
         missing=summary["missing"],
         notes=summary["notes"],
         sections=sections,
-        svg={drawing.name: Markup(drawing.svg) for drawing in drawings},
-        colours=COLOURS,
         made=summary["made"],
     )
-    for drawing in drawings:
-        write_text(folder / "figures" / f"{drawing.name}.svg", drawing.svg.replace("currentColor", _FILE_INK))
-    said = [*summary["notes"], *(f"Missing: {line}." for line in summary["missing"])]
-    write_text(folder / "tables.md", sections_markdown(title, "\n\n".join([lead, *said]), sections))
-    write_json(folder / "summary.json", summary)
-    write_text(folder / "report.html", page)
+    write_page(folder, page, summary)
+
+
+def _message(summary: Mapping[str, Any]) -> tuple[str, str]:
+    """The policy that is best over all settings, and what the page says first: its cost beside the base model's."""
+    means = [setting["mean_cost"] for setting in summary["settings"].values()]
+    if not means:
+        return BASE, f"None of {summary['complete']['planned']} cells is complete yet: there is nothing to report."
+    mean = {name: fmean(m[name] for m in means) for name in means[0] if all(name in m for m in means)}
+    trained = [name for name in mean if name not in (LATE, UNIFORM, BASE)]
+    best = min(trained, key=mean.__getitem__, default=BASE)
+    said = f"Answers by {best}, the best trained policy, cost {mean[best]:.2f} to edit"
+    return best, f"{said}; the base model's cost {mean[BASE]:.2f}." if BASE in mean else f"{said}."
 
 
 def _lead(summary: Mapping[str, Any]) -> str:
     settings: Mapping[str, Any] = summary["settings"]
     done, planned = summary["complete"]["cells"], summary["complete"]["planned"]
     if not settings:
-        return f"None of {planned} cells is complete yet: there is nothing to report."
+        return ""
     means = [setting["mean_cost"] for setting in settings.values()]
     over = f"{len(settings)} setting{'s' * (len(settings) > 1)}"
     late = fmean(m[LATE] for m in means)
-    text = (
-        f"{done} of {planned} cells are complete. Over {over}, LateEnsemble paid {late:.3f} a round while it found out "
-    )
-    text += "which policy to use; a uniform choice pays "
-    text += f"{fmean(m[UNIFORM] for m in means):.3f}."
+    text = f"{done} of {planned} cells are complete. Over {over}, LateEnsemble paid {late:.3f} a round while it found "
+    text += f"out which policy to use; a uniform choice pays {fmean(m[UNIFORM] for m in means):.3f}."
     singles = [{name: cost for name, cost in m.items() if name not in (LATE, UNIFORM, BASE)} for m in means]
     if all(singles) and all(m.get(BASE) for m in means):
         shares = [min(single.values()) / m[BASE] for single, m in zip(singles, means, strict=True)]

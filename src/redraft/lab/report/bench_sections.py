@@ -59,7 +59,6 @@ def ablation_sections(replays: Named, *, with_alphas: bool = False) -> list[Sect
                 "Cost by α",
                 figures.alpha_figure(replays),
                 "Above the best fixed policy; mean of the runs.",
-                False,
             ),
         ),
     )
@@ -73,7 +72,6 @@ def ablation_sections(replays: Named, *, with_alphas: bool = False) -> list[Sect
                 "Subsets of arms",
                 figures.subsets_figure(subsets),
                 f"Dot: LateEnsemble. Tick: the best policy of the subset. Ring: uniform. {runs} orders a setting.",
-                False,
             ),
         ),
     )
@@ -87,7 +85,6 @@ def ablation_sections(replays: Named, *, with_alphas: bool = False) -> list[Sect
                 "Regret per round by T",
                 figures.horizon_figure(replays),
                 "Band: 5 to 95 % of the runs.",
-                False,
             ),
         ),
     )

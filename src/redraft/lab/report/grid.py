@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Entry", "Grid", "Line", "markdown", "number", "signed"]
+__all__ = ["Entry", "Grid", "Line", "escaped", "markdown", "number", "signed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,15 @@ class Grid:
         return any(len(cell.text) > 18 for line in self.lines for cell in line.cells)
 
 
+def escaped(text: str) -> str:
+    r"""Text in which Markdown sees no emphasis.
+
+    >>> print(escaped("π* and C*"))
+    π\* and C\*
+    """
+    return text.replace("*", r"\*")
+
+
 def markdown(grid: Grid) -> str:
     r"""Return the caption and the table; a bar in a cell is escaped.
 
@@ -48,11 +57,14 @@ def markdown(grid: Grid) -> str:
     |---|--:|
     | sft | **0.1** |
     """
-    rows = [
-        [line.name, *(f"**{c.text}**" if c.strong and c.text else c.text for c in line.cells)] for line in grid.lines
-    ]
+    rows = [[escaped(line.name), *map(_cell, line.cells)] for line in grid.lines]
     rule = "|---|" + "--:|" * (len(grid.head) - 1)
-    return "\n".join([grid.caption, "", _row(grid.head), rule, *map(_row, rows)])
+    return "\n".join([escaped(grid.caption), "", _row([*map(escaped, grid.head)]), rule, *map(_row, rows)])
+
+
+def _cell(entry: Entry) -> str:
+    text = escaped(entry.text)
+    return f"**{text}**" if entry.strong and text else text
 
 
 def number(value: float | None, std: float | None = None) -> str:
