@@ -72,5 +72,5 @@ def test_the_same_data_give_the_same_figure():
 
 
 def test_a_policy_keeps_its_colour_under_its_full_name():
-    assert colour("email/sft@3") == colour("sft") == COLOURS["sft"]
+    assert colour("email/sft@3") == colour("sft-second") == colour("sft") == COLOURS["sft"]
     assert colour("mine").startswith("#")

@@ -114,8 +114,8 @@ def subsets_figure(subsets: Sequence[Subset]) -> Picture:
             axes.plot(row.uniform, place, "o", color=colour("uniform"), markersize=6, fillstyle="none")
             axes.plot(row.late, place, "o", color=colour("late"), markersize=8)
         axes.set_yticks(range(len(subsets)), [" + ".join(row.arms) for row in subsets])
-        axes.set_ylim(len(subsets) - 0.5, -0.5)
+        axes.set_ylim(max(1, len(subsets)) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("mean edit cost over the settings")
 
-    return picture(draw, 1.0 + 0.34 * len(subsets))
+    return picture(draw, 1.4 + 0.34 * len(subsets))

@@ -165,7 +165,7 @@ def _costs(user: str, table: Table) -> Section:
     )
     if not table.max_subopt:
         text += ("No seed has all settings yet, so there is no Max SubOpt.",)
-    caption = "Dot: mean over seeds. Band: 95 % bootstrap interval, (seed, context) drawn anew."
+    caption = "Dot: mean over seeds; lower is better. Line: 95 % bootstrap interval over seeds and contexts."
     drawing = Drawing(f"cost-{_slug(user)}", "What an answer costs its reader", svg, caption)
     return Section(f"Edit cost, test user {user}", text, (tables.cost_grid(table, user),), (drawing,))
 

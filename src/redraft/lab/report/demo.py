@@ -121,7 +121,7 @@ def _costs(summary: Summary, rows: Sequence[MatrixRow], decisions: Decisions) ->
             "cost",
             "What an answer costs its reader",
             cost_figure({"": (summary.mean_cost, summary.interval)}),
-            "Dot: mean over the rounds. Line: its 95 % bootstrap interval over requests.",
+            "Dot: mean over the rounds; lower is better. Line: its 95 % bootstrap interval over requests.",
         ),
         Drawing(
             "cumulative",

@@ -86,8 +86,8 @@ class Picture:
 
 
 def colour(policy: str) -> str:
-    """Return the colour of a policy; ``email/sft@3`` has that of ``sft``."""
-    name = policy.rpartition("/")[2].partition("@")[0]
+    """Return the colour of a policy; ``email/sft@3`` and the variant ``sft-second`` have that of ``sft``."""
+    name = policy.rpartition("/")[2].partition("@")[0].partition("-")[0]
     return COLOURS.get(name, _OTHERS[sum(name.encode()) % len(_OTHERS)])
 
 
@@ -143,7 +143,7 @@ def cost_figure(settings: Mapping[str, Costs]) -> Picture:
         axes.set_ylim(len(means) - 0.5, -0.8)
         axes.set_xlim(left=-0.05 * max(1e-9, *means.values()))  # a policy at 0 keeps clear of its name
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("mean edit cost (lower is better)")
+        axes.set_xlabel("mean edit cost")
 
     most = max((len(means) for means, _ in settings.values()), default=1)
     return pictures(draw, settings, 1.1 + 0.4 * most, legend=False)

@@ -180,7 +180,8 @@ def growth_figure(rows: Rows, *, longer: Rows = ()) -> Picture:
     """Regret / log T at the paper's gaps, with ``longer`` rows too; without markers: were all bounds level."""
 
     def draw(axes: Axes) -> None:
-        settings = {name: [*map(_per_log, own)] for name, own in _groups([*rows, *longer], "setting").items()}
+        more = [row for row in longer if row["t"] > max(row["t"] for row in rows)]
+        settings = {name: [*map(_per_log, own)] for name, own in _groups([*rows, *more], "setting").items()}
         _lines(axes, settings, "t", "regret")
         for own in settings.values():
             axes.plot(*_series(own, "t", "level"), color=INK, linewidth=1, alpha=0.4)
