@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -134,6 +135,16 @@ def test_figures_are_files_that_need_no_page(folder: Path, page: str):
         assert ElementTree.fromstring(svg).tag.endswith("svg")
         assert "prefers-color-scheme: dark" in svg
     assert page.count("<figure") == len(files)
+
+
+def test_a_folder_can_be_copied_anywhere(folder: Path, page: str, tmp_path: Path):
+    """Every link of its files leads to a place inside it, and where they lay is not in them."""
+    copy = shutil.copytree(folder, tmp_path / "elsewhere")
+    for text in (page, (copy / "tables.md").read_text("utf-8")):
+        links = re.findall(r"(?:src|href)=\"([^\"]*)\"|\]\(([^)]*)\)", text)
+        for link in (one or other for one, other in links):
+            assert f'id="{link[1:]}"' in text if link.startswith("#") else (copy / link).is_file(), link
+        assert str(folder.parent) not in text
 
 
 def test_examples_and_failures_are_shown_for_every_setting_and_policy(page: str):
