@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redraft.types import Completion, Edit, Interaction, Message, PolicyRef
+from redraft.types import COST_UNIT, Completion, Count, Edit, Interaction, Message, PolicyRef
 
 NAME = st.from_regex(r"[^/@\s]+", fullmatch=True)
 
@@ -51,3 +51,8 @@ def test_policy_names_round_trip(task: str, name: str, version: int) -> None:
 def test_invalid_policy_name(text: str) -> None:
     with pytest.raises(ValueError, match="expected task/name@version"):
         PolicyRef.parse(text)
+
+
+def test_counts_add_up() -> None:
+    count = Count(1) + Count(2, 1, COST_UNIT // 4, (COST_UNIT // 4) ** 2)
+    assert (count, count.mean) == (Count(3, 1, COST_UNIT // 4, (COST_UNIT // 4) ** 2), 0.25)

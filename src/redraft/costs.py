@@ -37,7 +37,7 @@ class Cost:
     Parameters
     ----------
     name
-        How configuration and logged rows call it.
+        Its name in settings and logged rows.
     raw
         ``raw(response, edited)``: the count, ≥ 0, in units of the cost (words, characters, n-grams).
     length
@@ -84,7 +84,7 @@ def ngram_survival(tokenize: Tokenize, n: int = 2) -> tuple[Callable[[str, str],
     """N-grams of y that are gone from y', counted with multiplicity, and how many y has.
 
     Texts shorter than ``n`` count as one n-gram of their own length. Unlike an edit distance this ignores what was
-    added and where things moved: it asks how much of the draft was of use. Nothing of an empty y can be lost.
+    added and where things moved: it asks how much of the draft was useful. An empty y has nothing to lose.
     """
     if n < 1:
         raise ConfigError(f"n = {n}: n-grams need at least one token")
@@ -113,9 +113,9 @@ def _words(text: str) -> tuple[str, ...]:
 
 @cache
 def _nltk() -> Callable[..., list[str]]:
-    """NLTK's tokenizer without what NLTK could use elsewhere: scikit-learn and SciPy are 160 MB and two seconds.
+    """NLTK's tokenizer without scikit-learn and SciPy, which it does not need here: 160 MB and two seconds.
 
-    NLTK does without them where they are not installed, and for as long as its import lasts they are not.
+    NLTK does without them where they are not installed, so they are hidden while it is imported.
     """
     unused = {name: None for name in ("sklearn", "scipy") if name not in sys.modules}
     sys.modules.update(unused)  # pyright: ignore[reportArgumentType, reportCallIssue]
@@ -125,14 +125,6 @@ def _nltk() -> Callable[..., list[str]]:
         for name in unused:
             del sys.modules[name]
     return word_tokenize
-
-
-def _pieces(text: str) -> list[str]:
-    return text.split()
-
-
-def _characters(text: str) -> str:
-    return text
 
 
 def _family(name: str, tokenize: Tokenize) -> dict[str, Cost]:
@@ -146,8 +138,8 @@ def _family(name: str, tokenize: Tokenize) -> dict[str, Cost]:
 
 COSTS: dict[str, Cost] = {
     **_family("word", _words),
-    **_family("whitespace", _pieces),
-    **_family("character", _characters),
+    **_family("whitespace", str.split),
+    **_family("character", str),
     "survival": Cost("survival", *ngram_survival(_words)),
 }
 DEFAULT_COST = "word"

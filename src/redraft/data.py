@@ -20,15 +20,14 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from redraft.costs import Cost
 from redraft.errors import ConfigError, DataError
 from redraft.types import Interaction, Message
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 __all__ = [
     "NEAR",
@@ -122,8 +121,8 @@ def context_groups(contexts: Iterable[Sequence[Message]]) -> dict[str, str]:
     Transitive, and independent of the order in which the contexts come. Candidate pairs are found by MinHash in
     ``BANDS`` bands and decided by their exact similarity.
     """
-    shingles = {key: _shingles(messages) for key, messages in _distinct(contexts)}
-    own = _without_templates(shingles)
+    distinct = {context_key(messages): messages for messages in contexts}
+    own = _without_templates({key: _shingles(distinct[key]) for key in sorted(distinct)})
     groups = {key: key for key in own}
     for one, other in _candidates(own):
         first, second = _root(groups, one), _root(groups, other)
@@ -132,25 +131,14 @@ def context_groups(contexts: Iterable[Sequence[Message]]) -> dict[str, str]:
     return {key: _root(groups, key) for key in groups}
 
 
-def _distinct(contexts: Iterable[Sequence[Message]]) -> list[tuple[str, Sequence[Message]]]:
-    found: dict[str, Sequence[Message]] = {}
-    for messages in contexts:
-        found.setdefault(context_key(messages), messages)
-    return sorted(found.items(), key=lambda item: item[0])
-
-
 def _shingles(messages: Sequence[Message]) -> NDArray[np.uint32]:
     """Sorted hashes of all runs of ``SHINGLE`` words; CRC because ``hash`` differs from process to process."""
-    import numpy as np
-
     words = [word for message in messages for word in _words(message.content)]
     runs = {" ".join(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1))} if words else set()
     return np.unique(np.fromiter((zlib.crc32(run.encode("utf-8", "surrogatepass")) for run in runs), np.uint32))
 
 
 def _without_templates(shingles: Mapping[str, NDArray[np.uint32]]) -> dict[str, NDArray[np.uint32]]:
-    import numpy as np
-
     if not shingles:
         return {}
     common = max(3.0, min(len(shingles) / 2, max(20.0, 0.02 * len(shingles))))
@@ -160,8 +148,6 @@ def _without_templates(shingles: Mapping[str, NDArray[np.uint32]]) -> dict[str, 
 
 
 def _candidates(shingles: Mapping[str, NDArray[np.uint32]]) -> Iterator[tuple[str, str]]:
-    import numpy as np
-
     rng = np.random.default_rng(0)
     # Multiply-and-add modulo 2⁶⁴, of which the high half is kept: fast, and good enough to find candidates.
     factors = rng.integers(1, 2**63, size=BANDS * BAND_ROWS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
@@ -187,8 +173,6 @@ def _root(groups: dict[str, str], key: str) -> str:
 
 
 def _jaccard(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> float:
-    import numpy as np
-
     shared = np.intersect1d(one, other, assume_unique=True).size
     return shared / (one.size + other.size - shared)
 

@@ -1,7 +1,8 @@
 """The vocabulary: what flows from a logged edit to a chosen policy.
 
-Frozen values with derived properties and nothing else; this file imports nothing of ours. The symbols are the
-paper's (arXiv 2601.19055): x is a context (``messages``), y a response, y' the text a person left after editing.
+Values with derived properties and nothing else, all frozen except ``Count``; this file imports nothing of ours. The
+symbols are the paper's (arXiv 2601.19055): x is a context (``messages``), y a response, y' the text a person left
+after editing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,22 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-__all__ = ["Completion", "Context", "Decision", "Decoding", "Edit", "Interaction", "Message", "PolicyRef", "Role"]
+__all__ = [
+    "COST_UNIT",
+    "Completion",
+    "Context",
+    "Count",
+    "Decision",
+    "Decoding",
+    "Edit",
+    "Interaction",
+    "Message",
+    "PolicyRef",
+    "Role",
+]
+
+COST_UNIT = 10**9
+"""Integer units in a cost of 1. Sums of integers do not depend on the order in which edits arrive."""
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -143,3 +159,29 @@ class Interaction:
     def unchanged(self) -> bool:
         """Whether a person left the response as it was, by saying so or by an edit equal to it."""
         return self.edited == self.completion.response
+
+
+@dataclass(slots=True)
+class Count:
+    """What is known of one policy: N(π) and C(π) of Algorithm 1, ``resolved`` and ``total``, and two more integers.
+
+    ``total`` sums costs in 10⁻⁹ units, ``squares`` their squares in 10⁻¹⁸ units, both over ``resolved`` decisions.
+    """
+
+    decisions: int = 0
+    resolved: int = 0
+    total: int = 0
+    squares: int = 0
+
+    def __add__(self, other: Count) -> Count:
+        return Count(
+            self.decisions + other.decisions,
+            self.resolved + other.resolved,
+            self.total + other.total,
+            self.squares + other.squares,
+        )
+
+    @property
+    def mean(self) -> float:
+        """C/N, correctly rounded. Needs a resolved decision."""
+        return self.total / (self.resolved * COST_UNIT)

@@ -62,12 +62,21 @@ def test_json_is_one_object_and_nothing_else(url: str) -> None:
 
 def test_tables_for_a_person(url: str) -> None:
     text = run("email", "--log", url).stdout
+    assert text.endswith(f"\nNext: redraft train early email --log {url}\n")
     assert "email: 201 completions, 200 with an edit (150 changed, 50 unchanged), 1 awaited, 0 censored" in text
     assert "cost (word)" in text
     assert "and 3 more" in text  # of 13 users
     assert "email/sft[b]@1" in text  # square brackets are not markup
     assert "Prefer early." in text
-    assert "Mind: 201 completions do not say which base model" in text
+    assert "Caution: 201 completions do not say which base model" in text
+
+
+def test_at_80_columns_no_word_is_cut(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = run("email", "--log", url).stdout
+    assert "…" not in text
+    for word in ("white-space words", "median", "> 1", "mean cost", "std/mean", "email/sft[b]@1"):
+        assert word in text
 
 
 def test_the_settings_name_the_log_and_the_cost(url: str) -> None:
@@ -82,13 +91,14 @@ def test_a_log_without_edits_is_not_an_error() -> None:
     text = run("email", "--log", "sqlite:///silent.db").stdout
     assert "1 completions, 0 with an edit" in text
     assert "Prefer base." in text
+    assert text.endswith("\nNext: redraft import FILE --task email --log sqlite:///silent.db\n")
 
 
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        (["emial", "--log", "sqlite:///edits.db"], DataError, "task 'emial' is not in the log: use one of email"),
-        (["email", "--log", "sqlite:///empty.db"], DataError, "the log is empty: bring edits in with `redraft import`"),
+        (["emial", "--log", "sqlite:///edits.db"], NotFoundError, "task 'emial'"),
+        (["email", "--log", "sqlite:///empty.db"], NotFoundError, "task 'email'"),
         (["email", "--log", "sqlite:///absent.db"], NotFoundError, "absent.db"),
         (["email", "--log", "sqlite:///edits.db", "--cost", "wrod"], ConfigError, "cost 'wrod' is unknown"),
         (["email", "--log", "sqlite:///edits.db", "--figure", "a.docx"], DataError, "name it .png, .svg or .pdf"),

@@ -86,6 +86,32 @@ def test_bad_rows_are_reported_and_the_rest_goes_on(redraft: Shell) -> None:
     assert (ran.json["new"], ran.json["bad"], problem["line"], problem["file"]) == (7, 1, 7, "rows.jsonl")
 
 
+def test_equal_problems_are_one_line(redraft: Shell) -> None:
+    rows = redraft.file(good(1) + b'{"prompt": "x"}\n' * 3 + b'{"prompt": "x", "response": 1}\n')
+    ran = redraft("import", rows, "--task", "t", "--json")
+    first, last = ran.err.splitlines()
+    assert first == "rows.jsonl:2: response is missing: give it, or correct the name of its key (and 2 more rows)"
+    assert last.startswith("rows.jsonl:5: response = 1")
+    assert (ran.json["bad"], [problem["line"] for problem in ran.json["problems"]]) == (4, [2, 3, 4, 5])
+
+
+def test_the_next_command_is_the_last_line(redraft: Shell) -> None:
+    ran = redraft("import", redraft.file(good(1)), "--task", "t")
+    assert ran.out.endswith("\nNext: redraft diagnose t\n")
+    assert redraft(*ran.out.splitlines()[-1].split()[2:]).status == 0
+    assert "Next:" not in redraft("import", redraft.file(b"{}\n"), "--task", "t").out
+
+
+def test_no_word_is_cut_at_80_columns(redraft: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = redraft.file(good(2))
+    for command in (["import", rows, "--task", "t"], ["log", "stats"], ["export", "sft", "a.jsonl"], ["diagnose", "t"]):
+        ran = redraft(*command)
+        assert ran.status == 0
+        assert "…" not in ran.out
+        assert max(map(len, ran.out.splitlines())) <= 80
+
+
 BAD_ROWS = {
     b'{"prompt": "x", "response": 1}\n': "response = 1: Input should be a valid string",
     b'{"prompt": "x", "response": "\xff"}\n': "not valid JSON in UTF-8",
@@ -196,7 +222,7 @@ def test_unknown_settings_are_refused(redraft: Shell) -> None:
 
 def test_reading_commands_make_no_log(redraft: Shell) -> None:
     for command in (["log", "stats"], ["log", "verify"], ["export", "sft", "out.jsonl"]):
-        one_line(redraft(*command), "there is none yet", "import something first")
+        one_line(redraft(*command), "does not exist yet", "import something first")
     assert list(redraft.folder.iterdir()) == []
 
 
@@ -272,18 +298,22 @@ def test_a_failed_export_leaves_what_was_there(redraft: Shell, monkeypatch: pyte
     (redraft.folder / "out.jsonl").write_text("before")
     one_line(redraft("export", "sft", "out.txt"), "out.txt: name it .jsonl or .parquet")
     one_line(redraft("export", "native", "out.parquet"), "out.parquet: the log itself", "name it .jsonl")
-    one_line(redraft("export", "sft", "missing/out.jsonl"), "missing/out.jsonl: cannot be written (No such file")
-    one_line(redraft("export", "sft", "rows.jsonl/out.jsonl"), "cannot be written (Not a directory)")
-    one_line(redraft("export", "sft", "out.jsonl", "--task", "u"), "not in the log: use one of t")
+    one_line(redraft("export", "sft", "rows.jsonl/out.jsonl"), "rows.jsonl/out.jsonl: cannot be written (")
+    one_line(redraft("export", "sft", "out.jsonl"), "out.jsonl exists already: add --force")
+    one_line(redraft("export", "sft", "out.jsonl", "--task", "u", "--force"), "not in the log: use one of t")
 
     def breaks(rows: Any, what: str) -> Any:
         yield next(iter(rows))
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("redraft.cli.export.progress", breaks)
-    one_line(redraft("export", "sft", "out.jsonl"), "cannot be written (No space left on device)")
+    one_line(redraft("export", "sft", "out.jsonl", "--force"), "cannot be written (No space left on device)")
     assert (redraft.folder / "out.jsonl").read_text() == "before"
-    assert [file.name for file in redraft.folder.iterdir() if "partial" in file.name] == []
+    assert [file.name for file in redraft.folder.iterdir() if file.name.endswith(".out.jsonl")] == []
+    monkeypatch.undo()
+    monkeypatch.chdir(redraft.folder)
+    assert redraft("export", "sft", "out.jsonl", "--force", "--json").json["rows"] == 5
+    assert len((redraft.folder / "out.jsonl").read_text().splitlines()) == 5
 
 
 def test_every_reader_has_its_name_on_the_command_line() -> None:

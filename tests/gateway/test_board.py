@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from redraft.gateway.board import Board
-from redraft.log.statistics import Tally
 from redraft.select import LateEnsemble
-from redraft.types import Decision
+from redraft.types import Count, Decision
 
 ARMS = ("a", "b")
 
@@ -24,7 +23,7 @@ def test_written_or_void_each_decision_counts_once() -> None:
     board = Board(LateEnsemble(ARMS))
     for name in ("written", "void", "open"):
         board.choose(name)
-    board.settle({"a": Tally(decisions=1)})  # "written" is in the log now
+    board.settle({"a": Count(decisions=1)})  # "written" is in the log now
     board.close("written")
     board.close("void")
     board.close("unknown")
@@ -33,7 +32,7 @@ def test_written_or_void_each_decision_counts_once() -> None:
 
 def test_what_others_wrote_is_taken_over_and_retired_policies_are_left_aside() -> None:
     board = Board(LateEnsemble(ARMS))
-    board.settle({"a": Tally(9, 8, 8 * 10**9, 8 * 10**18), "b": Tally(9, 8, 10**9, 10**18), "gone": Tally(1, 1, 1, 1)})
+    board.settle({"a": Count(9, 8, 8 * 10**9, 8 * 10**18), "b": Count(9, 8, 10**9, 10**18), "gone": Count(1, 1, 1, 1)})
     decision = board.choose("x")
     assert (decision.chosen, decision.t) == ("b", 17)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -16,10 +18,10 @@ from redraft.errors import ConflictError, DataError, NotFoundError
 from redraft.log import EditLog
 from redraft.log.database import writing
 from redraft.log.events import Answered, Event, Feedback, Finished, Pinned, Revised, Started, checked
-from redraft.log.statistics import Tally
 from redraft.select import LateEnsemble, rebuild
-from redraft.types import Completion, Decision, Edit, Interaction, Message
+from redraft.types import Completion, Count, Decision, Edit, Interaction, Message
 
+NewLog = Callable[[], AbstractContextManager[EditLog]]
 ARMS = ("base", "email/sft@1")
 TEXTS = ("one two three", "one two", "", "one two three four five", "ONE")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -53,25 +55,26 @@ events = st.one_of(
 
 
 @settings(max_examples=150)
-@given(st.lists(st.lists(events, max_size=5), max_size=6))
-def test_any_events_leave_the_statistics_that_a_replay_gives(transactions: list[list[tuple[Any, ...]]]) -> None:
-    log = EditLog("sqlite://")
-    for several in transactions:
-        told: list[Event] = []
-        for kind, number, one, other in several:
-            if kind == "answer":
-                told.append(Answered(completion(str(number), other), decision(str(number), one)))
-            else:
-                told.append(feedback(str(number), one, other))
-        give(log, *told)
-    assert log.verify() == []
-    resolved = list(log.resolved("email"))
-    selector = rebuild(LateEnsemble(ARMS), resolved)
-    kept = log.statistics("email")
-    for arm in ARMS:
-        found, count = kept.get(arm, Tally()), selector.counts[arm]
-        assert (found.resolved, found.total, found.squares) == (count.resolved, count.total, count.squares)
-    log.close()
+@given(transactions=st.lists(st.lists(events, max_size=5), max_size=6))
+def test_any_events_leave_the_statistics_that_a_replay_gives(
+    new_log: NewLog, transactions: list[list[tuple[Any, ...]]]
+) -> None:
+    with new_log() as log:
+        for several in transactions:
+            told: list[Event] = []
+            for kind, number, one, other in several:
+                if kind == "answer":
+                    told.append(Answered(completion(str(number), other), decision(str(number), one)))
+                else:
+                    told.append(feedback(str(number), one, other))
+            give(log, *told)
+        assert log.verify() == []
+        resolved = list(log.resolved("email"))
+        selector = rebuild(LateEnsemble(ARMS), resolved)
+        kept = log.statistics("email")
+        for arm in ARMS:
+            found, count = kept.get(arm, Count()), selector.counts[arm]
+            assert (found.resolved, found.total, found.squares) == (count.resolved, count.total, count.squares)
 
 
 def test_one_by_one_or_as_an_import_they_are_the_same() -> None:

@@ -19,6 +19,7 @@ from redraft.cli.bench import bench_app
 from redraft.cli.demo import demo
 from redraft.cli.diagnose import diagnose
 from redraft.cli.evaluate import evaluate
+from redraft.cli.forget import forget
 from redraft.cli.init import init, welcome
 from redraft.cli.serve import keys_app, serve
 from redraft.cli.theory import theory_app
@@ -61,6 +62,7 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(theory_app, name="theory")
 app.command()(demo)
 app.add_typer(log.log_app, name="log")
+app.command()(forget)
 
 
 def _version(show: bool) -> None:

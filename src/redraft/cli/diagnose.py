@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redraft.cli.output import AsJson, emit, note
-from redraft.errors import DataError
+from redraft.cli.session import LogUrl, open_log, require_task
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from redraft.diagnose import Diagnosis
     from redraft.diagnose.measure import Group, Summary
-    from redraft.log.store import EditLog
 
 __all__ = ["diagnose"]
 
@@ -25,40 +24,31 @@ MOST = 10
 
 
 def diagnose(
-    task: Annotated[str, typer.Argument(help="The task whose edits to look at.")],
-    log: Annotated[str | None, typer.Option(help="URL of the log; the settings' one when not given.")] = None,
-    cost: Annotated[str | None, typer.Option(help="Name of the cost Δ; the task's one when not given.")] = None,
+    task: Annotated[str, typer.Argument(help="Task whose edits to read.")],
+    log: LogUrl = None,
+    cost: Annotated[str | None, typer.Option(help="Name of the cost Δ. Default: the task's.")] = None,
     as_json: AsJson = False,
     figure: Annotated[Path | None, typer.Option(help="Also draw the costs: a .png, .svg or .pdf file.")] = None,
 ) -> None:
-    """Say what the edits of a task can teach, and with which method."""
+    """Show what the edits of a task can teach, and which method to train first."""
     from datetime import UTC, datetime
 
     from redraft import diagnose as library
     from redraft.config import load_settings
     from redraft.costs import get_cost
-    from redraft.log.store import EditLog
 
     settings = load_settings()
     delta = get_cost(cost or settings.task(task).cost)
-    with EditLog.from_settings(settings, url=log, create=False) as edits:
-        _must_know(edits, task)
+    with open_log(log) as edits:
+        require_task(edits, task)
         found = library.diagnose(edits.interactions(task), delta, now=datetime.now(UTC), horizon=edits.horizon)
     if figure is not None:
         library.plot(found.measures, figure)
         note(f"figure: {figure}")
-    emit({"task": task, **found.as_dict()}, as_json, lambda console: _render(console, task, found))
+    emit({"task": task, **found.as_dict()}, as_json, lambda console: _render(console, task, found, log))
 
 
-def _must_know(edits: EditLog, task: str) -> None:
-    known = edits.tasks()
-    if not known:
-        raise DataError("the log is empty: bring edits in with `redraft import`")
-    if task not in known:
-        raise DataError(f"task {task!r} is not in the log: use one of {', '.join(known)}")
-
-
-def _render(console: Console, task: str, found: Diagnosis) -> None:
+def _render(console: Console, task: str, found: Diagnosis, log: str | None) -> None:
     from rich.markup import escape
 
     measures = found.measures
@@ -76,7 +66,9 @@ def _render(console: Console, task: str, found: Diagnosis) -> None:
     console.print(_advice(found))
     console.print(f"Prefer [bold]{found.prefer}[/]. {found.because}")
     for caution in found.cautions:
-        console.print(f"[yellow]Mind:[/] {caution}")
+        console.print(f"[yellow]Caution:[/] {caution}")
+    command = "import FILE --task" if found.prefer == "base" else f"train {found.prefer}"
+    console.print(f"Next: redraft {command} {task}" + (f" --log {log}" if log else ""), markup=False, soft_wrap=True)
 
 
 def _table(*columns: str, numbers: range) -> Table:
@@ -85,16 +77,23 @@ def _table(*columns: str, numbers: range) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index in numbers else "left")
+        if index in numbers:
+            table.add_column(column, justify="right", no_wrap=True, min_width=len(column))
+        else:
+            table.add_column(column, overflow="fold")
     return table
 
 
 def _costs(summaries: dict[str, Summary]) -> Table:
     table = _table("", "mean", "std", "q1", "median", "q3", "max", "0", "> 1", numbers=range(1, 9))
     for name, s in summaries.items():
-        numbers = (f"{value:.4g}" for value in (s.mean, s.std, s.q1, s.median, s.q3, s.max))
+        numbers = map(_number, (s.mean, s.std, s.q1, s.median, s.q3, s.max))
         table.add_row(name, *numbers, f"{s.share_0:.0%}", f"{s.share_above_1:.0%}")
     return table
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _groups(title: str, groups: tuple[Group, ...]) -> Table:
@@ -103,7 +102,7 @@ def _groups(title: str, groups: tuple[Group, ...]) -> Table:
     table = _table(title, "edits", "mean cost", "std/mean", numbers=range(1, 4))
     for group in groups[:MOST]:
         variation = "" if group.variation is None else f"{group.variation:.2f}"
-        table.add_row(escape(group.name), f"{group.edits:,}", f"{group.mean:.4g}", variation)
+        table.add_row(escape(group.name), f"{group.edits:,}", _number(group.mean), variation)
     if len(groups) > MOST:
         table.add_row(f"and {len(groups) - MOST} more", "", "", "")
     return table

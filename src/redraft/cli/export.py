@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
@@ -19,11 +17,18 @@ from redraft.errors import ConfigError
 
 if TYPE_CHECKING:
     from redraft.log import EditLog
-    from redraft.types import Interaction
 
 __all__ = ["export_app"]
 
 ROW_GROUP = 1000
+KINDS = {
+    "sft": "Supervision: prompt and completion, the completion being what the person left (TRL's SFT).",
+    "preference": "Preferences: prompt, chosen (the edit), rejected (the response) where they differ (TRL's DPO).",
+    "unpaired": "Labels: prompt, completion and whether it was left standing (TRL's KTO).",
+    "cost": "Costs: prompt, the response, and what it cost to edit, in the task's cost and as a raw count.",
+    "native": "The log itself: every text with the edit that holds, in JSONL that `redraft import` reads back.",
+}
+"""What can be exported, and the help text of its command."""
 
 export_app = typer.Typer(help="Write training sets, or the log itself, to a file.", no_args_is_help=True)
 
@@ -35,81 +40,50 @@ class FileFormat(StrEnum):
     PARQUET = "parquet"
 
 
-Out = Annotated[Path, typer.Argument(help="File to write; it appears when it is complete.")]
-Form = Annotated[FileFormat | None, typer.Option("--format", help="Instead of what the file's suffix says.")]
+def _command(kind: str) -> None:
+    def export(
+        out: Annotated[Path, typer.Argument(help="File to write; it appears when it is complete.")],
+        *,
+        task: Task = None,
+        form: Annotated[
+            FileFormat | None, typer.Option("--format", help="Default: what the file's suffix says.")
+        ] = None,
+        force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+        as_json: AsJson = False,
+        log: LogUrl = None,
+    ) -> None:
+        from redraft.files import whole
+
+        chosen = form or _by_suffix(out)
+        if kind == "native" and chosen is not FileFormat.JSONL:
+            raise ConfigError(f"{out}: the log itself is written as JSONL: name it .jsonl")
+        if out.exists() and not force:
+            raise ConfigError(f"{out} exists already: add --force to replace it, or name another file")
+        write = _write_jsonl if chosen is FileFormat.JSONL else _write_parquet
+        with open_log(log) as edit_log, whole(out) as scratch:
+            require_task(edit_log, task)
+            count = write(kind, scratch, progress(_rows(kind, edit_log, task), f"writing {out.name}"))
+        result = {"out": str(out), "kind": kind, "format": chosen.value, "rows": count}
+        emit(result, as_json, table({key: [value] for key, value in result.items()}))
+
+    export_app.command(kind, help=KINDS[kind])(export)
 
 
-@export_app.command("sft")
-def export_sft(out: Out, *, task: Task = None, form: Form = None, as_json: AsJson = False, log: LogUrl = None) -> None:
-    """Supervision: prompt and completion, the completion being what the person left (TRL's SFTTrainer)."""
-    from redraft.data import sft_rows
-
-    _show(_export("sft", out, form, task, log, rows_of=lambda _, given: sft_rows(given)), as_json)
+for _kind in KINDS:
+    _command(_kind)
 
 
-@export_app.command("preference")
-def export_preference(
-    out: Out, *, task: Task = None, form: Form = None, as_json: AsJson = False, log: LogUrl = None
-) -> None:
-    """Preferences: prompt, chosen (the edit) and rejected (the response), where they differ (TRL's DPOTrainer)."""
-    from redraft.data import preference_rows
-
-    _show(_export("preference", out, form, task, log, rows_of=lambda _, given: preference_rows(given)), as_json)
-
-
-@export_app.command("unpaired")
-def export_unpaired(
-    out: Out, *, task: Task = None, form: Form = None, as_json: AsJson = False, log: LogUrl = None
-) -> None:
-    """Labels: prompt, completion and whether it was left standing (TRL's KTOTrainer)."""
-    from redraft.data import unpaired_rows
-
-    _show(_export("unpaired", out, form, task, log, rows_of=lambda _, given: unpaired_rows(given)), as_json)
-
-
-@export_app.command("cost")
-def export_cost(out: Out, *, task: Task = None, form: Form = None, as_json: AsJson = False, log: LogUrl = None) -> None:
-    """Costs: prompt, the response, and what it cost to edit, in the task's cost and as a raw count."""
-    from redraft.data import cost_rows
-
-    _show(
-        _export("cost", out, form, task, log, rows_of=lambda it, given: cost_rows(given, it.cost_of)),
-        as_json,
-    )
-
-
-@export_app.command("native")
-def export_native(out: Out, *, task: Task = None, as_json: AsJson = False, log: LogUrl = None) -> None:
-    """All that has its texts, with the edits that hold, in JSONL that `redraft import` reads back exactly."""
+def _rows(kind: str, edit_log: EditLog, task: str | None) -> Iterator[dict[str, Any]]:
+    from redraft import data
     from redraft.log.formats import native
 
-    if out.suffix != ".jsonl":
-        raise ConfigError(f"{out}: the log itself is written as JSONL: name it .jsonl")
-    _show(
-        _export("native", out, FileFormat.JSONL, task, log, rows_of=lambda _, given: map(native.write, given)), as_json
-    )
-
-
-def _show(result: dict[str, Any], as_json: bool) -> None:
-    emit(result, as_json, table({key: [value] for key, value in result.items()}))
-
-
-def _export(
-    kind: str,
-    out: Path,
-    form: FileFormat | None,
-    task: str | None,
-    url: str | None,
-    *,
-    rows_of: Callable[[EditLog, Iterator[Interaction]], Iterable[dict[str, Any]]],
-) -> dict[str, Any]:
-    chosen = form or _by_suffix(out)
-    with open_log(url) as edit_log, _appearing(out) as partial:
-        require_task(edit_log, task)
-        rows = rows_of(edit_log, edit_log.interactions(task, edited_only=kind != "native"))
-        write = _write_jsonl if chosen is FileFormat.JSONL else _write_parquet
-        count = write(kind, partial, progress(rows, f"writing {out.name}"))
-    return {"out": str(out), "kind": kind, "format": chosen.value, "rows": count}
+    given = edit_log.interactions(task, edited_only=kind != "native")
+    if kind == "native":
+        return map(native.write, given)
+    if kind == "cost":
+        return data.cost_rows(given, edit_log.cost_of)
+    rows = {"sft": data.sft_rows, "preference": data.preference_rows, "unpaired": data.unpaired_rows}
+    return rows[kind](given)
 
 
 def _by_suffix(out: Path) -> FileFormat:
@@ -117,22 +91,6 @@ def _by_suffix(out: Path) -> FileFormat:
         return FileFormat(out.suffix.removeprefix("."))
     except ValueError:
         raise ConfigError(f"{out}: name it .jsonl or .parquet, or give --format") from None
-
-
-@contextmanager
-def _appearing(out: Path) -> Generator[Path]:
-    """Give a file to write beside ``out`` that takes its place only when all went well."""
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.replace(out)
-    except OSError as error:
-        raise ConfigError(f"{out}: cannot be written ({error.strerror}): check the folder and its room") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 def _write_jsonl(_kind: str, file: Path, rows: Iterable[dict[str, Any]]) -> int:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, fields
+from contextlib import contextmanager
+from dataclasses import asdict
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 __all__ = ["Format", "columns_of", "export_app", "import_file", "log_app"]
 
 PROBLEMS_IN_JSON = 100
+SHOWN = ("completions", "edited", "unchanged", "awaiting", "censored")
+"""Counts that add up, and fit on a terminal; ``--json`` has all."""
 
-log_app = typer.Typer(help="Look at the log and check it.", no_args_is_help=True)
+log_app = typer.Typer(help="Show what the log holds, and check it.", no_args_is_help=True)
 
 
 class Format(StrEnum):
-    """What can be imported; the readers stand in ``redraft.log.formats``."""
+    """What can be imported; the readers are in ``redraft.log.formats``."""
 
     NATIVE = "native"
     CSV = "csv"
@@ -46,16 +48,16 @@ class Format(StrEnum):
 def import_file(
     file: Annotated[Path, typer.Argument(help="File to read; for mlqe any of its three, or their prefix.")],
     *,
-    form: Annotated[Format, typer.Option("--format", help="What the file is.")] = Format.NATIVE,
-    task: Annotated[str, typer.Option(help="Task of the rows; native rows may name their own.")] = "",
+    form: Annotated[Format, typer.Option("--format", help="Format of the file.")] = Format.NATIVE,
+    task: Annotated[str, typer.Option(help="Task of the rows. Native rows may name their own.")] = "",
     columns: Annotated[
         str, typer.Option(help="CSV columns by field: context=…,response=…,edited=… and id, user_id, policy, model.")
     ] = "",
-    strict: Annotated[bool, typer.Option("--strict", help="Write nothing unless every row is good.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Import all rows or, if one is bad, none.")] = False,
     as_json: AsJson = False,
     log: LogUrl = None,
 ) -> None:
-    """Read completions and their edits into the log; what it knows already is left as it is."""
+    """Read completions and their edits into the log. Rows that it already has change nothing."""
     from redraft.config import load_settings
     from redraft.log import Added
     from redraft.log.canonical import check_task
@@ -64,16 +66,26 @@ def import_file(
     if task:
         check_task(task)
     elif form is not Format.NATIVE:
-        raise ConfigError(f"--task is missing: rows of format {form} do not say which task they are of")
+        raise ConfigError(f"--task is missing: rows of format {form} do not name their task")
     options = Options(task, load_settings().log.max_text_chars, columns_of(columns))
     reading, added = _Reading(file, strict=strict), Added()
     rows = reading.good(READERS[form](file, options))
-    first = next(rows, None)
-    if first is not None:  # only now: a file without a row to log makes no log
-        with _filling(log, strict=strict) as edit_log:
-            added = edit_log.add_many(chain([first], rows), strict=strict, refused=reading.refused)
-    result = {"new": added.new, "known": added.known, "bad": reading.bad, "problems": reading.problems}
-    emit(result, as_json, table({key: [result[key]] for key in ("new", "known", "bad")}))
+    try:
+        first = next(rows, None)
+        if first is not None:  # only now: a file without a row to log makes no log
+            with _filling(log, strict=strict) as edit_log:
+                added = edit_log.add_many(chain([first], rows), strict=strict, refused=reading.refused)
+    finally:
+        reading.report()
+    counts = {"new": added.new, "known": added.known, "bad": reading.bad}
+
+    def render(console: Console) -> None:
+        table({key: [count] for key, count in counts.items()})(console)
+        if first is not None:
+            where = f" --log {log}" if log else ""
+            console.print(f"Next: redraft diagnose {first.completion.task}{where}", markup=False, soft_wrap=True)
+
+    emit({**counts, "problems": reading.problems}, as_json, render)
 
 
 def columns_of(text: str) -> dict[str, str]:
@@ -86,7 +98,7 @@ def columns_of(text: str) -> dict[str, str]:
 
 @contextmanager
 def _filling(url: str | None, *, strict: bool) -> Generator[EditLog]:
-    """Open the log to import into. A new one that is to hold every row or none appears when it is complete."""
+    """Open the log to import into. With ``strict``, a new log appears only once it is complete."""
     from redraft.config import load_settings
     from redraft.log.database import absent_file
 
@@ -95,93 +107,77 @@ def _filling(url: str | None, *, strict: bool) -> Generator[EditLog]:
         with open_log(url, create=True) as edit_log:
             yield edit_log
         return
-    scratch = absent.with_name(f".{absent.name}.{os.getpid()}.partial")
     try:
-        with open_log(f"sqlite:///{scratch}", create=True) as edit_log:
-            yield edit_log
-        absent.hardlink_to(scratch)  # unlike a rename it replaces no log that another process made meanwhile
+        with TemporaryDirectory(dir=absent.parent, prefix=".redraft-") as folder:
+            scratch = Path(folder, absent.name)
+            with open_log(f"sqlite:///{scratch}", create=True) as edit_log:
+                yield edit_log
+            absent.hardlink_to(scratch)  # unlike a rename it replaces no log that another process made meanwhile
     except OSError as error:
         raise ConfigError(f"log {absent}: cannot be made ({error.strerror}): repeat the import") from error
-    finally:
-        for suffix in ("", "-wal", "-shm"):
-            with suppress(OSError):
-                scratch.with_name(scratch.name + suffix).unlink()
 
 
 class _Reading:
-    """Tells of bad rows as they come, and keeps what the result says about them."""
+    """What became of a file's rows: passes the good ones on, and counts equal problems as one."""
 
     def __init__(self, file: Path, *, strict: bool) -> None:
-        self.bad = 0
         self.problems: list[dict[str, Any]] = []
         self._file, self._strict = file, strict
-        self._lines = array("Q")
-        self._taskless: array[int] | None = array("Q")  # lines that lack a task alone, while there was no other row
+        self._lines = array("Q")  # of the good rows
+        self._bad: dict[str, list[int]] = {}  # reason → first line, number of rows
+
+    @property
+    def bad(self) -> int:
+        """Number of rows that cannot be logged."""
+        return sum(count for _, count in self._bad.values())
 
     def good(self, rows: Iterable[Row | BadRow]) -> Iterator[Interaction]:
         """Pass the good rows on; raises ``DataError`` for a file that has to be refused whole."""
-        from redraft.log.formats import BadRow
+        from redraft.log.canonical import NO_TASK
+        from redraft.log.formats import Row
 
         for row in progress(rows, f"reading {self._file.name}"):
-            if isinstance(row, BadRow):
-                self._judge(row)
-            else:
-                self._tell_taskless()
+            if isinstance(row, Row):
                 self._lines.append(row.line)
                 yield row.interaction
-        if self._taskless:
-            raise DataError(f"{self._file}: no row names its task ({len(self._taskless):,} rows): give --task")
-        if self._strict and self.bad:
+            else:
+                self._note(row.line, row.reason)
+        if not self._lines and list(self._bad) == [NO_TASK]:
+            count = self._bad.pop(NO_TASK)[1]
+            raise DataError(f"{self._file}: no row names its task ({count:,} rows): give --task")
+        if self._strict and self._bad:
             raise DataError(f"{self._file}: {self.bad} bad rows, nothing imported: correct them, or leave out --strict")
 
     def refused(self, index: int, error: RedraftError) -> None:
         """Take a good row back that contradicts another one."""
-        from redraft.log.formats import BadRow
-
-        row = BadRow(self._file, self._lines[index], str(error))
         if self._strict:
-            raise DataError(f"{row}; nothing imported")
-        self._tell(row)
+            raise DataError(f"{self._file}:{self._lines[index]}: {error}; nothing imported")
+        self._note(self._lines[index], str(error))
 
-    def _judge(self, row: BadRow) -> None:
-        from redraft.log.canonical import NO_TASK
-
-        if self._taskless is not None and row.reason == NO_TASK:
-            self._taskless.append(row.line)
-        else:
-            self._tell_taskless()
-            self._tell(row)
-
-    def _tell_taskless(self) -> None:
-        from redraft.log.canonical import NO_TASK
-        from redraft.log.formats import BadRow
-
-        lines, self._taskless = self._taskless or (), None
-        for line in lines:
-            self._tell(BadRow(self._file, line, NO_TASK))
-
-    def _tell(self, row: BadRow) -> None:
-        self.bad += 1
-        note(str(row))
+    def _note(self, line: int, reason: str) -> None:
+        self._bad.setdefault(reason, [line, 0])[1] += 1
         if len(self.problems) < PROBLEMS_IN_JSON:
-            self.problems.append({"file": str(row.file), "line": row.line, "reason": row.reason})
+            self.problems.append({"file": str(self._file), "line": line, "reason": reason})
+
+    def report(self) -> None:
+        """Tell each problem once: the first row that has it, and how many more do."""
+        for reason, (line, count) in self._bad.items():
+            note(f"{self._file}:{line}: {reason}" + (f" (and {count - 1:,} more rows)" if count > 1 else ""))
 
 
 @log_app.command("stats")
 def stats(task: Task = None, as_json: AsJson = False, log: LogUrl = None) -> None:
-    """What became of the completions: edited, unchanged, awaited, or silent past the horizon (censored)."""
-    from redraft.log import Counts
-
+    """What became of the completions: edited, unchanged, awaiting feedback, or silent past the horizon (censored)."""
     with open_log(log) as edit_log:
         require_task(edit_log, task)
         counts = {name: asdict(edit_log.counts(name)) for name in ([task] if task else edit_log.tasks())}
-    columns = {field.name: [count[field.name] for count in counts.values()] for field in fields(Counts)}
+    columns = {name: [count[name] for count in counts.values()] for name in SHOWN}
     emit({"tasks": counts}, as_json, table({"task": list(counts), **columns}))
 
 
 @log_app.command("verify")
 def verify(as_json: AsJson = False, log: LogUrl = None) -> None:
-    """Check the log against itself and recompute every cost; exit status 1 when something cannot be true."""
+    """Check the log against itself and recompute every cost. Exit status 1 means that something is wrong."""
     with open_log(log) as edit_log:
         problems = edit_log.verify()
     emit({"ok": not problems, "problems": problems}, as_json, lambda console: _say(console, problems))

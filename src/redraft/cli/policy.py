@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from redraft.cli.output import AsJson, emit, note, progress_console
-from redraft.cli.session import Task, table
-from redraft.errors import ConfigError, DataError
+from redraft.cli.session import LogUrl, Task, open_log, table
+from redraft.errors import ConfigError, DataError, NotFoundError
 from redraft.types import Decoding, Message
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from redraft.lm.load import Base
+    from redraft.policies import PolicyStore
     from redraft.train.runs import Manifest
 
 __all__ = ["export_policy", "generate", "policies"]
@@ -97,8 +98,8 @@ def generate(
     emit(result, as_json, lambda console: _say(console, responses, rows=rows))
 
 
-def policies(task: Task = None, *, policies: Policies = None, as_json: AsJson = False) -> None:
-    """List the trained policies."""
+def policies(task: Task = None, *, policies: Policies = None, as_json: AsJson = False, log: LogUrl = None) -> None:
+    """List the trained policies, and say which of them learnt from texts that were erased since."""
     from redraft.config import load_settings
     from redraft.policies import PolicyStore
     from redraft.train.runs import read_manifest
@@ -110,14 +111,32 @@ def policies(task: Task = None, *, policies: Policies = None, as_json: AsJson = 
             found.append((store.path(ref), read_manifest(store.path(ref))))
         except DataError as error:
             note(f"left out: {error}")
+    erased = _learnt_from_erased(store, log)
     columns: dict[str, Sequence[object]] = {
         "policy": [manifest.policy for _, manifest in found],
         "base": [f"{manifest.base.get('name')}:{manifest.base.get('revision')}" for _, manifest in found],
         "edits": [manifest.data.get("train", "–") for _, manifest in found],
         "trained": [manifest.created_at for _, manifest in found],
     }
-    shown = [{"folder": str(folder), **asdict(manifest)} for folder, manifest in found]
+    if erased:
+        columns["erased texts"] = ["learnt from" if manifest.policy in erased else "" for _, manifest in found]
+    shown = [
+        {"folder": str(folder), **asdict(manifest), "learnt_from_erased": manifest.policy in erased}
+        for folder, manifest in found
+    ]
     emit({"root": str(store.root), "policies": shown}, as_json, table(columns))
+
+
+def _learnt_from_erased(store: PolicyStore, url: str | None) -> list[str]:
+    """Policies that learnt from texts erased since, or continue from one that did; none where there is no log."""
+    from redraft.policies.learnt import trained_on
+
+    try:
+        with open_log(url) as edit_log:
+            erased = edit_log.erased()
+    except NotFoundError:
+        return []
+    return trained_on(store, erased) if erased else []
 
 
 def export_policy(

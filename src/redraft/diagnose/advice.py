@@ -41,12 +41,12 @@ def advise(measures: Measures) -> tuple[Advice, ...]:
 def _sft(measures: Measures) -> Advice:
     n, steady = measures.edits, steadiness(measures)
     if measures.changed == 0:
-        return Advice("sft", False, n, "Nothing was changed: the edits ask for what the model does anyway.")
+        return Advice("sft", False, n, "Nothing was changed: the edits ask for what the model already does.")
     if n < MIN_EXAMPLES:
-        return Advice("sft", False, n, f"{n} targets y', and {MIN_EXAMPLES} is the least that can be validated.")
-    reason = f"{n} targets y'; SFT goes where users converge (theorem 1), "
+        return Advice("sft", False, n, f"{n} targets y', and validation needs at least {MIN_EXAMPLES}.")
+    reason = f"{n} targets y'; SFT works where users converge (theorem 1), "
     if steady is None:
-        reason += "and only a log that says who edited can tell whether they do."
+        reason += "which only a log that says who edited can show."
     elif steady > STEADY:
         reason += f"but their costs scatter (std/mean {steady:.2f})."
     else:
@@ -74,13 +74,13 @@ def _early(measures: Measures) -> Advice:
 
 
 def _too_few_pairs(method: str, n: int) -> Advice:
-    return Advice(method, False, n, f"{n} changed pairs, and {MIN_EXAMPLES} is the least that can be validated.")
+    return Advice(method, False, n, f"{n} changed pairs, and validation needs at least {MIN_EXAMPLES}.")
 
 
 def _rl(measures: Measures) -> Advice:
     n, costs = measures.edits, measures.divided
     if n < MIN_EXAMPLES or costs is None:
-        return Advice("rl", False, n, f"{n} costs, and {MIN_EXAMPLES} is the least that can be validated.")
+        return Advice("rl", False, n, f"{n} costs, and validation needs at least {MIN_EXAMPLES}.")
     if costs.std <= MIN_SPREAD * costs.mean:
         return Advice("rl", False, n, f"Costs are all about {costs.mean:.3g}: a cost model has nothing to explain.")
     reason = f"{n} costs with spread (std {costs.std:.3g}) to fit a cost model on; it must be simple (theorem 3)."
@@ -91,7 +91,7 @@ def _late(measures: Measures) -> Advice:
     n = len(measures.policies)
     if n < 2:
         who = f"only {measures.policies[0].name} was" if n else "no policy was"
-        reason = f"Of all that was edited, {who} chosen by a selector: serve two or more policies to compare them."
+        reason = f"Of all that was edited, {who} chosen by a selector: serve at least two policies to compare them."
         return Advice("late", False, n, reason)
     best = min(measures.policies, key=lambda group: group.mean)
     return Advice(
@@ -110,12 +110,12 @@ def prefer(measures: Measures) -> tuple[str, str]:
             return "early", "Near-duplicate pairs endanger DPO alone, and the likelihood term of eq. 7 is the cure."
         return "early", "A sweep of its λ from 0 contains DPO, and the paper found no lower mean cost."
     if measures.edits >= MIN_EXAMPLES and measures.changed:
-        return "sft", "There are targets enough, but too few changed pairs for a preference."
-    return "base", f"Too little to learn from yet: collect {MIN_EXAMPLES} edits, better 1,000."
+        return "sft", "There are enough targets, but too few changed pairs to learn preferences."
+    return "base", f"Too few edits to learn from: collect at least {MIN_EXAMPLES}, better 1,000."
 
 
 def cautions(measures: Measures) -> tuple[str, ...]:
-    """Say what to mind when training on this log."""
+    """What to keep in mind when training on this log."""
     found: list[str] = []
     unknown, known = measures.models.get(UNRECORDED, 0), len(set(measures.models) - {UNRECORDED})
     if unknown:
@@ -130,7 +130,7 @@ def cautions(measures: Measures) -> tuple[str, ...]:
             f"{measures.repeated_contexts} contexts repeat, up to {measures.largest_context} times: split by context."
         )
     if measures.censored:
-        found.append(f"{measures.censored} completions never got an edit: silence is not approval, they teach nothing.")
+        found.append(f"{measures.censored} completions never got an edit: silence is not approval, it teaches nothing.")
     return tuple(found)
 
 

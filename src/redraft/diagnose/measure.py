@@ -20,7 +20,7 @@ NEAR_DUPLICATE = 0.9
 """Word similarity, 1 − distance / longer length, from which y and y' share so much that DPO's gradients on the two
 cancel, except for what lowers the likelihood of both."""
 MIN_USER_EDITS = 5
-"""With fewer, a user's mean and spread say nothing, and such users are pooled."""
+"""Users with fewer edits are pooled: their own mean and spread would say nothing."""
 POOLED, UNRECORDED = "(users with few edits)", "(not recorded)"
 BINS = 30
 
@@ -63,7 +63,7 @@ class Group:
 class Measures:
     """All that was counted.
 
-    ``accepted`` were said to be fine as they are; ``unchanged`` are these and the edits equal to the response;
+    ``accepted`` were explicitly left as they are; ``unchanged`` are these and the edits equal to the response;
     ``changed`` is the rest of ``edits``, of which ``near_duplicates`` are nearly equal word by word. ``awaiting``
     have no edit yet and ``censored`` none after the horizon: silence is not approval. ``within_users`` is the share
     of the variance of costs that lies within users, 1 where users do not differ. ``models`` counts completions by
@@ -149,7 +149,7 @@ def measure(interactions: Iterable[Interaction], cost: Cost, *, before: datetime
 
 
 def _made_before(completion: Completion, moment: datetime | None) -> bool:
-    """Tell; what is of unknown date, as in many imports, was made before any moment, as the log itself has it."""
+    """Whether it is older than that; a completion of unknown date always is, as in the log's own counts."""
     made = completion.created_at
     if made is None or moment is None:
         return moment is not None

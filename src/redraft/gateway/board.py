@@ -7,19 +7,13 @@ Decisions not yet written are counted on top, so that concurrent requests are sp
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
-from redraft.log.statistics import Tally
-from redraft.select import Count, Selector
-from redraft.types import Decision
+from redraft.select import Selector
+from redraft.types import Count, Decision
 
 __all__ = ["Board"]
 
-_NOTHING = Tally()
-
-
-def _count(tally: Tally) -> Count:
-    return Count(tally.decisions, tally.resolved, tally.total, tally.squares)
+_NOTHING = Count()
 
 
 class Board:
@@ -29,9 +23,10 @@ class Board:
         self.selector = selector
         self._open: dict[str, Decision] = {}
 
-    def settle(self, found: Mapping[str, Tally]) -> None:
+    def settle(self, found: Mapping[str, Count]) -> None:
         """Take over the log's statistics; retired policies are ignored."""
-        self.selector.counts = {arm: _count(found.get(arm, _NOTHING)) for arm in self.selector.arms}
+        # Sums are copies: selectors count in place.
+        self.selector.counts = {arm: found.get(arm, _NOTHING) + _NOTHING for arm in self.selector.arms}
         for decision in self._open.values():
             self.selector.record(decision)
 
@@ -55,4 +50,4 @@ class Board:
 
     def counts(self) -> Mapping[str, Count]:
         """What is known about each arm, with decisions not yet written; a copy."""
-        return {arm: replace(count) for arm, count in self.selector.counts.items()}
+        return {arm: count + _NOTHING for arm, count in self.selector.counts.items()}

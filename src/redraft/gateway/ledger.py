@@ -15,7 +15,7 @@ from typing import Protocol
 
 from redraft.log import EditLog
 from redraft.log.events import Event, Outcome
-from redraft.log.statistics import Tally
+from redraft.types import Count
 
 __all__ = ["Ledger", "Settled"]
 
@@ -26,14 +26,14 @@ LINGER = 0.005
 Under load this answers a fifth more requests a second (results/LOG.md); a lone request never waits.
 """
 
-Settled = Callable[[Mapping[str, Mapping[str, Tally]]], None]
+Settled = Callable[[Mapping[str, Mapping[str, Count]]], None]
 """Called on the event loop with the statistics of the tasks that a transaction changed."""
 
 _Given = tuple[Event, "asyncio.Future[Outcome | BaseException]"]
 
 
 class _Writes(Protocol):
-    def write(self, events: list[Event]) -> tuple[list[Outcome], dict[str, dict[str, Tally]]]: ...
+    def write(self, events: list[Event]) -> tuple[list[Outcome], dict[str, dict[str, Count]]]: ...
 
 
 class Ledger:
@@ -76,7 +76,7 @@ class Ledger:
                 self._write(given)
 
     def _write(self, given: list[_Given]) -> None:
-        statistics: Mapping[str, Mapping[str, Tally]] = {}
+        statistics: Mapping[str, Mapping[str, Count]] = {}
         outcomes: Sequence[Outcome | BaseException]
         try:
             outcomes, statistics = self._log.write([event for event, _ in given])
@@ -88,7 +88,7 @@ class Ledger:
         self,
         given: list[_Given],
         outcomes: Sequence[Outcome | BaseException],
-        statistics: Mapping[str, Mapping[str, Tally]],
+        statistics: Mapping[str, Mapping[str, Count]],
     ) -> None:
         self._settled(statistics)
         for (_, future), outcome in zip(given, outcomes, strict=True):

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from redraft.log.events import Revised
-from redraft.select import Count
+from redraft.types import Count
 
 __all__ = ["Metrics", "observed"]
 

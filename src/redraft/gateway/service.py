@@ -26,13 +26,11 @@ from redraft.gateway.ledger import Ledger
 from redraft.gateway.metrics import Metrics
 from redraft.gateway.openai import ChatRequest
 from redraft.gateway.traces import Traces
-from redraft.log import EditLog
+from redraft.log import EditLog, Erased
 from redraft.log.canonical import canonical, check_text
 from redraft.log.events import Answered, Event, Feedback, Finished, Pinned, Revised, Started, checked
-from redraft.log.statistics import Tally
-from redraft.select import Count, Selector
-from redraft.select.base import UNITS
-from redraft.types import Completion, Decision, Edit, Interaction
+from redraft.select import Selector
+from redraft.types import COST_UNIT, Completion, Count, Decision, Edit, Interaction
 
 __all__ = ["Gateway", "Reply", "Task"]
 
@@ -173,10 +171,9 @@ class Gateway:
         self.metrics.edited(outcome)
         return outcome
 
-    def erase(self, user_id: str, tasks: Sequence[str]) -> tuple[int, list[str]]:
+    def erase(self, user_id: str, tasks: Sequence[str]) -> Erased:
         """Erase a person's texts in these tasks; returns how many, and the policies that were trained on them."""
-        policies = self._trained_on(self.log.written_by(user_id, tasks))
-        return self.log.erase(user_id, tasks=tasks, policies=policies), policies
+        return self.log.erase(user_id, tasks=tasks, trained_on=self._trained_on)
 
     def standing(self, task: str) -> list[dict[str, Any]]:
         """What is known about each policy of a task, and whether it answers."""
@@ -334,7 +331,7 @@ class Gateway:
         assert self._ledger is not None, "a gateway is entered before it is used"
         return await self._ledger.write(event)
 
-    def _settled(self, statistics: Mapping[str, Mapping[str, Tally]]) -> None:
+    def _settled(self, statistics: Mapping[str, Mapping[str, Count]]) -> None:
         for task, found in statistics.items():
             if task in self._boards:
                 self._boards[task].settle(found)
@@ -368,7 +365,8 @@ def _numbers(count: Count) -> dict[str, Any]:
     mean = count.mean if count.resolved else None
     interval = None
     if mean is not None and count.resolved > 1:
-        variance = max(count.squares / UNITS**2 / count.resolved - mean**2, 0) * count.resolved / (count.resolved - 1)
+        biased = max(count.squares / COST_UNIT**2 / count.resolved - mean**2, 0)
+        variance = biased * count.resolved / (count.resolved - 1)
         half = 1.96 * math.sqrt(variance / count.resolved)
         interval = [mean - half, mean + half]
     return {"decisions": count.decisions, "edits": count.resolved, "mean_cost": mean, "interval": interval}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from redraft.config import Settings, TaskSettings
 from redraft.costs import get_cost
-from redraft.errors import ConfigError, DataError, NotFoundError
+from redraft.errors import ConfigError, NotFoundError
 from redraft.gateway.embedded import Embedded
 from redraft.gateway.engine import Engine
 from redraft.gateway.reranked import Prices, Reranked, best_of
@@ -19,15 +18,15 @@ from redraft.gateway.traces import make_traces
 from redraft.gateway.upstream import Upstream
 from redraft.log import EditLog
 from redraft.policies.base import BASE
+from redraft.policies.learnt import trained_on
 from redraft.policies.store import PolicyStore
 from redraft.select import SELECTORS, Selector
-from redraft.train.runs import read_manifest, read_sources
 
 if TYPE_CHECKING:
     from redraft.policies.adapter import AdapterHost
     from redraft.types import Message
 
-__all__ = ["make_gateway", "trained_on"]
+__all__ = ["make_gateway"]
 
 
 def make_gateway(settings: Settings, log: EditLog) -> Gateway:
@@ -48,24 +47,7 @@ def make_gateway(settings: Settings, log: EditLog) -> Gateway:
         answering = {policy: engines(name, policy) for policy in (*arms, fallback) if policy is not None}
         selector = _selector(name, task, arms)
         tasks.append(Task(name, task.project, selector, answering, fallback, settings.model.name))
-    return Gateway(log, tasks, trained_on=lambda ids: trained_on(store, ids), traces=make_traces())
-
-
-def trained_on(store: PolicyStore, completion_ids: Collection[str]) -> list[str]:
-    """Policies and cost models that learnt from any of these completions, or go on from a policy that did."""
-    wanted = set(completion_ids)
-    named = {str(ref) for ref in store.learnt() if wanted & read_sources(store.path(ref))}
-    starts = {str(ref): _start(store.path(ref)) for ref in store.list()}
-    while more := {policy for policy, start in starts.items() if start in named} - named:
-        named |= more
-    return sorted(named)
-
-
-def _start(folder: Path) -> str:
-    """Name of the policy that one goes on from, if any; nobody waits to be erased for a manifest that is broken."""
-    with suppress(DataError):
-        return str(read_manifest(folder).options.get("start", ""))
-    return ""
+    return Gateway(log, tasks, trained_on=partial(trained_on, store), traces=make_traces())
 
 
 def _full_name(settings: Settings, store: PolicyStore, task: str, policy: str) -> str:

@@ -1,4 +1,4 @@
-"""What a value must be like to be logged, and the one form in which it is logged.
+"""What can be logged, and the one form in which it is kept.
 
 ``canonical`` brings an interaction into the form in which it comes back from the log (JSON values, UTC), so that
 "the same content" is plain equality, and refuses what could not be stored faithfully.
@@ -17,7 +17,7 @@ from typing import Any
 from redraft.errors import DataError
 from redraft.types import Completion, Decision, Edit, Interaction
 
-__all__ = ["NO_TASK", "canonical", "canonical_edit", "check_task", "check_text", "decision_problems"]
+__all__ = ["NO_TASK", "canonical", "canonical_edit", "check_task", "check_text", "decision_problems", "utc"]
 
 NO_TASK = "task is missing: name it in the row, or give --task"
 
@@ -34,7 +34,7 @@ def canonical(interaction: Interaction, max_text_chars: int) -> Interaction:
     completion, edit, decision = interaction.completion, interaction.edit, interaction.decision
     for record in (edit, decision):
         if record is not None and record.completion_id != completion.id:
-            raise DataError(f"completion_id {record.completion_id!r}: must be {completion.id!r}, which it belongs to")
+            raise DataError(f"completion_id {record.completion_id!r}: must be {completion.id!r}, its completion's id")
     return Interaction(
         _canonical_completion(completion, max_text_chars),
         edit and canonical_edit(edit, max_text_chars),
@@ -47,11 +47,11 @@ def _canonical_completion(completion: Completion, max_text_chars: int) -> Comple
     for index, message in enumerate(completion.messages):
         check_text(f"messages[{index}]", message.content, max_text_chars)
     if not completion.id:
-        raise DataError("id is empty: give every completion an id of its own")
+        raise DataError("id is empty: give every completion its own id")
     check_task(completion.task)
     return replace(
         completion,
-        created_at=_utc(completion.created_at),
+        created_at=utc(completion.created_at),
         decoding=_json("decoding", completion.decoding),
         metadata=_json("metadata", completion.metadata),
     )
@@ -70,7 +70,7 @@ def canonical_edit(edit: Edit, max_text_chars: int) -> Edit:
     _check_texts(edit, max_text_chars)
     if not 0 <= edit.revision <= _MAX_REVISION:
         raise DataError(f"revision {edit.revision}: must be between 0 and {_MAX_REVISION}")
-    return replace(edit, created_at=_utc(edit.created_at), metadata=_json("edit metadata", edit.metadata))
+    return replace(edit, created_at=utc(edit.created_at), metadata=_json("edit metadata", edit.metadata))
 
 
 def _check_texts(record: Completion | Edit | Decision, max_text_chars: int) -> None:
@@ -91,7 +91,8 @@ def check_text(name: str, text: str, max_text_chars: int) -> None:
         raise DataError(f"{name} is not valid Unicode at character {error.start}: save the text as UTF-8") from error
 
 
-def _utc(moment: datetime | None) -> datetime | None:
+def utc(moment: datetime | None) -> datetime | None:
+    """The same instant in UTC; a naive time is taken to be UTC."""
     if moment is None:
         return None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
@@ -121,7 +122,7 @@ def _canonical_decision(decision: Decision, max_text_chars: int) -> Decision:
 
 
 def decision_problems(decision: Decision) -> list[str]:
-    """Say what makes a decision useless for replay or off-policy estimates; empty when nothing does."""
+    """Name everything that makes a decision useless for replay or off-policy estimates."""
     arms, scores, propensities = len(decision.candidates), decision.scores, decision.propensities
     checks = {
         f"chosen {decision.chosen!r} is not among the candidates": decision.chosen in decision.candidates,

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, inspect, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError
 
 from redraft.errors import ConfigError, NotFoundError
 
-__all__ = ["absent_file", "open_database", "reading", "writing"]
+__all__ = ["absent_file", "adding", "open_database", "reading", "writing"]
 
 NEWEST = "0002"  # the last of migrations/versions
 PRAGMAS = ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON")
@@ -33,7 +34,7 @@ def open_database(url: str, *, create: bool = True) -> Engine:
     """
     engine = _engine(url)
     if not create and engine.dialect.name == "sqlite" and not Path(engine.url.database or "").exists():
-        raise NotFoundError(f"log {url}: there is none yet: import something first, or correct [log] url or --log")
+        raise NotFoundError(f"log {url}: does not exist yet: import something first, or correct [log] url or --log")
     try:
         _upgrade(engine)
     except BaseException:
@@ -62,6 +63,12 @@ def writing(engine: Engine) -> Generator[Connection]:
     """Give a connection in one transaction: committed durably at the end, undone as a whole by any exception."""
     with _explained(engine), engine.connect().execution_options(begin="IMMEDIATE") as connection, connection.begin():
         yield connection
+
+
+def adding(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """An insert that leaves alone the rows that are there."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table).on_conflict_do_nothing()
 
 
 @contextmanager

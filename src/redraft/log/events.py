@@ -1,4 +1,4 @@
-"""What a gateway tells the log, many events to a transaction: one wait for the disk serves all that arrived meanwhile.
+"""What a gateway tells the log, many events per transaction: one wait for the disk serves all that arrived meanwhile.
 
 Each event has its own outcome: one that is refused leaves the others as they are. Within a transaction answers come
 before edits, and edits in the order of their completions, so that processes lock the same rows in the same order.
@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, Insert, RowMapping, Table, bindparam, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, RowMapping, bindparam, select, update
 
 from redraft.errors import ConflictError, NotFoundError, RedraftError
 from redraft.log import queries
 from redraft.log.canonical import canonical, canonical_edit
-from redraft.log.schema import COST_UNIT, RESPONSE, completions, conversations, edits, requests, texts
+from redraft.log.database import adding
+from redraft.log.schema import RESPONSE, completions, conversations, edits, requests, texts
 from redraft.log.writer import Batch, Writer
-from redraft.types import Completion, Decision, Edit, Interaction
+from redraft.types import COST_UNIT, Completion, Decision, Edit, Interaction
 
 __all__ = ["Answered", "Event", "Feedback", "Finished", "Outcome", "Pinned", "Revised", "Started", "checked", "write"]
 
@@ -45,12 +45,10 @@ class Answered:
     decision: Decision | None
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Answered):
     """An answer that is about to be streamed: ``completion.response`` is not known yet."""
 
-    completion: Completion
-    decision: Decision | None
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +102,14 @@ class Revised:
     unchanged: bool
 
 
-Event = Answered | Started | Finished | Pinned | Feedback
+Event = Answered | Finished | Pinned | Feedback
 Outcome = Revised | str | None | RedraftError
 """``Revised`` for feedback, the policy for a conversation, ``None`` for an answer, or why the event was refused."""
 
 
 def checked(event: Event, max_text_chars: int) -> Event:
     """Give an event the form in which the log keeps it; raises ``DataError`` for what cannot be kept."""
-    if isinstance(event, Answered | Started):
+    if isinstance(event, Answered):
         ready = canonical(Interaction(event.completion, None, event.decision), max_text_chars)
         return replace(event, completion=ready.completion, decision=ready.decision)
     if isinstance(event, Feedback):
@@ -131,7 +129,7 @@ def write(connection: Connection, writer: Writer, events: Sequence[Event]) -> li
     answers = [
         (index, Interaction(event.completion, None, event.decision))
         for index, event in enumerate(events)
-        if isinstance(event, Answered | Started)
+        if isinstance(event, Answered)
     ]
     writer.add_batch(Batch(answers, refused))
     for event in events:
@@ -153,13 +151,13 @@ def _place(event: Pinned | Feedback) -> tuple[str, ...]:
 
 
 def _set_response(connection: Connection, completion_id: str, response: str | None) -> None:
-    """Only while it was not erased: a person's wish goes before what arrives later."""
+    """Unless it was erased: a person's wish comes before what arrives later."""
     connection.execute(_RESPOND, {"of_completion": completion_id, "response": response})
 
 
 def _pin(connection: Connection, event: Pinned) -> str:
     row = {"task": event.task, "id": event.conversation, "policy": event.policy, "created_at": event.created_at}
-    connection.execute(_keep(connection, conversations), row)
+    connection.execute(adding(connection, conversations), row)
     return str(connection.scalars(_PINNED, {"task": event.task, "id": event.conversation}).one())
 
 
@@ -175,7 +173,7 @@ def _give(connection: Connection, writer: Writer, event: Feedback) -> Revised:
     if event.key is not None:
         kept = {"project": event.project, "key": event.key, "digest": event.digest, "created_at": edit.created_at}
         kept |= {"completion_id": edit.completion_id, "revision": edit.revision}
-        connection.execute(_keep(connection, requests), kept)
+        connection.execute(adding(connection, requests), kept)
     return _revised(connection, row, edit.revision, new=new)
 
 
@@ -212,9 +210,3 @@ def _revised(connection: Connection, row: RowMapping, revision: int, *, new: boo
         cost=edit[edits.c.cost] / COST_UNIT,
         unchanged=edit[edits.c.unchanged],
     )
-
-
-def _keep(connection: Connection, table: Table) -> Insert:
-    """An insert that leaves alone what is there."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return dialect.insert(table).on_conflict_do_nothing()

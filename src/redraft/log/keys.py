@@ -37,7 +37,7 @@ class Key:
 
 
 def add_key(connection: Connection, project: str, name: str, scopes: Sequence[str]) -> tuple[Key, str]:
-    """Make a key and return it with its text, which nothing can tell again; raises ``ConfigError`` on a scope."""
+    """Make a key and return it with its text, which is stored nowhere; raises ``ConfigError`` for an unknown scope."""
     unknown = [scope for scope in scopes if scope not in SCOPES]
     if unknown or not scopes:
         raise ConfigError(f"scope {(*unknown, '')[0]!r}: use {', '.join(SCOPES)}")
@@ -49,7 +49,7 @@ def add_key(connection: Connection, project: str, name: str, scopes: Sequence[st
 
 
 def find_key(connection: Connection, text: str) -> Key | None:
-    """The key of this text, unless it is none of ours or was revoked."""
+    """The key with this text; ``None`` if it is unknown or was revoked."""
     start, _, rest = text.partition("-")
     row = connection.execute(select(keys).where(keys.c.id == rest.partition("-")[0])).mappings().first()
     if start != "rd" or row is None or row["revoked_at"] is not None:
@@ -65,13 +65,13 @@ def list_keys(connection: Connection, project: str | None = None) -> list[Key]:
 
 
 def revoke_key(connection: Connection, key_id: str) -> Key:
-    """Let a key be of no use any more; raises ``NotFoundError`` where there is none of this id."""
+    """Revoke a key; raises ``NotFoundError`` if there is no key with this id."""
+    now = datetime.now(UTC)
+    connection.execute(update(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None)).values(revoked_at=now))
     row = connection.execute(select(keys).where(keys.c.id == key_id)).mappings().first()
     if row is None:
         raise NotFoundError(f"key {key_id!r} does not exist: see redraft keys list")
-    if row["revoked_at"] is None:
-        connection.execute(update(keys).where(keys.c.id == key_id).values(revoked_at=datetime.now(UTC)))
-    return _key(connection.execute(select(keys).where(keys.c.id == key_id)).mappings().one())
+    return _key(row)
 
 
 def _digest(text: str) -> str:

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, RowMapping
 from redraft.costs import Cost
 from redraft.errors import DataError
 from redraft.log import queries
-from redraft.log.schema import COST_UNIT, RESPONSE, completions, decisions, edits, texts
-from redraft.types import Completion, Decision, Edit, Interaction, Message
+from redraft.log.schema import RESPONSE, completions, decisions, edits, texts
+from redraft.types import COST_UNIT, Completion, Decision, Edit, Interaction, Message
 
 __all__ = [
     "Rows",
@@ -120,51 +120,25 @@ def _finite(scores: tuple[float, ...] | None) -> list[float | str] | None:
 
 def completion_from(row: RowMapping) -> Completion:
     """Read a completion with its row of ``texts``; erased texts are empty."""
-    return Completion(
-        id=row[completions.c.id],
-        task=row[completions.c.task],
-        messages=tuple(Message(**message) for message in row[texts.c.messages] or ()),
-        response=row[texts.c.content] or "",
-        policy=row[completions.c.policy],
-        model=row[completions.c.model],
-        user_id=row[completions.c.user_id],
-        created_at=row[completions.c.created_at],
-        decoding=row[completions.c.decoding],
-        metadata=row[completions.c.metadata],
-    )
+    about = {column.name: row[column] for column in completions.c if column.name != "position"}
+    messages = tuple(Message(**message) for message in row[texts.c.messages] or ())
+    return Completion(messages=messages, response=row[texts.c.content] or "", **about)
 
 
 def edit_from(row: RowMapping, edited: str | None) -> Edit | None:
     """Read an edit with its text, or ``None`` where the join found none."""
-    if row[edits.c.completion_id] is None:
-        return None
-    return Edit(
-        completion_id=row[edits.c.completion_id],
-        edited=edited,
-        revision=row[edits.c.revision],
-        user_id=row[edits.c.user_id],
-        created_at=row[edits.c.created_at],
-        metadata=row[edits.c.metadata],
-    )
+    names = ("completion_id", "revision", "user_id", "created_at", "metadata")
+    return None if row[edits.c.completion_id] is None else Edit(edited=edited, **{n: row[edits.c[n]] for n in names})
 
 
 def edit_event(row: RowMapping) -> dict[str, Any]:
     """An edit event of ``queries.edits_of``, fit for JSON."""
     moment = row[edits.c.created_at]
-    return {
-        "position": row[edits.c.position],
-        "completion_id": row[edits.c.completion_id],
+    return {column.name: row[column] for column in edits.c} | {
         "task": row[completions.c.task],
-        "revision": row[edits.c.revision],
-        "accepted": row[edits.c.accepted],
         "edited": row[queries.edited_text.c.content],
-        "unchanged": row[edits.c.unchanged],
-        "raw": row[edits.c.raw],
         "cost": row[edits.c.cost] / COST_UNIT,
-        "cost_name": row[edits.c.cost_name],
-        "user_id": row[edits.c.user_id],
         "created_at": None if moment is None else moment.isoformat(),
-        "metadata": row[edits.c.metadata],
     }
 
 
@@ -172,14 +146,11 @@ def decision_from(row: RowMapping) -> Decision | None:
     """Read a decision, or ``None`` where the join found none."""
     if row[decisions.c.completion_id] is None:
         return None
-    scores, propensities = row[decisions.c.scores], row[decisions.c.propensities]
+    about = {column.name: row[column] for column in decisions.c}
+    candidates, scores, propensities = (about.pop(name) for name in ("candidates", "scores", "propensities"))
     return Decision(
-        completion_id=row[decisions.c.completion_id],
-        candidates=tuple(row[decisions.c.candidates]),
-        chosen=row[decisions.c.chosen],
-        t=row[decisions.c.t],
-        selector=row[decisions.c.selector],
-        parameters=row[decisions.c.parameters],
+        candidates=tuple(candidates),
         scores=None if scores is None else tuple(float(score) for score in scores),
         propensities=None if propensities is None else tuple(propensities),
+        **about,
     )

@@ -53,10 +53,6 @@ class Prepared:
         cursor.execute(ready.sql, ready.values(parameters))
         return [_converted(row, ready.results) for row in cursor.fetchall()]
 
-    def text(self, dialect: Dialect) -> str:
-        """The SQL for one kind of database."""
-        return self._for(dialect).sql
-
     def _for(self, dialect: Dialect) -> _Ready:
         found = self._ready.get(dialect)
         if found is None:
@@ -69,16 +65,16 @@ def _compiled(statement: Any, dialect: Dialect) -> _Ready:
     assert isinstance(compiled, SQLCompiler)
     order = compiled.positiontup or list(compiled.binds)
     columns = statement.selected_columns if isinstance(statement, Select) else ()
+
+    def impl(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+        return kind.dialect_impl(dialect)
+
     return _Ready(
         sql=str(compiled),
         named=compiled.positiontup is None,
-        binds=tuple((name, _impl(compiled.binds[name].type, dialect).bind_processor(dialect)) for name in order),
-        results=tuple(_impl(column.type, dialect).result_processor(dialect, None) for column in columns),
+        binds=tuple((name, impl(compiled.binds[name].type).bind_processor(dialect)) for name in order),
+        results=tuple(impl(column.type).result_processor(dialect, None) for column in columns),
     )
-
-
-def _impl(kind: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
-    return kind.dialect_impl(dialect)
 
 
 def _converted(row: Iterable[Any], results: Iterable[_Convert]) -> tuple[Any, ...]:

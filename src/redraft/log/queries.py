@@ -1,14 +1,28 @@
-"""What is asked of the log, as statements: the holding edit is always the one with the highest revision.
+"""The log's queries. The edit that holds is always the one with the highest revision.
 
-Statements in capitals take parameters: to build one costs more than to execute it, and each edit executes several.
+Statements in capitals take parameters: building one costs more than executing it, and each edit executes several.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, case, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from redraft.log.schema import RESPONSE, completions, decisions, edits, texts
 
@@ -18,10 +32,12 @@ __all__ = [
     "REVISION",
     "edited_text",
     "edits_of",
+    "erasing",
     "interactions_of",
     "learnt_of",
     "resolved_of",
     "tally",
+    "written_by",
 ]
 
 AnySelect = TypeVar("AnySelect", bound="Select[*tuple[Any, ...]]")
@@ -65,7 +81,7 @@ HOLDING = _OF_COMPLETION.order_by(edits.c.revision.desc()).limit(1)
 
 
 def interactions_of(task: str | None, *, edited_only: bool = False, completion_id: str | None = None) -> Select[Any]:
-    """Completions with holding edit and decision, in order of arrival, as far as their texts are still there."""
+    """Completions with the edit that holds and their decision, in order of arrival, if their texts are still there."""
     statement = (
         select(completions, texts.c.messages, texts.c.content, edits, edited_text.c.content, decisions)
         .join(texts, _response)
@@ -79,7 +95,7 @@ def interactions_of(task: str | None, *, edited_only: bool = False, completion_i
     return _narrow(statement, task, completion_id)
 
 
-def resolved_of(task: str | None, completion_id: str | None) -> Select[Any]:
+def resolved_of(task: str | None) -> Select[Any]:
     """Decisions with their holding edit, in the order in which first edits arrived, as a live selector saw them."""
     other = edits.alias("first")
     first = select(func.min(other.c.position)).where(other.c.completion_id == completions.c.id)
@@ -90,7 +106,7 @@ def resolved_of(task: str | None, completion_id: str | None) -> Select[Any]:
         .join(edits, _holding())
         .order_by(first.scalar_subquery())
     )
-    return _narrow(statement, task, completion_id)
+    return _narrow(statement, task)
 
 
 def learnt_of(task: str | None) -> Select[Any]:
@@ -141,6 +157,29 @@ def tally(task: str | None, horizon: datetime) -> Select[*tuple[Any, ...]]:
         .outerjoin(edits, _holding())
     )
     return _narrow(statement, task)
+
+
+def _theirs(user_id: str, tasks: Sequence[str] | None) -> tuple[Select[Any], Select[Any, Any]]:
+    """A person's completions, and their edits by completion and revision."""
+    asked = select(completions.c.id).where(completions.c.user_id == user_id)
+    edited = select(edits.c.completion_id, edits.c.revision).where(edits.c.user_id == user_id)
+    if tasks is not None:
+        within = select(completions.c.id).where(completions.c.task.in_(tasks))
+        asked, edited = asked.where(completions.c.task.in_(tasks)), edited.where(edits.c.completion_id.in_(within))
+    return asked, edited
+
+
+def written_by(user_id: str, tasks: Sequence[str] | None) -> CompoundSelect[Any]:
+    """Ids of the completions that hold a text of a person, erased or not."""
+    asked, edited = _theirs(user_id, tasks)
+    return asked.union(edited.with_only_columns(edits.c.completion_id))
+
+
+def erasing(user_id: str, tasks: Sequence[str] | None) -> Update:
+    """What erases a person's texts: all of their completions, and of others' their edits."""
+    asked, edited = _theirs(user_id, tasks)
+    theirs = texts.c.completion_id.in_(asked) | tuple_(texts.c.completion_id, texts.c.revision).in_(edited)
+    return update(texts).where(texts.c.content.is_not(None), theirs).values(messages=None, content=None)
 
 
 def _narrow(statement: AnySelect, task: str | None, completion_id: str | None = None) -> AnySelect:

@@ -12,30 +12,15 @@ What can be derived is kept only where erasure would take it away: the raw dista
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
-    CheckConstraint,
-    Column,
-    DateTime,
-    Dialect,
-    Float,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    Table,
-    Text,
-    TypeDecorator,
-    UniqueConstraint,
-)
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, Table, Text
+
+from redraft.log.canonical import utc
 
 __all__ = [
-    "COST_UNIT",
     "RESPONSE",
     "UtcDateTime",
     "WholeNumber",
@@ -51,46 +36,43 @@ __all__ = [
     "texts",
 ]
 
-COST_UNIT = 1_000_000_000
 RESPONSE = -1
 
 
-class UtcDateTime(TypeDecorator[datetime]):
+class UtcDateTime(sa.TypeDecorator[datetime]):
     """An instant: written in UTC, read back aware of it. A naive time is taken to be UTC."""
 
-    impl = DateTime(timezone=True)
+    impl = sa.DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
         """Move to UTC; SQLite then drops the zone that is always the same."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        return utc(value)
 
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: Any | None, dialect: sa.Dialect) -> datetime | None:
         """Give the zone back where the database has none."""
-        return self.process_bind_param(value, dialect)
+        return utc(value)
 
 
-class WholeNumber(TypeDecorator[int]):
+class WholeNumber(sa.TypeDecorator[int]):
     """An integer of any size, which no database has: sums of squares in 10⁻¹⁸ units leave 64 bits at once."""
 
     impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: int | None, dialect: Dialect) -> str | None:
+    def process_bind_param(self, value: int | None, dialect: sa.Dialect) -> str | None:
         """Write it in decimal."""
         return None if value is None else str(value)
 
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> int | None:
+    def process_result_value(self, value: Any | None, dialect: sa.Dialect) -> int | None:
         """Read it from decimal."""
         return None if value is None else int(value)
 
 
 _Position = BigInteger().with_variant(Integer, "sqlite")
-_Json = JSON(none_as_null=True)
+_Json = sa.JSON(none_as_null=True)
 
-schema = MetaData(
+schema = sa.MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -112,7 +94,7 @@ completions = Table(
     Column("created_at", UtcDateTime),
     Column("decoding", _Json, nullable=False),
     Column("metadata", _Json, nullable=False),
-    Index(None, "task", "position"),
+    sa.Index(None, "task", "position"),
 )
 
 decisions = Table(
@@ -134,17 +116,17 @@ edits = Table(
     Column("position", _Position, primary_key=True),
     Column("completion_id", Text, ForeignKey("completions.id"), nullable=False),
     Column("revision", Integer, nullable=False),
-    Column("accepted", Boolean, nullable=False),
-    Column("unchanged", Boolean, nullable=False),
+    Column("accepted", sa.Boolean, nullable=False),
+    Column("unchanged", sa.Boolean, nullable=False),
     Column("user_id", Text, index=True),
     Column("created_at", UtcDateTime),
     Column("metadata", _Json, nullable=False),
-    Column("raw", Float, nullable=False),
+    Column("raw", sa.Float, nullable=False),
     Column("cost", BigInteger, nullable=False),
     Column("cost_name", Text, nullable=False),
-    UniqueConstraint("completion_id", "revision"),
-    CheckConstraint("revision >= 0", name="revision_counts_up"),
-    CheckConstraint("cost >= 0", name="cost_not_negative"),
+    sa.UniqueConstraint("completion_id", "revision"),
+    sa.CheckConstraint("revision >= 0", name="revision_counts_up"),
+    sa.CheckConstraint("cost >= 0", name="cost_not_negative"),
 )
 
 texts = Table(

@@ -1,6 +1,6 @@
 """What selectors have learnt, kept beside the events: four integers for each policy of a task.
 
-They change in the transaction of the event they come from, so neither is ever without the other, and under a lock on
+They change in the transaction of the event they come from, so neither exists without the other, and under a lock on
 their row, so that several processes add up. Whatever the selector, it learns from these alone. They are derived:
 ``recount`` gives them from the events, under the Δ that the task has now, and ``verify`` compares.
 
@@ -12,19 +12,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from operator import itemgetter
 
 from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from redraft.costs import Cost
 from redraft.log import queries
+from redraft.log.database import adding
 from redraft.log.mapping import cost_today
 from redraft.log.prepared import Prepared
 from redraft.log.schema import completions, decisions, statistics
+from redraft.types import Count
 
-__all__ = ["Changes", "Tally", "differences", "other_costs", "rebuild", "recount", "tallies"]
+__all__ = ["Changes", "differences", "known", "rebuild", "recount"]
 
 
 _OF_TASK = select(statistics).where(statistics.c.task == bindparam("of_task"))
@@ -36,126 +37,102 @@ _SET = Prepared(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """N(π) and C(π) of Algorithm 1, ``resolved`` and ``total``, and two more; costs in 10⁻⁹ units."""
-
-    decisions: int = 0
-    resolved: int = 0
-    total: int = 0
-    squares: int = 0
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            self.decisions + other.decisions,
-            self.resolved + other.resolved,
-            self.total + other.total,
-            self.squares + other.squares,
-        )
-
-
 class Changes:
     """What the events of one transaction change, added up until it ends."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, str], Tally] = defaultdict(Tally)
+        self._found: dict[tuple[str, str], Count] = defaultdict(Count)
 
     def decided(self, task: str, policy: str) -> None:
         """A decision was made and the chosen policy answered."""
-        self._found[task, policy] += Tally(decisions=1)
+        self._found[task, policy] += Count(decisions=1)
 
     def resolved(self, task: str, policy: str, units: int) -> None:
         """The first edit came."""
-        self._found[task, policy] += Tally(0, 1, units, units**2)
+        self._found[task, policy] += Count(0, 1, units, units**2)
 
     def corrected(self, task: str, policy: str, old: int, new: int) -> None:
         """A higher revision took the place of what held: the sums change, N does not."""
-        self._found[task, policy] += Tally(0, 0, new - old, new**2 - old**2)
+        self._found[task, policy] += Count(0, 0, new - old, new**2 - old**2)
 
-    def settle(self, connection: Connection, cost_of: Callable[[str], Cost]) -> dict[str, dict[str, Tally]]:
+    def settle(self, connection: Connection, cost_of: Callable[[str], Cost]) -> dict[str, dict[str, Count]]:
         """Write them, and return the statistics of their tasks. Rows are locked in one order in all processes."""
-        settled: dict[str, dict[str, Tally]] = {}
+        settled: dict[str, dict[str, Count]] = {}
         for task in sorted({task for task, _ in self._found}):
-            changed = {policy: tally for (of, policy), tally in self._found.items() if of == task}
+            changed = {policy: count for (of, policy), count in self._found.items() if of == task}
             rows = _locked(connection, task, changed, cost_of(task).name)
             if any(cost_name != cost_of(task).name for cost_name, _ in rows.values()):
                 settled[task] = rebuild(connection, task, cost_of)
                 continue
-            after = settled[task] = {policy: old + changed.get(policy, Tally()) for policy, (_, old) in rows.items()}
+            after = settled[task] = {policy: old + changed.get(policy, Count()) for policy, (_, old) in rows.items()}
             places = [{"of_task": task, "of_policy": policy, **asdict(after[policy])} for policy in changed]
             _SET.execute(connection, places)
         self._found.clear()
         return settled
 
 
-def tallies(connection: Connection, task: str) -> dict[str, Tally]:
-    """What is known of each policy of a task."""
-    return {row["policy"]: _tally(row) for row in connection.execute(_OF_TASK, {"of_task": task}).mappings()}
+def known(connection: Connection, task: str, cost_name: str) -> dict[str, Count] | None:
+    """What is known of each policy of a task; ``None`` if any of it was summed under another Δ."""
+    rows = connection.execute(_OF_TASK, {"of_task": task}).mappings().all()
+    return None if any(row["cost_name"] != cost_name for row in rows) else {r["policy"]: _count(r) for r in rows}
 
 
-def recount(connection: Connection, task: str | None, cost_of: Callable[[str], Cost]) -> Mapping[str, dict[str, Tally]]:
+def recount(connection: Connection, task: str | None, cost_of: Callable[[str], Cost]) -> Mapping[str, dict[str, Count]]:
     """Task → policy → what its events say, from nothing but them."""
-    found: dict[str, dict[str, Tally]] = defaultdict(lambda: defaultdict(Tally))
+    found: dict[str, dict[str, Count]] = defaultdict(lambda: defaultdict(Count))
     for row in connection.execution_options(yield_per=1000).execute(queries.learnt_of(task)).mappings():
         of = found[row[completions.c.task]]
         units = cost_today(connection, row, cost_of)
-        resolved = Tally() if units is None else Tally(0, 1, units, units**2)
-        of[row[decisions.c.chosen]] += Tally(decisions=1) + resolved
+        resolved = Count() if units is None else Count(0, 1, units, units**2)
+        of[row[decisions.c.chosen]] += Count(decisions=1) + resolved
     return found
 
 
 def differences(connection: Connection, cost_of: Callable[[str], Cost]) -> Iterator[str]:
     """One line for each policy whose kept numbers are not those of its events."""
     kept = {
-        (row["task"], row["policy"]): _tally(row)
+        (row["task"], row["policy"]): _count(row)
         for row in connection.execute(select(statistics)).mappings()
         if row["cost_name"] == cost_of(row["task"]).name
     }
     stale = {task for (task,) in connection.execute(select(statistics.c.task).distinct())} - {task for task, _ in kept}
     for task, policies in recount(connection, None, cost_of).items():
-        for policy, tally in policies.items():
-            found = kept.pop((task, policy), Tally())
-            if task not in stale and found != tally:
-                yield f"statistics of {task}, {policy}: {asdict(found)} are kept, the events give {asdict(tally)}"
+        for policy, count in policies.items():
+            found = kept.pop((task, policy), Count())
+            if task not in stale and found != count:
+                yield f"statistics of {task}, {policy}: {asdict(found)} are kept, the events give {asdict(count)}"
     for (task, policy), found in kept.items():
-        if found != Tally():
+        if found != Count():
             yield f"statistics of {task}, {policy}: {asdict(found)} are kept, there is no such decision"
 
 
-def _locked(connection: Connection, task: str, policies: Iterable[str], cost_name: str) -> dict[str, tuple[str, Tally]]:
+def _locked(connection: Connection, task: str, policies: Iterable[str], cost_name: str) -> dict[str, tuple[str, Count]]:
     """All rows of a task, those of ``policies`` made if need be, locked until the end (SQLite locks all there is).
 
     Policy → name of its Δ and its numbers.
     """
     rows = _kept(connection, task)
-    fresh = [{"task": task, "policy": p, "cost_name": cost_name, **asdict(Tally())} for p in policies if p not in rows]
+    fresh = [{"task": task, "policy": p, "cost_name": cost_name, **asdict(Count())} for p in policies if p not in rows]
     if not fresh:
         return rows
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(dialect.insert(statistics).on_conflict_do_nothing(), sorted(fresh, key=itemgetter("policy")))
+    connection.execute(adding(connection, statistics), sorted(fresh, key=itemgetter("policy")))
     return _kept(connection, task)
 
 
-def _kept(connection: Connection, task: str) -> dict[str, tuple[str, Tally]]:
+def _kept(connection: Connection, task: str) -> dict[str, tuple[str, Count]]:
     rows = _LOCK.select(connection, {"of_task": task})
-    return {policy: (cost_name, Tally(*numbers)) for _, policy, cost_name, *numbers in rows}
+    return {policy: (cost_name, Count(*numbers)) for _, policy, cost_name, *numbers in rows}
 
 
-def _tally(row: RowMapping) -> Tally:
-    return Tally(*(row[name] for name in Tally.__slots__))
+def _count(row: RowMapping) -> Count:
+    return Count(*(row[name] for name in Count.__slots__))
 
 
-def other_costs(connection: Connection, task: str, cost_name: str) -> bool:
-    """Whether any of a task's statistics are sums of another Δ."""
-    other = select(statistics.c.policy).where(statistics.c.task == task, statistics.c.cost_name != cost_name).limit(1)
-    return connection.execute(other).first() is not None
-
-
-def rebuild(connection: Connection, task: str, cost_of: Callable[[str], Cost]) -> dict[str, Tally]:
+def rebuild(connection: Connection, task: str, cost_of: Callable[[str], Cost]) -> dict[str, Count]:
     """Count a task's events anew, under the Δ it has now, and keep and return that."""
     found, name = recount(connection, task, cost_of).get(task, {}), cost_of(task).name
     connection.execute(delete(statistics).where(statistics.c.task == task))
-    rows = [{"task": task, "policy": policy, "cost_name": name, **asdict(tally)} for policy, tally in found.items()]
+    rows = [{"task": task, "policy": policy, "cost_name": name, **asdict(count)} for policy, count in found.items()]
     if rows:
         connection.execute(insert(statistics), rows)
     return dict(found)

@@ -10,15 +10,14 @@ Left out on purpose: deleting events. ``erase`` removes a person's texts, the ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-from sqlalchemy import Connection, RowMapping, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, RowMapping, insert, select
 
 from redraft.config import Settings
 from redraft.costs import COSTS, DEFAULT_COST, Cost, get_cost
@@ -29,13 +28,20 @@ from redraft.log.database import open_database, reading, writing
 from redraft.log.events import Event, Outcome, write
 from redraft.log.keys import Key, find_key
 from redraft.log.mapping import completion_from, cost_today, decision_from, edit_event, edit_from
-from redraft.log.schema import COST_UNIT, completions, edits, erasures, texts
-from redraft.log.statistics import Tally, other_costs, rebuild, tallies
+from redraft.log.schema import completions, edits, erasures, texts
+from redraft.log.statistics import known, rebuild
 from redraft.log.verify import problems
 from redraft.log.writer import Added, Refused, Writer, batches
-from redraft.types import Completion, Decision, Edit, Interaction
+from redraft.types import COST_UNIT, Completion, Count, Decision, Edit, Interaction
 
-__all__ = ["Added", "Counts", "EditLog"]
+__all__ = ["Added", "Counts", "EditLog", "Erased"]
+
+
+class Erased(NamedTuple):
+    """How many texts were erased, and which policies had been trained on them."""
+
+    texts: int
+    policies: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +77,9 @@ class EditLog:
     max_text_chars
         Longer texts are refused.
     horizon_days
-        A completion without feedback after this is censored.
+        After this long without feedback, a completion is censored.
     create
-        Whether a log that does not exist is made; if not, ``NotFoundError``.
+        Whether to create a log that does not exist; otherwise ``NotFoundError`` is raised.
 
     Raises
     ------
@@ -117,15 +123,13 @@ class EditLog:
         )
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close all connections."""
         self._engine.dispose()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def record(self, completion: Completion, decision: Decision | None = None) -> None:
@@ -157,8 +161,8 @@ class EditLog:
     ) -> Added:
         """Log whole interactions, as an import does: one transaction per batch, or one for all when ``strict``.
 
-        ``refused(index, error)`` is told of rows that conflict or cannot be stored, and the rest goes on. Without
-        it the error is raised; whatever is raised undoes the transaction. An interrupted import can be repeated.
+        ``refused(index, error)`` is called for rows that conflict or cannot be stored, and the rest goes on. Without
+        it the error is raised, which undoes the transaction. An interrupted import can be repeated.
         """
         pieces = batches(interactions, self.max_text_chars, refused)
         if strict:
@@ -170,7 +174,7 @@ class EditLog:
                 total += writer.add_batch(piece)
         return total
 
-    def write(self, events: Sequence[Event]) -> tuple[list[Outcome], dict[str, dict[str, Tally]]]:
+    def write(self, events: Sequence[Event]) -> tuple[list[Outcome], dict[str, dict[str, Count]]]:
         """Write events, as ``redraft.log.events.checked`` gives them, in one transaction; durable on return.
 
         Returns what became of each, and the statistics of every task in which they changed, as they then were.
@@ -180,12 +184,11 @@ class EditLog:
             outcomes = write(connection, writer, events)
             return outcomes, writer.settle()
 
-    def statistics(self, task: str) -> dict[str, Tally]:
+    def statistics(self, task: str) -> dict[str, Count]:
         """What is known of each policy of a task, under the Δ it has now."""
         with reading(self._engine) as connection:
-            found = tallies(connection, task)
-            stale = other_costs(connection, task, self.cost_of(task).name)
-        if not stale:
+            found = known(connection, task, self.cost_of(task).name)
+        if found is not None:
             return found
         with writing(self._engine) as connection:
             return rebuild(connection, task, self.cost_of)
@@ -204,16 +207,14 @@ class EditLog:
             raise NotFoundError(f"completion {completion_id!r} is not in the log")
         return _interaction(row)
 
-    def resolved(
-        self, task: str | None = None, *, completion_id: str | None = None
-    ) -> Iterator[tuple[Decision, float]]:
+    def resolved(self, task: str | None = None) -> Iterator[tuple[Decision, float]]:
         """Stream what a selector learns from: decisions with the cost that holds, in order of their first edit.
 
         A cost that was logged under another Δ than the task has now is computed anew from the texts, so that all
         share one scale; where these were erased the decision is left out.
         """
         with reading(self._engine) as connection:
-            rows = connection.execution_options(yield_per=200).execute(queries.resolved_of(task, completion_id))
+            rows = connection.execution_options(yield_per=200).execute(queries.resolved_of(task))
             for row in rows.mappings():
                 decision, units = decision_from(row), cost_today(connection, row, self.cost_of)
                 if decision is not None and units is not None:
@@ -238,40 +239,35 @@ class EditLog:
             found = queries.edits_of(completion_id).where(edits.c.position > after, completions.c.task.in_(tasks))
             return [edit_event(row) for row in connection.execute(found.limit(limit)).mappings()]
 
-    def written_by(self, user_id: str, tasks: Sequence[str]) -> set[str]:
-        """Ids of the completions of these tasks that hold a text of a person, erased or not."""
+    def written_by(self, user_id: str, tasks: Sequence[str] | None = None) -> set[str]:
+        """Ids of the completions, of these tasks or of all, that hold a text of a person, erased or not."""
         with reading(self._engine) as connection:
-            asked = select(completions.c.id).where(completions.c.user_id == user_id, completions.c.task.in_(tasks))
-            edited = (
-                select(edits.c.completion_id)
-                .join(completions, completions.c.id == edits.c.completion_id)
-                .where(edits.c.user_id == user_id, completions.c.task.in_(tasks))
-            )
-            return set(connection.scalars(asked.union(edited)))
+            return set(connection.scalars(queries.written_by(user_id, tasks)))
 
-    def erase(self, user_id: str, *, tasks: Sequence[str] | None = None, policies: Sequence[str] = ()) -> int:
-        """Erase all texts of a person's completions and edits; returns how many. Events and costs stay.
+    def erase(
+        self,
+        user_id: str,
+        *,
+        tasks: Sequence[str] | None = None,
+        trained_on: Callable[[Collection[str]], list[str]] = lambda _: [],
+    ) -> Erased:
+        """Erase all texts of a person's completions and edits, in these tasks or in all. Events and costs stay.
 
-        Only in ``tasks``, where given. ``policies``, which were trained on them, are kept on record. In SQLite's
-        files the bytes are overwritten, in its write-ahead log once the last process has closed it.
+        ``trained_on`` tells, from the ids of their completions, which policies learnt from them: these are kept on
+        record. In SQLite's files the bytes are overwritten, in its write-ahead log once the last process has closed it.
         """
-        theirs = select(completions.c.id).where(completions.c.user_id == user_id)
-        written = select(edits.c.completion_id, edits.c.revision).where(edits.c.user_id == user_id)
-        if tasks is not None:
-            within = select(completions.c.id).where(completions.c.task.in_(tasks))
-            theirs = theirs.where(completions.c.task.in_(tasks))
-            written = written.where(edits.c.completion_id.in_(within))
-        gone = (
-            update(texts)
-            .where(texts.c.content.is_not(None))
-            .where(or_(texts.c.completion_id.in_(theirs), tuple_(texts.c.completion_id, texts.c.revision).in_(written)))
-            .values(messages=None, content=None)
-        )
+        policies = trained_on(self.written_by(user_id, tasks))
         with writing(self._engine) as connection:
-            count = connection.execute(gone).rowcount
-            kept = {"user_id": user_id, "created_at": datetime.now(UTC), "texts": count, "policies": list(policies)}
+            count = connection.execute(queries.erasing(user_id, tasks)).rowcount
+            kept = {"user_id": user_id, "created_at": datetime.now(UTC), "texts": count, "policies": policies}
             connection.execute(insert(erasures).values(kept))
-            return count
+        return Erased(count, policies)
+
+    def erased(self) -> set[str]:
+        """Ids of the completions that lost a text to ``erase``."""
+        gone = select(texts.c.completion_id).where(texts.c.content.is_(None), texts.c.messages.is_(None))
+        with reading(self._engine) as connection:
+            return set(connection.scalars(gone))
 
     @contextmanager
     def keys(self) -> Generator[Connection]:

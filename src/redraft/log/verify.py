@@ -1,4 +1,4 @@
-"""The log checked against itself: nothing points nowhere, and every kept number follows from the texts."""
+"""The log checked against itself: every reference leads somewhere, and every stored number follows from the texts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["problems"]
 
 
 def problems(connection: Connection, cost_of: Callable[[str], Cost]) -> Iterator[str]:
-    """One line for each thing that cannot be true; costs under a Δ the task no longer has are recomputed with it."""
+    """One line for each inconsistency; costs under a Δ that the task no longer uses are recomputed with that Δ."""
     yield from _dangling(connection)
     yield from _decisions(connection)
     yield from differences(connection, cost_of)

@@ -27,8 +27,8 @@ from redraft.log.mapping import (
 )
 from redraft.log.prepared import Prepared
 from redraft.log.schema import completions, decisions, edits, texts
-from redraft.log.statistics import Changes, Tally
-from redraft.types import Completion, Decision, Edit, Interaction
+from redraft.log.statistics import Changes
+from redraft.types import Completion, Count, Decision, Edit, Interaction
 
 __all__ = ["Added", "Batch", "Refused", "Writer", "batches"]
 
@@ -103,7 +103,7 @@ class Writer:
         self._cost_of = cost_of
         self._changes = Changes()
 
-    def settle(self) -> dict[str, dict[str, Tally]]:
+    def settle(self) -> dict[str, dict[str, Count]]:
         """Bring the statistics up to what was written; last of all. Returns those of the tasks where any changed."""
         return self._changes.settle(self._connection, self._cost_of)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from redraft.select.base import Count, Selector
+from redraft.select.base import Selector
 from redraft.select.fixed import Fixed
 from redraft.select.replay import Round, rebuild, replay
 from redraft.select.ucb import LateEnsemble
@@ -12,7 +12,6 @@ from redraft.select.uniform import Uniform
 
 __all__ = [
     "SELECTORS",
-    "Count",
     "Fixed",
     "LateEnsemble",
     "Round",

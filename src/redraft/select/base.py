@@ -10,36 +10,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 from redraft.errors import ConfigError, DataError
-from redraft.types import Decision
+from redraft.types import COST_UNIT, Count, Decision
 
-__all__ = ["MAX_COST", "UNITS", "Count", "Selector", "to_units"]
+__all__ = ["MAX_COST", "Selector", "to_units"]
 
-UNITS = 10**9
-"""Integer units in a cost of 1."""
 MAX_COST = 1e12
 """Far above any edit distance, and low enough that sums of squares stay within a float's range."""
-
-
-@dataclass(slots=True)
-class Count:
-    """What is known about one policy: N(π) and C(π) of Algorithm 1 (``resolved``, ``total``) and two more integers.
-
-    ``total`` sums costs in 10⁻⁹ units, ``squares`` their squares in 10⁻¹⁸ units, both over ``resolved`` decisions.
-    """
-
-    decisions: int = 0
-    resolved: int = 0
-    total: int = 0
-    squares: int = 0
-
-    @property
-    def mean(self) -> float:
-        """C/N, correctly rounded. Needs a resolved decision."""
-        return self.total / (self.resolved * UNITS)
 
 
 class Selector(ABC):
@@ -159,4 +139,4 @@ def to_units(cost: float) -> int:
     """
     if not 0 <= cost <= MAX_COST:  # false for NaN too
         raise DataError(f"cost {cost!r}: must be a number from 0 to {MAX_COST:g}; see the cost function that gave it")
-    return round(cost * UNITS)
+    return round(cost * COST_UNIT)

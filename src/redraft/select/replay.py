@@ -12,8 +12,8 @@ from itertools import accumulate
 from typing import TypeVar
 
 from redraft.errors import ConfigError, DataError
-from redraft.select.base import UNITS, Selector, to_units
-from redraft.types import Decision
+from redraft.select.base import Selector, to_units
+from redraft.types import COST_UNIT, Decision
 
 __all__ = ["Round", "rebuild", "replay"]
 
@@ -104,6 +104,6 @@ def _rounds(decisions: Sequence[Decision], table: Mapping[str, Sequence[int]]) -
     best = min(table, key=lambda arm: sum(table[arm]))
     paid = [table[decision.chosen][t] for t, decision in enumerate(decisions)]
     return [
-        Round(decision, cost / UNITS, total / UNITS, (total - least) / UNITS, best)
+        Round(decision, cost / COST_UNIT, total / COST_UNIT, (total - least) / COST_UNIT, best)
         for decision, cost, total, least in zip(decisions, paid, accumulate(paid), accumulate(table[best]), strict=True)
     ]

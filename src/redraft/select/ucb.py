@@ -10,8 +10,8 @@ import math
 from collections.abc import Sequence
 
 from redraft.errors import ConfigError
-from redraft.select.base import UNITS, Selector
-from redraft.types import Decision
+from redraft.select.base import Selector
+from redraft.types import COST_UNIT, Decision
 
 __all__ = ["LateEnsemble"]
 
@@ -91,4 +91,4 @@ class LateEnsemble(Selector):
 
     def _scale(self) -> float:
         counts = self.counts.values()
-        return math.sqrt(sum(count.squares for count in counts) / (self.t - 1)) / UNITS
+        return math.sqrt(sum(count.squares for count in counts) / (self.t - 1)) / COST_UNIT

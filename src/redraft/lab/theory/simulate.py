@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from redraft.errors import ConfigError, DataError
 from redraft.lab.kernels import Array
-from redraft.select.base import MAX_COST, UNITS
+from redraft.select.base import MAX_COST
+from redraft.types import COST_UNIT
 
 __all__ = ["Draw", "Rule", "Simulation", "gamma_costs", "redraw", "reorder", "simulate", "simulate_late"]
 
@@ -128,7 +129,7 @@ def simulate_late(costs: ArrayLike, alpha: float | None = None) -> Simulation:
     late = Simulation(np.zeros((rounds, runs), np.int64), np.zeros((rounds, runs)))
     played = _rounds(_Tally(arms, runs), lambda t, arm: table[arm, t - 1, everyone], rounds, Rule(alpha))
     for place, (arm, paid) in enumerate(played):
-        late.chosen[place], late.paid[place] = arm, paid / UNITS
+        late.chosen[place], late.paid[place] = arm, paid / COST_UNIT
     return late
 
 
@@ -161,7 +162,7 @@ def _rounds(tally: _Tally, draw: Draw, rounds: int, rule: Rule) -> Iterator[tupl
             tally.learn(cell[told % kept], paid[told % kept])
         arm, place = tally.choose(rule.alpha), now % kept
         cell[place] = arm * tally.runs + everyone
-        paid[place] = np.rint(draw(now + 1, arm) * UNITS)
+        paid[place] = np.rint(draw(now + 1, arm) * COST_UNIT)
         tally.pulls.ravel()[cell[place]] += 1
         yield arm, paid[place]
 
@@ -204,6 +205,6 @@ class _Tally:
         return fewest if untried.all() else np.where(untried, fewest, self.lowest_bound(self.count.clip(1e-9), alpha))
 
     def lowest_bound(self, count: Array, alpha: ArrayLike | None) -> Choice:
-        width = np.sqrt(self.squares / self.weight) / UNITS if alpha is None else np.asarray(alpha, np.float64)
-        bound = self.total / (count * UNITS) - width * np.sqrt(math.log(self.weight + 1) / count)  # Algorithm 1
+        width = np.sqrt(self.squares / self.weight) / COST_UNIT if alpha is None else np.asarray(alpha, np.float64)
+        bound = self.total / (count * COST_UNIT) - width * np.sqrt(math.log(self.weight + 1) / count)  # Algorithm 1
         return np.argmin(bound, axis=0)

@@ -1,7 +1,7 @@
 """DeFacto (microsoft/DeFacto): news articles, machine summaries, and the summaries as people corrected them.
 
-Where nothing was wrong the corrected summary is empty or null; one that equals the candidate but for white space at
-its ends was not edited either. Both say that the summary was accepted. Explanations and evidence are not read.
+Where nothing was wrong, the corrected summary is empty or null, or equals the candidate up to white space at its ends.
+All of these mean that the summary was accepted. Explanations and evidence are not read.
 """
 
 from __future__ import annotations

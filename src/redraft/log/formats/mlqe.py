@@ -1,8 +1,7 @@
 """MLQE-PE (sheffieldnlp/mlqe-pe): sources, machine translations and their post-edits, line by line.
 
 ``train.src``, ``train.mt`` and ``train.pe`` belong together; any of them, or ``train``, names all three. White space
-at the ends of a line is not part of its text. A post-edit equal to its translation is kept as what it is: an edit
-that changed nothing.
+at the ends of a line is dropped. A post-edit equal to its translation is kept as an edit that changed nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ def read(file: Path, options: Options) -> Iterator[Row | BadRow]:
     counts = [sum(1 for _ in lines(part, options.max_text_chars)) for part in files]
     if len(set(counts)) > 1:
         found = ", ".join(f"{part.name} has {count}" for part, count in zip(files, counts, strict=True))
-        raise DataError(f"{prefix}: lines must match one to one, but {found}: fetch the three files anew")
+        raise DataError(f"{prefix}: lines must match one to one, but {found}: download the three files again")
 
     def parse(texts: tuple[bytes | TooLong, ...]) -> Interaction:
         source, translation, edited = (_text(text, part) for text, part in zip(texts, PARTS, strict=True))

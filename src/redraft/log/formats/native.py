@@ -3,7 +3,7 @@
 Needed are a context (``messages``, or ``prompt`` for one user message) and ``response``. Feedback is ``edited`` (a
 text) or ``accepted: true``; a line with neither has none yet. ``id`` and ``task`` may be left out, and so may
 everything else. ``edit_user_id`` is ``user_id`` unless given. Unknown keys are refused: a mistyped ``edited`` would
-otherwise pass for silence.
+otherwise look like silence.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from redraft.log.formats.rows import BadRow, Options, Record, Row, json_rows
 from redraft.types import Completion, Decision, Edit, Interaction, Message
 
 __all__ = ["read", "write"]
+
+ABOUT = ("policy", "model", "user_id", "created_at", "decoding", "metadata")
+"""What a line may say about a completion, under the names of its fields."""
 
 
 def _score(value: Any) -> Any:
@@ -76,18 +79,8 @@ class _Line(Record):
     def interaction(self, task: str) -> Interaction:
         """Say it in our vocabulary."""
         messages = (Message("user", self.prompt),) if self.prompt is not None else self.messages or ()
-        completion = Completion(
-            id=self.id,
-            task=self.task or task,
-            messages=messages,
-            response=self.response,
-            policy=self.policy,
-            model=self.model,
-            user_id=self.user_id,
-            created_at=self.created_at,
-            decoding=self.decoding,
-            metadata=self.metadata,
-        )
+        about = {name: getattr(self, name) for name in ABOUT}
+        completion = Completion(self.id, self.task or task, messages, self.response, **about)
         decision = self.decision and Decision(completion_id=self.id, **dict(self.decision))
         return Interaction(completion, self._edit(), decision)
 
@@ -106,45 +99,25 @@ def read(file: Path, options: Options) -> Iterator[Row | BadRow]:
 def write(interaction: Interaction) -> dict[str, Any]:
     """Return the JSON object of one line; what is empty is left out."""
     completion, edit, decision = interaction.completion, interaction.edit, interaction.decision
+    messages = [{"role": message.role, "content": message.content} for message in completion.messages]
     line: dict[str, Any] = {
         "id": completion.id,
         "task": completion.task,
-        "messages": [{"role": message.role, "content": message.content} for message in completion.messages],
+        "messages": messages,
         "response": completion.response,
     }
-    rest: dict[str, Any] = {
-        "policy": completion.policy,
-        "model": completion.model,
-        "user_id": completion.user_id,
-        "created_at": _moment(completion.created_at),
-        "decoding": dict(completion.decoding),
-        "metadata": dict(completion.metadata),
-    }
+    rest = {name: getattr(completion, name) for name in ABOUT}
     if edit is not None:
         line |= {"accepted": True} if edit.edited is None else {"edited": edit.edited}
         line |= {"edit_user_id": edit.user_id} if edit.user_id != completion.user_id else {}
-        rest |= {
-            "revision": edit.revision,
-            "edit_created_at": _moment(edit.created_at),
-            "edit_metadata": dict(edit.metadata),
-        }
+        rest |= {"revision": edit.revision, "edit_created_at": edit.created_at, "edit_metadata": edit.metadata}
     if decision is not None:
         line["decision"] = _decision(decision)
-    return line | {key: value for key, value in rest.items() if value}
+    moments = {name: value.isoformat() for name, value in rest.items() if isinstance(value, datetime)}
+    return line | {name: value for name, value in (rest | moments).items() if value}
 
 
 def _decision(decision: Decision) -> dict[str, Any]:
-    scores, propensities = decision.scores, decision.propensities
-    return {
-        "candidates": list(decision.candidates),
-        "chosen": decision.chosen,
-        "t": decision.t,
-        "selector": decision.selector,
-        "parameters": dict(decision.parameters),
-        "scores": None if scores is None else [score if math.isfinite(score) else str(score) for score in scores],
-        "propensities": None if propensities is None else list(propensities),
-    }
-
-
-def _moment(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()
+    about = {name: getattr(decision, name) for name in _Decision.model_fields}
+    scores = decision.scores and [score if math.isfinite(score) else str(score) for score in decision.scores]
+    return about | {"scores": scores}

@@ -1,4 +1,4 @@
-"""What every reader shares: a row or a reason, lines from a file of any size, and ids for rows that bring none.
+"""What every reader shares: a row or a reason, lines from a file of any size, and ids for rows without one.
 
 A reader is a generator over a file. It holds one line at a time (and a number for each row seen, to tell repeats
 apart), so that a gigabyte needs no gigabyte. What is wrong with one row becomes a ``BadRow``; what is wrong with the
@@ -88,11 +88,11 @@ class Record(BaseModel, ABC):
 
     @abstractmethod
     def interaction(self, task: str) -> Interaction:
-        """Say it in our vocabulary, an empty id where it has none; raises ``DataError`` when that is not possible."""
+        """Say it in our vocabulary, with an empty id if it has none; raises ``DataError`` when that is impossible."""
 
 
 class Rows:
-    """Turns the records of one file into rows: checks them, and names those that have no id.
+    """Turns the records of one file into rows: checks them, and gives an id to those without one.
 
     The name is a hash of task, content and how many identical rows came before, so that importing a file twice adds
     nothing and identical rows within it are all kept.
@@ -155,7 +155,7 @@ def _skip(line: bytes, stream: BinaryIO, longest: int) -> TooLong:
 
 
 def json_rows(file: Path, options: Options, record: type[Record]) -> Iterator[Row | BadRow]:
-    """Rows of a JSONL file; blank lines are none."""
+    """Rows of a JSONL file; blank lines are skipped."""
 
     def parse(line: bytes | TooLong) -> Interaction:
         if isinstance(line, TooLong):

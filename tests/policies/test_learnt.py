@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from redraft.gateway.setup import trained_on
+from redraft.policies.learnt import trained_on
 from redraft.policies.store import PolicyStore
 from redraft.train.runs import MANIFEST, SOURCES, write_sources
 
