@@ -169,7 +169,7 @@ class Experiment(_Section):
 
     @field_validator("sweep")
     @classmethod
-    def _sweepable(cls, sweep: Mapping[str, Mapping[str, Sequence[float | str]]]) -> Mapping[str, Any]:
+    def _sweepable(cls, sweep: Mapping[str, Mapping[str, Sequence[float | str]]]) -> object:
         _within(sweep, METHODS)
         for tried in sweep.values():
             if not all(tried.values()):
@@ -325,7 +325,7 @@ def load_experiment(file: Path, overrides: Sequence[str] = (), *, smoke: bool = 
     quick = values.pop("smoke", {})
     if not isinstance(quick, dict):
         raise ConfigError(f"{file}: smoke = {quick!r}: must be a section")
-    if unknown := sorted(set(cast(dict[str, Any], quick)) - set(Experiment.model_fields)):
+    if unknown := sorted(set(cast("dict[str, object]", quick)) - set(Experiment.model_fields)):
         raise ConfigError(f"{file}: smoke: unknown key {', '.join(map(repr, unknown))}: remove or correct it")
     if smoke:
         values |= quick

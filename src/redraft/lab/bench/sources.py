@@ -46,7 +46,7 @@ class Material:
 
     text: str
     points: tuple[str, ...]
-    more: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    more: Mapping[str, object] = field(default_factory=dict[str, object])
 
     @property
     def facts(self) -> dict[str, Any]:
