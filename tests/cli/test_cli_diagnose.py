@@ -102,7 +102,7 @@ def test_a_log_without_edits_is_not_an_error() -> None:
         (["email", "--log", "sqlite:///absent.db"], NotFoundError, "absent.db"),
         (["email", "--log", "sqlite:///edits.db", "--cost", "wrod"], ConfigError, "cost 'wrod' is unknown"),
         (["email", "--log", "sqlite:///edits.db", "--figure", "a.docx"], DataError, "name it .png, .svg or .pdf"),
-        (["email", "--log", "sqlite:///edits.db", "--figure", "no/a.png"], DataError, "check the folder and its room"),
+        (["email", "--log", "sqlite:///edits.db", "--figure", "edits.db/a.png"], ConfigError, "check the folder"),
     ],
 )
 def test_invalid(url: str, arguments: list[str], kind: type[Exception], message: str) -> None:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import redraft.lab.theory.lab
 from redraft.cli.theory import What, theory_app
-from redraft.errors import DataError
+from redraft.errors import ConfigError, DataError
 from redraft.lab.report.theory import write_theory_report
 from redraft.lab.theory.lab import EXPERIMENTS, Sizes
 
@@ -48,7 +48,7 @@ def test_rows_figures_page_and_summary(made: Path) -> None:
     for file in (made / "figures").iterdir():
         ElementTree.parse(file)
     page = (made / "report.html").read_text("utf-8")
-    assert page.count("<svg") == 11
+    assert page.count("<figure") == 11
     assert "http" not in page.replace("http://www.w3.org", "")  # nothing is fetched
     summary = json.loads((made / "summary.json").read_text("utf-8"))
     assert set(summary) == {"lead", "seconds", "seed", *EXPERIMENTS}
@@ -70,7 +70,7 @@ def test_the_page_is_made_from_rows_alone(made: Path, tmp_path: Path) -> None:
     assert (tmp_path / "figures" / "phase.svg").read_bytes() == (made / "figures" / "phase.svg").read_bytes()
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "Which feedback wins where" in page
-    assert "What edits entitle to" not in page
+    assert "What Assumption 1 implies" not in page
 
 
 def test_one_experiment_leaves_the_others_in_the_folder(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_invalid_folders(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", "utf-8")
     with small():
         result = CliRunner().invoke(theory_app, ["run", "contraction", "--out", str(tmp_path / "file")])
-    assert isinstance(result.exception, DataError)
+    assert isinstance(result.exception, ConfigError)
 
 
 def test_an_unknown_experiment_is_refused() -> None:

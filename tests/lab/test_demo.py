@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,9 +38,9 @@ def test_the_loop_and_its_numbers(tiny_model_folder: Path, tmp_path: Path) -> No
     assert len(rows) == len(ARMS) * OPTIONS.online
     for arm in ARMS:
         costs = [row.cost for row in rows if row.policy == arm]
-        assert summary["mean_cost"][arm] == pytest.approx(sum(costs) / len(costs))
+        assert summary.mean_cost[arm] == pytest.approx(sum(costs) / len(costs))
     assert json.loads((out / "summary.json").read_text())["mean_cost"].keys() == {*ARMS, "late", "uniform"}
-    assert sum(summary["pulls"]["late"].values()) == OPTIONS.online
+    assert sum(summary.pulls["late"].values()) == OPTIONS.online
     assert "</html>" in (out / "report.html").read_text()
     with EditLog(f"sqlite:///{out / 'redraft.db'}", create=False) as log:
         assert log.counts("email").completions == OPTIONS.train + OPTIONS.validation
@@ -52,9 +52,9 @@ def test_an_interrupted_demo_goes_on(tiny_model_folder: Path, tmp_path: Path) ->
         if what == "dpo":
             raise PowerCutError
 
-    def run(out: Path, progress: Callable[[str, int, int], None]) -> dict[str, float]:
+    def run(out: Path, progress: Callable[[str, int, int], None]) -> Mapping[str, float]:
         model, cache = str(tiny_model_folder), tmp_path / "cache"
-        return run_demo(out, OPTIONS, model=model, cache=cache, progress=progress)["mean_cost"]
+        return run_demo(out, OPTIONS, model=model, cache=cache, progress=progress).mean_cost
 
     with pytest.raises(PowerCutError):
         run(tmp_path / "cut", cut)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,23 +13,26 @@ from redraft.cli.output import AsJson, emit, note
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from redraft.lab.report.demo import Summary
+
 __all__ = ["demo"]
 
 
 def demo(
     *,
-    out: Annotated[Path, typer.Option(help="Folder for all it makes; a demo interrupted there goes on.")] = Path(
-        "demo"
+    out: Annotated[Path, typer.Option(help="Folder for everything it makes. Run it again to go on after a stop.")] = (
+        Path("demo")
     ),
-    seed: Annotated[int, typer.Option(help="Of the notes, the sampling, the training and the selectors.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of notes, sampling, training and selectors.")] = 1,
     model: Annotated[str | None, typer.Option(help="Base model, instead of model.name in the settings.")] = None,
-    train: Annotated[int, typer.Option(min=2, help="Edits to train on.")] = 64,
-    online: Annotated[int, typer.Option(min=5, help="Online rounds.")] = 60,
+    train: Annotated[int, typer.Option(min=2, help="Number of edits to train on.")] = 64,
+    online: Annotated[int, typer.Option(min=5, help="Number of online rounds.")] = 60,
     as_json: AsJson = False,
 ) -> None:
-    """Log edits of a simulated user, train on them, let a bandit choose, and report."""
+    """Log a simulated user's edits, train on them, let a bandit choose among the policies, and report."""
     from redraft.cli.session import bars
     from redraft.config import load_settings
+    from redraft.files import plain
     from redraft.lab.demo import DemoOptions, run_demo
 
     settings = load_settings()
@@ -41,18 +45,20 @@ def demo(
             out, options, model=model or settings.model.name, cache=settings.cache, progress=progress, command=command
         )
     note(f"report: {out / 'report.html'}")
-    emit(summary, as_json, lambda console: _render(console, summary))
+    emit(plain(asdict(summary)), as_json, lambda console: _render(console, summary))
 
 
-def _render(console: Console, summary: dict[str, Any]) -> None:
+def _render(console: Console, summary: Summary) -> None:
     from rich.table import Table
 
-    base, pulls = summary["mean_cost"]["base"], summary["pulls"]["late"]
-    table = Table("policy", "mean edit cost", "95% interval", "against base", "chosen by late")
-    for name, mean in summary["mean_cost"].items():
-        low, high = summary["interval"][name]
-        chosen = str(pulls.get(name, ""))
-        table.add_row(name, f"{mean:.3f}", f"{low:.3f} – {high:.3f}", f"{mean / base:.2f}×", chosen)
+    from redraft.lab.report.demo import NEXT, verdict
+
+    base, pulls = summary.mean_cost["base"], summary.pulls["late"]
+    table = Table("policy", "edit cost", "95 % interval", "against base", "chosen by late")
+    for name, mean in summary.mean_cost.items():
+        low, high = summary.interval[name]
+        table.add_row(name, f"{mean:.3f}", f"{low:.3f} – {high:.3f}", f"{mean / base:.2f} ×", str(pulls.get(name, "")))
     console.print(table)
-    for text in summary["notes"]:
-        console.print(text)
+    for text in (*summary.notes, verdict(summary)):
+        console.print(text, markup=False)
+    console.print(f"Next, with your own edits: {NEXT[0][1]}", markup=False)

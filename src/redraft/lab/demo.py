@@ -14,13 +14,15 @@ import json
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from redraft.costs import COSTS, DEFAULT_COST
 from redraft.errors import ConfigError, ModelError
+from redraft.files import write_text
 from redraft.lab.bench.cell import Setting, answer, log_edits, price
+from redraft.lab.bench.failures import curve
 from redraft.lab.bench.matrix import MatrixRow, append_rows, cost_table, read_rows
 from redraft.lab.bench.tasks import split
 from redraft.lab.replay import replay
@@ -37,6 +39,7 @@ from redraft.train.run import counter
 from redraft.types import Context, Decision, Decoding, Interaction, PolicyRef
 
 if TYPE_CHECKING:
+    from redraft.lab.report.demo import Summary
     from redraft.lm.load import Base
     from redraft.train.run import Progress
     from redraft.train.runs import Manifest
@@ -136,7 +139,7 @@ class _Demo:
 
 def run_demo(
     out: Path, options: DemoOptions, *, model: str, cache: Path, progress: Progress, command: str = "redraft demo"
-) -> dict[str, Any]:
+) -> Summary:
     """Run the demo in ``out``, or the rest of one that was interrupted there, and return its summary.
 
     Raises ``ConfigError`` when ``out`` cannot be written or holds a demo with other options.
@@ -162,14 +165,15 @@ def run_demo(
     costs = {arm: cost_table(rows)[arm] for arm in ARMS}
     selectors: dict[str, Selector] = {"late": LateEnsemble(ARMS), "uniform": Uniform(ARMS, seed=options.seed)}
     decisions = {name: [(r.decision, r.cost) for r in replay(selector, costs)] for name, selector in selectors.items()}
-    summary = _summary(costs, decisions, manifests) | {
-        "options": asdict(options),
-        "seed": options.seed,
-        "model": base.identity,
-        "command": command,
-        "versions": versions(),
-        "seconds": demo.seconds,
-    }
+    summary = replace(
+        _summary(costs, decisions, manifests),
+        options=asdict(options),
+        seed=options.seed,
+        model=base.identity,
+        command=command,
+        versions=versions(),
+        seconds=demo.seconds,
+    )
     prompts = {context.id: context.messages[-1].content for context in demo.online}
     write_report(out, summary, rows, decisions, prompts)
     return summary
@@ -181,12 +185,10 @@ def _claim(out: Path, options: DemoOptions, model: str) -> bool:
     try:
         out.mkdir(parents=True, exist_ok=True)
         fresh = not file.exists()
-        if fresh:
-            scratch = file.with_suffix(".new")
-            scratch.write_text(json.dumps(mine) + "\n", "utf-8")
-            scratch.replace(file)
     except OSError as error:
         raise ConfigError(f"--out {out}: cannot be written ({error.strerror}): choose another folder") from error
+    if fresh:
+        write_text(file, json.dumps(mine) + "\n")
     if json.loads(file.read_text("utf-8")) != mine:
         raise ConfigError(f"--out {out}: holds a demo with other options: choose another folder or delete it")
     return fresh
@@ -196,31 +198,25 @@ def _summary(
     costs: Mapping[str, Sequence[float]],
     decisions: Mapping[str, Sequence[tuple[Decision, float]]],
     manifests: Mapping[str, Manifest],
-) -> dict[str, Any]:
+) -> Summary:
+    from redraft.lab.report.demo import Summary
+
     paid = {name: [cost for _, cost in rounds] for name, rounds in decisions.items()}
     everyone = {**costs, **paid}
     intervals = {name: mean_interval(values) for name, values in everyone.items()}
-    return {
-        "mean_cost": {name: found.mean for name, found in intervals.items()},
-        "interval": {name: [found.low, found.high] for name, found in intervals.items()},
-        "against_base": {name: asdict(compare(v, costs["base"])) for name, v in everyone.items() if name != "base"},
-        "late_against_uniform": asdict(compare(paid["late"], paid["uniform"])),
-        "pulls": {
+    return Summary(
+        mean_cost={name: found.mean for name, found in intervals.items()},
+        interval={name: [found.low, found.high] for name, found in intervals.items()},
+        against_base={name: compare(values, costs[BASE]) for name, values in everyone.items() if name != BASE},
+        late_against_uniform=compare(paid["late"], paid["uniform"]),
+        pulls={
             name: {arm: sum(decision.chosen == arm for decision, _ in rounds) for arm in ARMS}
             for name, rounds in decisions.items()
         },
-        "data": manifests["early"].data,
-        "training": {method: _curve(manifest) for method, manifest in manifests.items()},
-        "notes": [_about_dpo(manifests["dpo"], intervals["dpo"].mean, intervals["base"].mean)],
-    }
-
-
-def _curve(manifest: Manifest) -> list[dict[str, float]]:
-    """Held-out log-probabilities after each epoch, in nats above the reference; both are 0 before the first."""
-    names = {"chosen_logp": "eval_chosen_above_reference", "rejected_logp": "eval_rejected_above_reference"}
-    points = [line for line in manifest.history if "eval_nll" in line]
-    start = {"step": 0.0, "chosen_logp": 0.0, "rejected_logp": 0.0}
-    return [start, *({"step": p["step"]} | {k: p[v] for k, v in names.items() if v in p} for p in points)]
+        data=manifests["early"].data,
+        training={method: curve(manifest.history) for method, manifest in manifests.items()},
+        notes=[_about_dpo(manifests["dpo"], intervals["dpo"].mean, intervals[BASE].mean)],
+    )
 
 
 def _about_dpo(manifest: Manifest, cost: float, base: float) -> str:
@@ -228,12 +224,12 @@ def _about_dpo(manifest: Manifest, cost: float, base: float) -> str:
     chosen = [line["chosen_above_reference"] for line in manifest.history if "chosen_above_reference" in line]
     end, drafts = manifest.metrics["chosen_above_reference"], manifest.metrics["rejected_above_reference"]
     said = (
-        f"DPO costs {cost:.2f} (base {base:.2f}). In training the edited texts rose to {max(chosen):+.0f} nats against "
-        f"the base model; held out they end at {end:+.0f}, the drafts at {drafts:+.0f}."
+        f"DPO costs {cost:.2f} (base {base:.2f}). In training the edited texts rose to {max(chosen):+.0f} nats above "
+        f"the base model; on held-out edits they end at {end:+.0f}, and the drafts at {drafts:+.0f}."
     )
     if end > max(chosen) / 2:
         return said
     return said + (
-        " Eq. 4 asks for the difference alone, and pushing a draft down is the cheaper way to it: the probability goes "
-        "to texts that nobody wrote. The likelihood term of early (eq. 7) keeps the edited text likely."
+        " Eq. 4 rewards only the difference, and pushing a draft down is the easier way to widen it: the probability "
+        "goes to texts that nobody wrote. The likelihood term of early (eq. 7) keeps the edited text likely."
     )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from redraft.costs import COSTS
 from redraft.lab.bench.matrix import MatrixRow
 from redraft.lab.bench.office import office_contexts
+from redraft.lab.report.demo import Summary
 from redraft.lab.users import user_rng
 from redraft.lab.users.catalogue import get_user
 from redraft.stats import mean_interval
@@ -60,27 +59,27 @@ def decisions(rows: list[MatrixRow]) -> dict[str, list[tuple[Decision, float]]]:
     return made
 
 
-def summary(rows: list[MatrixRow]) -> dict[str, Any]:
+def summary(rows: list[MatrixRow]) -> Summary:
     costs = {arm: [row.cost for row in rows if row.policy == arm] for arm in ARMS}
     made = decisions(rows)
     costs |= {name: [cost for _, cost in pairs] for name, pairs in made.items()}
     intervals = {name: mean_interval(series) for name, series in costs.items()}
     steps = range(0, 48, 4)
-    return {
-        "mean_cost": {name: interval.mean for name, interval in intervals.items()},
-        "interval": {name: [interval.low, interval.high] for name, interval in intervals.items()},
-        "pulls": {
+    return Summary(
+        mean_cost={name: interval.mean for name, interval in intervals.items()},
+        interval={name: [interval.low, interval.high] for name, interval in intervals.items()},
+        pulls={
             name: {arm: sum(decision.chosen == arm for decision, _ in pairs) for arm in ARMS}
             for name, pairs in made.items()
         },
-        "seconds": {"load": 21.3, "log": 70.0, "train sft": 50.2, "train dpo": 120.9, "train early": 145.0},
-        "seed": 1,
-        "command": "redraft demo --out demo --seed 1",
-        "versions": {"redraft": "0.1.0", "torch": "2.13.0"},
-        "training": {
-            "sft": [{"step": s, "chosen_logp": -3.2 + 0.05 * s, "loss": 3.2 - 0.05 * s} for s in steps],
+        seconds={"load": 21.3, "log": 70.0, "train sft": 50.2, "train dpo": 120.9, "train early": 145.0},
+        seed=1,
+        command="redraft demo --out demo --seed 1",
+        versions={"redraft": "0.1.0", "torch": "2.13.0"},
+        training={
+            "sft": [{"step": s, "chosen_logp": -3.2 + 0.05 * s} for s in steps],
             "dpo": [{"step": s, "chosen_logp": -3.2 - 0.03 * s, "rejected_logp": -2.1 - 0.12 * s} for s in steps],
             "early": [{"step": s, "chosen_logp": -3.2 + 0.05 * s, "rejected_logp": -2.1 - 0.06 * s} for s in steps],
         },
-        "notes": ["dpo lowers the edited text too: the pairs are near-duplicates <and> it repeats itself."],
-    }
+        notes=["dpo lowers the edited text too: the pairs are near-duplicates <and> it repeats itself."],
+    )

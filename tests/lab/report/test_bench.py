@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -14,6 +14,7 @@ from bench_rows import ARMS, EXPERIMENT, MAX_SUBOPT, MEANS, make_rows, make_trai
 
 from redraft.errors import DataError
 from redraft.lab.bench.matrix import MatrixRow
+from redraft.lab.bench.summary import Summary, as_json
 from redraft.lab.report.bench import write_bench_report
 
 ROWS = make_rows()
@@ -66,19 +67,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def summary(folder: Path) -> dict[str, Any]:
+def summary(folder: Path) -> Summary:
     return write_bench_report(folder)
 
 
 @pytest.fixture(scope="module")
-def page(folder: Path, summary: dict[str, Any]) -> str:
-    assert summary["name"] == "synthetic"
+def page(folder: Path, summary: Summary) -> str:
+    assert summary.name == "synthetic"
     return (folder / "report.html").read_text("utf-8")
 
 
-def test_the_summary_is_what_its_readers_expect(folder: Path, summary: dict[str, Any]):
+def test_the_summary_is_what_its_readers_expect(folder: Path, summary: Summary):
     written = json.loads((folder / "summary.json").read_text("utf-8"))
-    assert written == json.loads(json.dumps(summary))
+    assert written == as_json(summary)
     for name, means in MEANS.items():
         setting = written["settings"][name]
         assert {arm: setting["mean_cost"][arm] for arm in ARMS} == pytest.approx(means)
@@ -93,7 +94,7 @@ def test_the_summary_is_what_its_readers_expect(folder: Path, summary: dict[str,
 
 def test_the_page_is_whole_and_has_its_sections(page: str):
     assert checked(page) >= {"table", "svg", "del", "ins", "figure"}
-    titles = re.findall(r"<h2>(.*?)</h2>", page)
+    titles = re.findall(r"<h2.*?>(.*?)</h2>", page)
     assert titles == [
         "Edit cost, test user strong", "What was claimed, test user strong", "Beside the paper&#39;s Table 1",
         "Who beats whom, test user strong", "What finding out costs", "How much α matters", "Which arms it needs",
@@ -101,12 +102,12 @@ def test_the_page_is_whole_and_has_its_sections(page: str):
     ]  # fmt: skip
 
 
-def test_the_page_says_what_happened(page: str, summary: dict[str, Any]):
-    lead = re.search(r'<p class="lead">(.*?)</p>', page, re.DOTALL)
-    assert lead is not None
-    late = sum(setting["mean_cost"]["late"] for setting in summary["settings"].values()) / 4
-    assert f"LateEnsemble paid {late:.3f} a round" in lead[1]
-    assert "costs 0.22 to 0.50 of the base model" in lead[1]
+def test_the_page_says_what_happened(page: str, summary: Summary):
+    said = " ".join(re.findall(r'<p class="(?:message|lead)">(.*?)</p>', page, re.DOTALL))
+    late = sum(setting.mean_cost["late"] for setting in summary.settings.values()) / 4
+    assert "Answers by early cost 0.325 to edit, those of the base model 0.700; LateEnsemble" in said
+    assert f"while serving, paid {late:.3f}." in said
+    assert "costs 0.22 to 0.50 of the base model" in said
     assert "at most 0.6 of the base model: in 4 of 4 settings" in page
     assert "<strong>0.250 ± 0.000</strong>" in page  # dpo wins email strong
     assert "<td>0.546</td>" not in page
@@ -132,13 +133,23 @@ def test_figures_are_files_that_need_no_page(folder: Path, page: str):
     assert set(files) == FIGURES
     for svg in files.values():
         assert ElementTree.fromstring(svg).tag.endswith("svg")
-        assert "currentColor" not in svg
-    assert page.count("<svg") == len(files)
+        assert "prefers-color-scheme: dark" in svg
+    assert page.count("<figure") == len(files)
+
+
+def test_a_folder_can_be_copied_anywhere(folder: Path, page: str, tmp_path: Path):
+    """Every link of its files leads to a place inside it, and where they lay is not in them."""
+    copy = shutil.copytree(folder, tmp_path / "elsewhere")
+    for text in (page, (copy / "tables.md").read_text("utf-8")):
+        links = re.findall(r"(?:src|href)=\"([^\"]*)\"|\]\(([^)]*)\)", text)
+        for link in (one or other for one, other in links):
+            assert f'id="{link[1:]}"' in text if link.startswith("#") else (copy / link).is_file(), link
+        assert str(folder.parent) not in text
 
 
 def test_examples_and_failures_are_shown_for_every_setting_and_policy(page: str):
     assert re.findall(r"<h3>(.*?, round 30)</h3>", page) == [f"{name}, seed 1, round 30" for name in MEANS]
-    assert page.count('<article class="answer">') == (len(MEANS) + 1) * len(ARMS)
+    assert page.count('<article class="answer">') == 2 + (len(MEANS) + 1) * len(ARMS)
     assert re.search(r"email weak, dpo</th><td>180</td><td>5%</td><td>95%</td>", page)
     assert re.search(r"summary weak, dpo</th><td>[^<]*</td><td>[^<]*</td><td>3 of 3</td>", page)
 
@@ -184,12 +195,12 @@ def test_a_run_that_goes_on(tmp_path: Path, keep: Callable[[MatrixRow], bool], s
     summary = write_bench_report(folder)
     page = (folder / "report.html").read_text("utf-8")
     checked(page)
-    assert list(summary["settings"]) == settings
+    assert list(summary.settings) == settings
     assert said in page
-    assert len(summary["missing"]) == 12 - summary["complete"]["cells"]
+    assert len(summary.missing) == 12 - summary.complete.cells
     assert "Not finished" in page
-    assert bool(summary["max_subopt"]) == (len(settings) == 4)
-    assert f"Missing: {summary['missing'][0]}" in (folder / "tables.md").read_text("utf-8")
+    assert bool(summary.max_subopt) == (len(settings) == 4)
+    assert f"Missing: {summary.missing[0]}" in (folder / "tables.md").read_text("utf-8")
 
 
 def test_one_table_for_each_test_user(tmp_path: Path):
@@ -201,11 +212,12 @@ def test_one_table_for_each_test_user(tmp_path: Path):
     ]
     experiment = {**EXPERIMENT, "test_users": users, "sizes": {"online": 6}}
     summary = write_bench_report(write_run(tmp_path / "run", rows, experiment))
-    assert summary["test_user"] == "strong"
-    assert summary["settings"] == summary["tables"]["strong"]["settings"]
-    other = summary["tables"]["other"]
-    assert other["settings"]["email weak"]["mean_cost"]["base"] == pytest.approx(0.25)
-    assert (summary["tables"]["strong"]["paper"]["name"], other["paper"]["name"]) == ("Table 1", "Table 2")
+    assert summary.test_user == "strong"
+    assert summary.settings == summary.tables["strong"].settings
+    other = summary.tables["other"]
+    assert other.settings["email weak"].mean_cost["base"] == pytest.approx(0.25)
+    papers = [table.paper for table in (summary.tables["strong"], other)]
+    assert [paper and paper.name for paper in papers] == ["Table 1", "Table 2"]
     assert {file.stem for file in (tmp_path / "run" / "figures").iterdir()} >= {"cost-strong", "cost-other"}
 
 
@@ -217,8 +229,8 @@ def test_an_experiment_of_other_settings_stands_without_the_paper(tmp_path: Path
     rows = make_rows(means, seeds=[1], rounds=6, test_users=["weak"])
     folder = write_run(tmp_path / "run", rows, experiment)
     summary = write_bench_report(folder)
-    assert "paper" not in summary["tables"]["weak"]
-    assert summary["settings"]["email strong+noise=0.5"]["std"]["sft"] is None
+    assert summary.tables["weak"].paper is None
+    assert summary.settings["email strong+noise=0.5"].std["sft"] is None
     page = (folder / "report.html").read_text("utf-8")
     assert "at most 0.6 of the base model: in 0 of 1 settings" in page
     assert "Not in email strong+noise=0.5 (+0.400)" in page
@@ -231,18 +243,20 @@ def test_rows_that_are_not_counted_are_said(tmp_path: Path):
     experiment = {**EXPERIMENT, "tasks": ["email"], "train_users": ["weak"], "seeds": [1], "methods": ["sft", "dpo"],
                   "sizes": {"online": 4}}  # fmt: skip
     summary = write_bench_report(write_run(tmp_path / "run", [*rows, rows[0]], experiment))
-    assert summary["notes"][0].startswith("5 rows are left out: another row stands for the same answer")
-    assert set(summary["settings"]["email weak"]["mean_cost"]) == {"base", "sft", "dpo", "late", "uniform"}
+    assert summary.notes[0].startswith("5 rows are left out: another row stands for the same answer")
+    assert set(summary.settings["email weak"].mean_cost) == {"base", "sft", "dpo", "late", "uniform"}
 
 
 def test_an_ablation_reads_the_rows_of_another_run(folder: Path):
     out = write_run(folder.parent / "ablation", [], ABLATION)
-    found = write_bench_report(out)["replays"]["summary strong"]
-    assert [row["arms"] for row in found["subsets"]] == ABLATION["arms"]
-    assert (found["alpha"]["alphas"], found["horizon"]["rounds"]) == ([0.0, 0.1, 150.0], [25, 50])
+    replays = write_bench_report(out).replays
+    assert replays is not None
+    found = replays["summary strong"]
+    assert [row.arms for row in found.subsets] == ABLATION["arms"]
+    assert (found.alpha.alphas, found.horizon.rounds) == ([0.0, 0.1, 150.0], [25, 50])
     page = (out / "report.html").read_text("utf-8")
     checked(page)
-    assert re.findall(r"<h2>(.*?)</h2>", page)[:3] == [
+    assert re.findall(r"<h2.*?>(.*?)</h2>", page)[:3] == [
         "How much α matters",
         "Which arms it needs",
         "How many rounds it needs",
@@ -255,11 +269,12 @@ def test_costs_are_compared_and_what_cannot_be_had_is_said(folder: Path):
         folder.parent / "cost", [], {**COSTS, "costs": ["word", "semantic", "character"], "encoder": "/nowhere"}
     )
     summary = write_bench_report(out)
-    setting = summary["costs"]["strong"]["email weak"]
-    assert set(setting["mean_cost"]) == {"word", "character"}
-    assert setting["winner"] == {"word": "early", "character": "early"}
+    assert summary.costs is not None
+    setting = summary.costs["strong"]["email weak"]
+    assert set(setting.mean_cost) == {"word", "character"}
+    assert setting.winner == {"word": "early", "character": "early"}
     assert (folder.parent / "cost" / "work" / ".gitignore").read_text() == "*\n"  # an encoder is 90 MB
-    assert summary["notes"][0].startswith("semantic is left out: encoder /nowhere: cannot be loaded")
+    assert summary.notes[0].startswith("semantic is left out: encoder /nowhere: cannot be loaded")
     page = (out / "report.html").read_text("utf-8")
     checked(page)
     assert "semantic is left out" in page

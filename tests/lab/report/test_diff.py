@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.lab.report.diff import Piece, diff_html, diff_text, word_diff
+from redraft.lab.report.diff import Piece, diff_html, word_diff
 
 WORDS = st.lists(st.sampled_from(["a", "b", "<b>", "[red]", "&amp;", "😀", "שלום"]), max_size=12)
 TEXTS = st.one_of(st.text(), WORDS.map(" ".join), WORDS.map("\n".join))
@@ -64,10 +64,3 @@ def test_hostile_texts_are_escaped():
     assert "\x00" not in shown
     assert "\x1b" not in shown
     assert shown.startswith("<del>&lt;script&gt;")
-
-
-def test_a_terminal_gets_text_and_not_markup():
-    text = diff_text("[bold]no[/bold] \x1b[31m", "[link=x]yes[/nope]")
-    assert "[link=x]yes[/nope]" in text.plain
-    assert "\x1b" not in text.plain
-    assert {str(span.style) for span in text.spans} == {"red strike", "green"}

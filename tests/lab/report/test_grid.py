@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from redraft.lab.report.figures import Picture
 from redraft.lab.report.grid import Entry, Grid, Line, markdown
 from redraft.lab.report.sections import Drawing, Example, Section, sections_markdown
 
@@ -15,10 +16,11 @@ def test_long_cells_ask_for_small_print():
 
 
 def test_sections_in_markdown_leave_examples_out():
-    shown = Section("Costs", ("Said.",), (Grid("", ("a",), ()),), (Drawing("cost", "Cost", "<svg/>", "How."),))
+    drawing = Drawing("cost", "Cost", Picture("<svg/>"), "Near π*.")
+    shown = Section("Costs", ("Said.",), (Grid("", ("a",), ()),), (drawing,))
     only_examples = Section("Before and after", ("Shown.",), examples=(Example("one", ()),))
-    text = sections_markdown("run", "Lead.", [shown, only_examples, Section("Claims", ("Held.",))])
-    assert text.startswith("# run\n\nLead.\n\n## Costs\n\nSaid.\n")
-    assert "![Cost](figures/cost.svg)\n\nCost. How." in text
+    text = sections_markdown("run", ["Lead: π* is not π*."], [shown, only_examples, Section("Claims", ("Held.",))])
+    assert text.startswith("# run\n\nLead: π\\* is not π\\*.\n\n## Costs\n\nSaid.\n")
+    assert "![Cost](figures/cost.svg)\n\nCost. Near π\\*." in text
     assert text.endswith("## Claims\n\nHeld.\n")
     assert "Before and after" not in text

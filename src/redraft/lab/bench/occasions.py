@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from redraft.lab.users.notes import Kind, Tone
 
@@ -68,165 +68,111 @@ KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(("person", "city", "hotel", "company"), "name"),
 }  # every other slot is a word
 
-OCCASIONS: Mapping[str, Occasion] = {
-    "meeting moved": Occasion(
-        "news",
-        ("colleague", "team"),
-        (
-            ("{meeting} moved to {day}", "The {meeting} is moved to {day}."),
-            ("new time {time}", "It starts at {time}."),
-            ("room {room}", "We meet in room {room}."),
-            ("{paper} to follow from {person}", "{person} will send the {paper}."),
-        ),
-    ),
-    "meeting cancelled": Occasion(
-        "trouble",
-        ("colleague", "team", "client"),
-        (
-            ("{meeting} on {day} cancelled", "The {meeting} on {day} is cancelled."),
-            ("{person} is ill", "{person} is ill."),
-            ("next try on {date}", "We will try again on {date}."),
-            ("{paper} comes by post", "The {paper} will come by post."),
-        ),
-    ),
-    "report due": Occasion(
-        "request",
-        ("colleague", "team"),
-        (
-            ("{report} needed by {day}", "Please send the {report} by {day}."),
-            ("at most {count} pages", "It may have {count} pages at most."),
-            ("copy to {person}", "Please copy {person}."),
-            ("add the {paper}", "Please add the {paper}."),
-        ),
-    ),
-    "report late": Occasion(
-        "trouble",
-        ("colleague", "client"),
-        (
-            ("{report} late, ready on {day}", "The {report} will only be ready on {day}."),
-            ("figures from {city} missing", "The figures from {city} are missing."),
-            ("{count} pages done", "I have {count} pages so far."),
-            ("{person} is helping", "{person} is helping me."),
-        ),
-    ),
-    "delivery delayed": Occasion(
-        "trouble",
-        ("client",),
-        (
-            ("delivery of {goods} delayed to {date}", "The {goods} are delayed to {date}."),
-            ("order number {number}", "It is order number {number}."),
-            ("{count} boxes come earlier", "{count} boxes come earlier."),
-            ("driver calls at {time}", "The driver calls at {time}."),
-        ),
-    ),
-    "invoice question": Occasion(
-        "request",
-        ("client",),
-        (
-            ("invoice {number} unclear", "I have a question on invoice {number}."),
-            ("it says {amount} euros", "It says {amount} euros."),
-            ("we ordered {count} {goods}", "We ordered {count} {goods}."),
-            ("answer needed by {day}", "Please answer by {day}."),
-        ),
-    ),
-    "room change": Occasion(
-        "news",
-        ("colleague", "team"),
-        (
-            ("{meeting} now in room {room}", "The {meeting} is now in room {room}."),
-            ("still on {day}", "It is still on {day}."),
-            ("seats for {count}", "There are seats for {count} people."),
-            ("key from {person}", "{person} has the key."),
-        ),
-    ),
-    "new colleague": Occasion(
-        "news",
-        ("team", "colleague"),
-        (
-            ("{person} joins us on {day}", "{person} will join us on {day}."),
-            ("works on the {project}", "The work is on the {project}."),
-            ("comes from {city}", "The last job was in {city}."),
-            ("welcome coffee at {time}", "There is a welcome coffee at {time}."),
-        ),
-    ),
-    "travel plan": Occasion(
-        "news",
-        ("colleague", "client"),
-        (
-            ("trip to {city} on {date}", "We travel to {city} on {date}."),
-            ("train at {time}", "The train leaves at {time}."),
-            ("hotel {hotel}", "We stay at the {hotel} hotel."),
-            ("{person} has the tickets", "{person} has the tickets."),
-        ),
-    ),
-    "training": Occasion(
-        "news",
-        ("team", "colleague"),
-        (
-            ("training on {topic}, {day}", "There is a training on {topic} on {day}."),
-            ("trainer {person}", "{person} is the trainer."),
-            ("starts {time}", "It starts at {time}."),
-            ("{count} places left", "There are {count} places left."),
-        ),
-    ),
-    "server maintenance": Occasion(
-        "trouble",
-        ("team", "colleague"),
-        (
-            ("{system} down on {day}", "The {system} will be down on {day}."),
-            ("from {time}", "It begins at {time}."),
-            ("lasts {count} hours", "It lasts {count} hours."),
-            ("questions to {person}", "{person} can answer questions."),
-        ),
-    ),
-    "budget": Occasion(
-        "request",
-        ("colleague", "team"),
-        (
-            ("{budget} must be checked", "Please check the {budget}."),
-            ("total {amount} euros", "The total is {amount} euros."),
-            ("{city} wants more", "{city} wants more."),
-            ("reply by {date}", "Please reply by {date}."),
-        ),
-    ),
-    "survey": Occasion(
-        "request",
-        ("team", "colleague"),
-        (
-            ("survey about {subject}", "Please fill in the survey about {subject}."),
-            ("takes {count} minutes", "It takes {count} minutes."),
-            ("closes on {date}", "It closes on {date}."),
-            ("results go to {person}", "{person} will get the results."),
-        ),
-    ),
-    "visit": Occasion(
-        "news",
-        ("colleague", "team"),
-        (
-            ("visit from {company} on {date}", "{company} will visit us on {date}."),
-            ("{count} guests", "There will be {count} guests."),
-            ("tour at {time}", "The tour is at {time}."),
-            ("lunch in the {place}", "Lunch is in the {place}."),
-        ),
-    ),
-    "supplies": Occasion(
-        "request",
-        ("client", "colleague"),
-        (
-            ("need {count} {goods}", "We need {count} {goods}."),
-            ("for the {place}", "They are for the {place}."),
-            ("wanted by {date}", "Please deliver them by {date}."),
-            ("limit {amount} euros", "The limit is {amount} euros."),
-        ),
-    ),
-    "repair": Occasion(
-        "trouble",
-        ("team", "colleague"),
-        (
-            ("{place} closed on {day}", "The {place} is closed on {day}."),
-            ("repair takes {count} days", "The repair takes {count} days."),
-            ("use room {room} instead", "Please use room {room} instead."),
-            ("{company} does the work", "{company} does the work."),
-        ),
-    ),
-}
+
+def _occasions(text: str) -> dict[str, Occasion]:
+    """Read occasions off a page: a line ``name | tone | addresses``, below it its lines as ``note | sentence``."""
+    found: dict[str, Occasion] = {}
+    for block in text.strip().split("\n\n"):
+        (name, tone, addresses), *lines = ([part.strip() for part in line.split("|")] for line in block.splitlines())
+        pairs = tuple((note, sentence) for note, sentence in lines)
+        found[name] = Occasion(cast("Tone", tone), cast("tuple[Address, ...]", tuple(addresses.split())), pairs)
+    return found
+
+
+OCCASIONS: Mapping[str, Occasion] = _occasions("""
+meeting moved | news | colleague team
+  {meeting} moved to {day} | The {meeting} is moved to {day}.
+  new time {time} | It starts at {time}.
+  room {room} | We meet in room {room}.
+  {paper} to follow from {person} | {person} will send the {paper}.
+
+meeting cancelled | trouble | colleague team client
+  {meeting} on {day} cancelled | The {meeting} on {day} is cancelled.
+  {person} is ill | {person} is ill.
+  next try on {date} | We will try again on {date}.
+  {paper} comes by post | The {paper} will come by post.
+
+report due | request | colleague team
+  {report} needed by {day} | Please send the {report} by {day}.
+  at most {count} pages | It may have {count} pages at most.
+  copy to {person} | Please copy {person}.
+  add the {paper} | Please add the {paper}.
+
+report late | trouble | colleague client
+  {report} late, ready on {day} | The {report} will only be ready on {day}.
+  figures from {city} missing | The figures from {city} are missing.
+  {count} pages done | I have {count} pages so far.
+  {person} is helping | {person} is helping me.
+
+delivery delayed | trouble | client
+  delivery of {goods} delayed to {date} | The {goods} are delayed to {date}.
+  order number {number} | It is order number {number}.
+  {count} boxes come earlier | {count} boxes come earlier.
+  driver calls at {time} | The driver calls at {time}.
+
+invoice question | request | client
+  invoice {number} unclear | I have a question on invoice {number}.
+  it says {amount} euros | It says {amount} euros.
+  we ordered {count} {goods} | We ordered {count} {goods}.
+  answer needed by {day} | Please answer by {day}.
+
+room change | news | colleague team
+  {meeting} now in room {room} | The {meeting} is now in room {room}.
+  still on {day} | It is still on {day}.
+  seats for {count} | There are seats for {count} people.
+  key from {person} | {person} has the key.
+
+new colleague | news | team colleague
+  {person} joins us on {day} | {person} will join us on {day}.
+  works on the {project} | The work is on the {project}.
+  comes from {city} | The last job was in {city}.
+  welcome coffee at {time} | There is a welcome coffee at {time}.
+
+travel plan | news | colleague client
+  trip to {city} on {date} | We travel to {city} on {date}.
+  train at {time} | The train leaves at {time}.
+  hotel {hotel} | We stay at the {hotel} hotel.
+  {person} has the tickets | {person} has the tickets.
+
+training | news | team colleague
+  training on {topic}, {day} | There is a training on {topic} on {day}.
+  trainer {person} | {person} is the trainer.
+  starts {time} | It starts at {time}.
+  {count} places left | There are {count} places left.
+
+server maintenance | trouble | team colleague
+  {system} down on {day} | The {system} will be down on {day}.
+  from {time} | It begins at {time}.
+  lasts {count} hours | It lasts {count} hours.
+  questions to {person} | {person} can answer questions.
+
+budget | request | colleague team
+  {budget} must be checked | Please check the {budget}.
+  total {amount} euros | The total is {amount} euros.
+  {city} wants more | {city} wants more.
+  reply by {date} | Please reply by {date}.
+
+survey | request | team colleague
+  survey about {subject} | Please fill in the survey about {subject}.
+  takes {count} minutes | It takes {count} minutes.
+  closes on {date} | It closes on {date}.
+  results go to {person} | {person} will get the results.
+
+visit | news | colleague team
+  visit from {company} on {date} | {company} will visit us on {date}.
+  {count} guests | There will be {count} guests.
+  tour at {time} | The tour is at {time}.
+  lunch in the {place} | Lunch is in the {place}.
+
+supplies | request | client colleague
+  need {count} {goods} | We need {count} {goods}.
+  for the {place} | They are for the {place}.
+  wanted by {date} | Please deliver them by {date}.
+  limit {amount} euros | The limit is {amount} euros.
+
+repair | trouble | team colleague
+  {place} closed on {day} | The {place} is closed on {day}.
+  repair takes {count} days | The repair takes {count} days.
+  use room {room} instead | Please use room {room} instead.
+  {company} does the work | {company} does the work.
+""")

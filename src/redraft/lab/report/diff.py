@@ -1,4 +1,4 @@
-"""What was struck and what was added between y and y', word by word, for a page and for a terminal.
+"""What was struck and what was added between y and y', word by word, for a page.
 
 Words are pieces between blanks, aligned as the default cost aligns them (Levenshtein). A run of changes is shown as
 what was struck, then what was added, as a person marks a text.
@@ -10,18 +10,14 @@ import re
 from dataclasses import dataclass
 from html import escape
 from itertools import groupby
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from rich.text import Text
-
-__all__ = ["Piece", "diff_html", "diff_text", "word_diff"]
+__all__ = ["Piece", "diff_html", "word_diff"]
 
 Kind = Literal["same", "struck", "added"]
 
 _WORD = re.compile(r"\S+\s*|\s+")
 _UNSHOWABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\ud800-\udfff]")
-_STYLES: dict[Kind, str] = {"same": "", "struck": "red strike", "added": "green"}
 _TAGS: dict[Kind, tuple[str, str]] = {"same": ("", ""), "struck": ("<del>", "</del>"), "added": ("<ins>", "</ins>")}
 
 
@@ -64,13 +60,6 @@ def _tagged(piece: Piece) -> str:
     return f"{opening}{escape(_shown(piece.text))}{closing}"
 
 
-def diff_text(before: str, after: str) -> Text:
-    """Return the diff for a Rich console; brackets in it are text, not markup."""
-    from rich.text import Text
-
-    return Text.assemble(*((_shown(piece.text), _STYLES[piece.kind]) for piece in word_diff(before, after)))
-
-
 def _shown(text: str) -> str:
-    """Control characters and lone surrogates cannot stand in a page or a terminal: show that something was there."""
+    """Control characters and lone surrogates cannot stand in a page: show that something was there."""
     return _UNSHOWABLE.sub("\N{REPLACEMENT CHARACTER}", text)

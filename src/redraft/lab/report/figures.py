@@ -1,26 +1,33 @@
-"""Figures as SVG to stand inside a page: text stays text, and lines take the page's own ink, light or dark."""
+"""What the laboratory's figures share: colours of policies, layouts for wide and narrow screens, common plots.
+
+A colour means a policy. Everything else, from intervals to settings, is drawn in ink and told apart by dashes and
+markers.
+"""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from redraft.types import Decision
+from redraft.figures import INK, draw_svg, standalone
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.typing import RcKeyType
 
 __all__ = [
     "COLOURS",
+    "SERIES",
+    "Picture",
+    "Point",
     "colour",
     "cost_figure",
     "cumulative_figure",
-    "draw_svg",
     "legend_below",
+    "picture",
+    "pictures",
     "pulls_figure",
     "training_figure",
 ]
@@ -36,125 +43,149 @@ COLOURS = {
 }
 """One colour a policy, the same in every figure and table, legible on white and on near-black."""
 
-_INK = "#010203"  # stands for the page's text colour, put in below
 _OTHERS = ("#5aa3a3", "#a3705a", "#7a8f3c", "#6b7fd1")
-_WIDTH = 5.2  # inches: narrow, so that labels stay legible on a phone
-_STYLE: dict[str, Any] = {
-    **{"svg.fonttype": "none", "svg.hashsalt": "redraft"},
-    **{"font.size": 10.5, "font.family": "sans-serif", "axes.titlesize": 10.5},
-    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
-    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
-    **{"grid.color": _INK, "grid.alpha": 0.12, "axes.grid": True, "axes.axisbelow": True},
-}
+
+T = TypeVar("T")
+Costs = tuple[Mapping[str, float], Mapping[str, Sequence[float]]]
+"""By policy, its mean edit cost and the [low, high] of its interval."""
+Point = Mapping[str, float]
+"""A step of training and what was measured at it."""
+
+
+_LOOKS = (("-", "o", INK), ("--", "s", "none"), (":", "^", INK), ("-.", "D", "none"))
+SERIES: Sequence[Mapping[str, Any]] = [
+    {"color": INK, "linestyle": dashes, "marker": marker, "markerfacecolor": face, "alpha": alpha}
+    for alpha in (0.9, 0.55)
+    for dashes, marker, face in _LOOKS
+]
+"""Eight looks for lines that are no policies, as keywords of ``Axes.plot``: they differ without a colour."""
+
+_NARROW, _WIDE = 4.75, 11.8  # inches at 72 units: text of 13.5 units is 14 px on a phone and on a wide page
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure as SVG for a wide page; ``narrow`` has its panels one below the other, where it has several."""
+
+    wide: str
+    narrow: str = ""
+
+    @property
+    def html(self) -> Markup:
+        """Both, one of which the page's styles show."""
+        from markupsafe import Markup
+
+        if not self.narrow:
+            return Markup(self.wide)
+        return Markup(f'<div class="broad">{self.wide}</div><div class="slim">{self.narrow}</div>')
+
+    @property
+    def file(self) -> str:
+        """The text of an SVG file."""
+        return standalone(self.wide)
 
 
 def colour(policy: str) -> str:
-    """Return the colour of a policy; ``email/sft@3`` has that of ``sft``."""
-    name = policy.rpartition("/")[2].partition("@")[0]
+    """Return the colour of a policy; ``email/sft@3`` and the variant ``sft-second`` have that of ``sft``."""
+    name = policy.rpartition("/")[2].partition("@")[0].partition("-")[0]
     return COLOURS.get(name, _OTHERS[sum(name.encode()) % len(_OTHERS)])
 
 
-def cost_figure(means: Mapping[str, float], intervals: Mapping[str, Sequence[float]]) -> str:
-    """Mean edit cost of each policy with its interval, where there is one, from top to bottom as given."""
+def picture(draw: Callable[..., None], height: float, panels: int = 1) -> Picture:
+    """Draw ``panels`` axes, each ``height`` inches high, side by side in a wide picture, at most four in a row."""
+    if panels <= 1:
+        return Picture(draw_svg(draw, (_NARROW, height), panels))
+    columns = panels if panels < 4 else 2 if panels == 4 else 4  # two rows of two rather than 3 + 1
+    wide = draw_svg(draw, (_WIDE, height * -(-panels // columns)), panels, columns)
+    return Picture(wide, draw_svg(draw, (_NARROW, 0.85 * height * panels), panels))
 
-    def draw(axes: Axes) -> None:
+
+def pictures(
+    draw: Callable[[Axes, T], None], named: Mapping[str, T], height: float, *, ylabel: str = "", legend: bool = True
+) -> Picture:
+    """Draw one panel for each item under its name, with one legend for all."""
+
+    def all_panels(*panels: Axes) -> None:
+        for axes, (name, part) in zip(panels, named.items(), strict=True):
+            draw(axes, part)
+            axes.set_title(name, loc="left")
+            if axes.get_subplotspec().is_first_col():  # pyright: ignore[reportOptionalMemberAccess]
+                axes.set_ylabel(ylabel)
+        if panels and legend:
+            legend_below(*panels)
+
+    return picture(all_panels, height, len(named))
+
+
+def legend_below(*panels: Axes, handles: Sequence[Artist] = ()) -> None:
+    """Put one legend under all panels, where no line can cross it, in as many columns as there is room for."""
+    found = {str(handle.get_label()): handle for handle in handles}
+    for axes in panels:
+        found = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True)) | found
+    if not found:
+        return
+    room = 9.0 * panels[0].figure.get_figwidth()  # type: ignore[union-attr]  # characters, roughly
+    columns = max(1, min(len(found), int(room / (max(map(len, found)) + 5))))
+    figure = panels[0].figure
+    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns, handlelength=1.8)
+
+
+def cost_figure(settings: Mapping[str, Costs]) -> Picture:
+    """Mean edit cost of each policy with its interval, where there is one, from top to bottom; a panel a setting."""
+
+    def draw(axes: Axes, costs: Costs) -> None:
+        means, intervals = costs
         for place, (name, mean) in enumerate(means.items()):
-            low, high = intervals.get(name, (mean, mean))
-            axes.plot([low, high], [place, place], color=colour(name), linewidth=5, alpha=0.35, solid_capstyle="round")
-            axes.plot(mean, place, "o", color=colour(name), markersize=8)
+            axes.plot(intervals.get(name, (mean, mean)), [place, place], color=INK, linewidth=1.5, alpha=0.6)
+            axes.plot(mean, place, "o", color=colour(name), markersize=9)
             axes.annotate(f"{mean:.2f}", (mean, place), (0, 8), textcoords="offset points", ha="center")
         axes.set_yticks(range(len(means)), list(means))
-        axes.set_ylim(len(means) - 0.5, -0.7)
+        axes.set_ylim(len(means) - 0.5, -0.8)
         axes.set_xlim(left=-0.05 * max(1e-9, *means.values()))  # a policy at 0 keeps clear of its name
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("mean edit cost (less is better)")
+        axes.set_xlabel("mean edit cost")
 
-    return draw_svg(draw, 0.9 + 0.45 * len(means))
+    most = max((len(means) for means, _ in settings.values()), default=1)
+    return pictures(draw, settings, 1.1 + 0.4 * most, legend=False)
 
 
-def cumulative_figure(costs: Mapping[str, Sequence[float]]) -> str:
+def cumulative_figure(costs: Mapping[str, Sequence[float]]) -> Picture:
     """Cost paid so far, by round, had each policy or selector answered every time; selectors stand out."""
 
     def draw(axes: Axes) -> None:
         for name, series in costs.items():
             total = [sum(series[:t]) for t in range(len(series) + 1)]
-            selector = name in ("late", "uniform")
-            axes.plot(total, color=colour(name), linewidth=2.6 if selector else 1.3, label=name)
+            axes.plot(total, color=colour(name), linewidth=3 if name in ("late", "uniform") else 1.5, label=name)
         axes.set(xlabel="round", ylabel="cost paid so far", ylim=(0, None))
         axes.margins(x=0)
         legend_below(axes)
 
-    return draw_svg(draw, 3.6)
+    return picture(draw, 4.0)
 
 
-def pulls_figure(decisions: Mapping[str, Sequence[tuple[Decision, float]]]) -> str:
-    """How often each selector had chosen each policy by round t, one panel a selector."""
+def pulls_figure(counts: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
+    """How often each policy had been chosen by rounds 1, 2, …; a panel for each selector or setting."""
 
-    def draw(*panels: Axes) -> None:
-        for axes, (selector, made) in zip(panels, decisions.items(), strict=True):
-            chosen = [decision.chosen for decision, _ in made]
-            for policy in dict.fromkeys(arm for decision, _ in made for arm in decision.candidates):
-                counts = [chosen[:t].count(policy) for t in range(len(chosen) + 1)]
-                axes.step(range(len(counts)), counts, where="post", color=colour(policy), linewidth=2, label=policy)
-            axes.set_title(selector, loc="left")
-            axes.set_xlabel("round")
-        if panels:
-            panels[0].set_ylabel("times chosen")
-            legend_below(panels[0])
+    def draw(axes: Axes, chosen: Mapping[str, Sequence[float]]) -> None:
+        for arm, series in chosen.items():
+            axes.plot(range(1, len(series) + 1), series, color=colour(arm), linewidth=2, label=arm)
+        axes.set_xlabel("round")
+        axes.margins(x=0)
 
-    return draw_svg(draw, 3.4, len(decisions))
+    return pictures(draw, counts, 3.2, ylabel="times chosen")
 
 
-def training_figure(training: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """Log-probability of the chosen and the rejected text by step, one panel a method; else the loss."""
+def training_figure(training: Mapping[str, Mapping[str, Sequence[Sequence[Point]]]]) -> Picture:
+    """Log-probability of the edited text (solid) and of the draft (dashed), a line for each of a method's runs."""
 
-    def draw(*panels: Axes) -> None:
-        for axes, (method, points) in zip(panels, training.items(), strict=True):
-            pair = [key for key in ("chosen_logp", "rejected_logp") if any(key in point for point in points)]
-            for key in pair or ["loss"]:
-                series = [(point["step"], point[key]) for point in points if key in point]
-                dashes = "--" if key == "rejected_logp" else "-"
-                axes.plot(*zip(*series, strict=True) if series else ([], []), dashes, color=colour(method), label=key)
-            axes.set_title(method, loc="left")
-            axes.set_xlabel("step")
-            axes.legend([_LEGEND[key] for key in pair or ["loss"]], loc="best")
+    def draw(axes: Axes, methods: Mapping[str, Sequence[Sequence[Point]]]) -> None:
+        for method, runs in methods.items():
+            axes.plot([], [], color=colour(method), label=method)
+            for points in runs:
+                for key, dashes in (("chosen_logp", "-"), ("rejected_logp", "--")):
+                    series = [(point["step"], point[key]) for point in points if key in point]
+                    axes.plot(*zip(*series, strict=True) if series else ([], []), dashes, color=colour(method))
+        axes.axhline(0, color=INK, linewidth=1, alpha=0.5)
+        axes.set_xlabel("step")
 
-    return draw_svg(draw, 2.9, len(training))
-
-
-def legend_below(axes: Axes, columns: int = 4) -> None:
-    """Put one legend under all panels, where no line can cross it."""
-    handles, labels = axes.get_legend_handles_labels()
-    axes.figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=1.4)
-
-
-_LEGEND = {"chosen_logp": "edited text", "rejected_logp": "draft", "loss": "loss"}
-
-
-def draw_svg(
-    draw: Callable[..., None], height: float, panels: int = 1, *, columns: int | None = None, width: float = _WIDTH
-) -> str:
-    """Return what ``draw(*panels)`` draws, in rows of ``columns`` panels (one row where not given); sizes in inches."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    across = columns or max(1, panels)
-    down = max(1, -(-panels // across))
-    with matplotlib.rc_context(cast("dict[RcKeyType, Any]", _STYLE)):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
-        for spare in axes[max(1, panels) :]:
-            spare.set_visible(False)
-        draw(*axes[:panels])
-        return _inline(figure)
-
-
-def _inline(figure: Figure) -> str:
-    """Strip what an SVG file has and a page must not: prologue, metadata, fixed size, names that would stand twice."""
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = stream.getvalue()
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r' id="[a-zA-Z]+_\d+"', "", svg)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg))
-    return svg.replace(_INK, "currentColor")
+    return pictures(draw, training, 3.4, ylabel="nats above reference")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Entry", "Grid", "Line", "markdown", "number", "signed"]
+__all__ = ["Entry", "Grid", "Line", "between", "entries", "escaped", "grid", "markdown", "number", "numbers", "signed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,15 @@ class Grid:
         return any(len(cell.text) > 18 for line in self.lines for cell in line.cells)
 
 
+def escaped(text: str) -> str:
+    r"""Text in which Markdown sees no emphasis.
+
+    >>> print(escaped("π* and C*"))
+    π\* and C\*
+    """
+    return text.replace("*", r"\*")
+
+
 def markdown(grid: Grid) -> str:
     r"""Return the caption and the table; a bar in a cell is escaped.
 
@@ -48,11 +57,14 @@ def markdown(grid: Grid) -> str:
     |---|--:|
     | sft | **0.1** |
     """
-    rows = [
-        [line.name, *(f"**{c.text}**" if c.strong and c.text else c.text for c in line.cells)] for line in grid.lines
-    ]
+    rows = [[escaped(line.name), *map(_cell, line.cells)] for line in grid.lines]
     rule = "|---|" + "--:|" * (len(grid.head) - 1)
-    return "\n".join([grid.caption, "", _row(grid.head), rule, *map(_row, rows)])
+    return "\n".join([escaped(grid.caption), "", _row([*map(escaped, grid.head)]), rule, *map(_row, rows)])
+
+
+def _cell(entry: Entry) -> str:
+    text = escaped(entry.text)
+    return f"**{text}**" if entry.strong and text else text
 
 
 def number(value: float | None, std: float | None = None) -> str:
@@ -73,6 +85,30 @@ def signed(value: float | None) -> str:
     ('−0.100', '–')
     """
     return "–" if value is None else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def between(value: float, low: float, high: float) -> Entry:
+    """A difference with its interval; strong where the whole interval is below 0.
+
+    >>> between(-0.2, -0.3, -0.1)
+    Entry(text='−0.200 [−0.300, −0.100]', strong=True)
+    """
+    return Entry(f"{signed(value)} [{signed(low)}, {signed(high)}]", high < 0)
+
+
+def entries(*texts: str) -> list[Entry]:
+    """Cells of plain text."""
+    return [Entry(text) for text in texts]
+
+
+def numbers(*values: float | None) -> list[Entry]:
+    """Cells of three digits each."""
+    return entries(*map(number, values))
+
+
+def grid(caption: str, head: Iterable[str], lines: Iterable[tuple[str, Iterable[Entry]]]) -> Grid:
+    """A table from the name and the cells of each line."""
+    return Grid(caption, tuple(head), tuple(Line(name, tuple(cells)) for name, cells in lines))
 
 
 def _row(cells: Sequence[str]) -> str:

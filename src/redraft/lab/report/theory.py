@@ -6,93 +6,80 @@ Numbers come from rows alone, so a page can be made again from a folder, of as m
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from redraft.errors import DataError
-from redraft.files import write_json, write_text
-from redraft.lab.report.figures import COLOURS
-from redraft.lab.report.page import render
-from redraft.lab.report.sections import Section, sections_markdown
-from redraft.lab.report.theory_sections import SECTIONS, real_log
+from redraft.lab.report.page import Page, write_page
+from redraft.lab.report.theory_figures import Rows
+from redraft.lab.report.theory_sections import SECTIONS, Numbers, real_log
 
 __all__ = ["write_theory_report"]
 
-_FILE_INK = "#7a828c"  # a file has no page to take its ink from: legible on white and on near-black
 _TITLE = "the theory of learning from edits, computed"
 
 
-def write_theory_report(folder: Path, command: str) -> dict[str, Any]:
+def write_theory_report(folder: Path, command: str) -> Numbers:
     """Write ``report.html``, ``tables.md``, ``summary.json`` and ``figures/*.svg`` beside a folder's ``rows/*.jsonl``.
 
     Returns the summary, with all numbers of the page by experiment. Raises ``DataError`` where there are no rows, one
     cannot be read, or nothing can be written.
     """
-    found = {name: _read(folder / "rows" / f"{name}.jsonl") for name in SECTIONS}
-    found = {name: rows for name, rows in found.items() if rows}
+    place = folder / "rows"
+    found = {name: rows for name in SECTIONS if (rows := _read(place / f"{name}.jsonl"))}
     if not found:
-        raise DataError(
-            f"{folder / 'rows'}: no rows of an experiment; make them with redraft theory run --out {folder}"
-        )
+        raise DataError(f"{place}: no rows of an experiment; make them with redraft theory run --out {folder}")
     numbers, sections = {}, []
     for name, rows in found.items():
         numbers[name], section = SECTIONS[name](rows)
         sections.append(section)
     made = {name: next(row for row in rows if row["show"] == "made") for name, rows in found.items()}
     seconds = {name: round(row["seconds"], 1) for name, row in made.items()}
-    summary = {"lead": _lead(numbers), **numbers, "seconds": seconds, "seed": next(iter(made.values()))["seed"]}
-    sizes = next(iter(made.values()))["sizes"]
-    about = {"command": command, "seed": summary["seed"], "sizes": ", ".join(f"{k} {v:,}" for k, v in sizes.items())}
-    about["seconds"] = ", ".join(f"{name} {spent:g}" for name, spent in seconds.items())
-    _write(folder, summary, [*sections, real_log()], about)
+    sizes, seed = next((row["sizes"], row["seed"]) for row in made.values())
+    message, lead = _message(numbers), _lead(numbers)
+    about = {
+        "command": command,
+        "seed": str(seed),
+        "sizes": ", ".join(f"{name} {size:,}" for name, size in sizes.items()),
+        "seconds": ", ".join(f"{name} {spent:g}" for name, spent in seconds.items()),
+    }
+    summary = {"lead": f"{message} {lead}".strip(), **numbers, "seconds": seconds, "seed": seed}
+    write_page(folder, Page(_TITLE, message, [*sections, real_log()], about, lead), summary)
     return summary
 
 
-def _read(file: Path) -> list[dict[str, Any]]:
+def _read(file: Path) -> Rows:
     if not file.exists():
         return []
     try:
         return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
     except ValueError as error:
-        raise DataError(f"{file}: a row is not JSON ({error}): make the file anew") from error
+        raise DataError(f"{file}: a row is not JSON ({error}): delete it and run its experiment again") from error
 
 
-def _write(folder: Path, summary: Mapping[str, Any], sections: Sequence[Section], about: Mapping[str, Any]) -> None:
-    from markupsafe import Markup
-
-    drawings = [drawing for section in sections for drawing in section.drawings]
-    page = render(
-        "bench.html",
-        title=_TITLE,
-        lead=summary["lead"],
-        missing=(),
-        notes=(),
-        sections=sections,
-        svg={drawing.name: Markup(drawing.svg) for drawing in drawings},
-        colours=COLOURS,
-        made=about,
+def _message(numbers: Numbers) -> str:
+    if "phase" not in numbers:
+        return "The paper's analysis, as numbers that could have come out otherwise."
+    by_d = numbers["phase"]["share_by_d"]
+    few, many = min(by_d), max(by_d)
+    return (
+        f"No way of learning from edits wins everywhere: RL is best in {by_d[few]['rl']:.0%} of the cells where costs "
+        f"follow {few} features, and in {by_d[many]['rl']:.0%} where they follow {many}."
     )
-    for drawing in drawings:
-        write_text(folder / "figures" / f"{drawing.name}.svg", drawing.svg.replace("currentColor", _FILE_INK))
-    write_text(folder / "tables.md", sections_markdown(_TITLE, summary["lead"], sections))
-    write_json(folder / "summary.json", summary)
-    write_text(folder / "report.html", page)
 
 
-def _lead(numbers: Mapping[str, Any]) -> str:
-    parts = ["The paper's analysis, as numbers that could have come out otherwise."]
+def _lead(numbers: Numbers) -> str:
+    parts: list[str] = []
     if "phase" in numbers:
         best = numbers["phase"]["share"]
         parts.append(
-            "Of one log of edits, SFT makes the best policy where users converge, DPO where they edit rarely and the "
-            f"model covers little of what they want, RL where costs follow few features: {best['sft']:.0%}, "
-            f"{best['dpo']:.0%} and {best['rl']:.0%} of the cells computed here."
+            "From one log of edits, SFT learns the best policy where users converge, DPO where they edit rarely and "
+            "the model covers little of what they want, RL where costs depend on few features: "
+            f"{best['sft']:.0%}, {best['dpo']:.0%} and {best['rl']:.0%} of the cells computed here."
         )
     if "regret" in numbers:
         gains = [row["gain"] for row in numbers["regret"]["paper"] if row["spread"] == 1]
         parts.append(
             "On arms like the paper's, with exponential costs, no bandit could save more than "
-            f"{min(gains):.3f} to {max(gains):.3f} a round over 200 rounds against what its LateEnsemble paid."
+            f"{min(gains):.3f} to {max(gains):.3f} a round over 200 rounds compared with what its LateEnsemble paid."
         )
     return " ".join(parts)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from redraft.lab.report.figures import COLOURS, draw_svg, legend_below
+from redraft.figures import INK
+from redraft.lab.report.figures import COLOURS, SERIES, Picture, legend_below, picture, pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,12 +26,12 @@ __all__ = [
     "violation_figure",
 ]
 
-Rows = Sequence[Mapping[str, Any]]
+Row = Mapping[str, Any]
+"""A line of an experiment: ``show`` says for which figure or table it is, and so which other keys it has."""
+Rows = Sequence[Row]
 
-WIDE = 8.4  # inches
 LEARNERS = ("sft", "dpo", "rl")
 SURE = 15  # of 20 seeds: below it, coming first as often is no surprise (one in fifty) even between two equals
-_PALETTE = ("#3987c9", "#d5692b", "#1b9e77", "#8e5fc9")
 
 
 def _shade(learner: str) -> str:
@@ -38,44 +39,48 @@ def _shade(learner: str) -> str:
 
 
 def _dashes(learner: str) -> str:
-    return "--" if "," in learner else "-"
+    return {"dpo, log-linear": "-."}.get(learner, "--" if "," in learner else "-")
 
 
-def _series(rows: Iterable[Mapping[str, Any]], x: str, y: str) -> tuple[list[float], list[float]]:
+def _series(rows: Iterable[Row], x: str, y: str) -> tuple[list[float], list[float]]:
     points = sorted((row[x], row[y]) for row in rows)
     return [point[0] for point in points], [point[1] for point in points]
 
 
-def _groups(rows: Rows, key: str) -> dict[Any, list[Mapping[str, Any]]]:
+def _groups(rows: Rows, key: str) -> dict[Any, list[Row]]:
     return {value: [r for r in rows if r[key] == value] for value in dict.fromkeys(row[key] for row in rows)}
 
 
-def lemma_figure(rows: Rows) -> str:
+def _lines(axes: Axes, named: Mapping[str, Rows], x: str, y: str) -> None:
+    for series, (name, own) in zip(SERIES, named.items(), strict=False):
+        axes.plot(*_series(own, x, y), **series, label=name)
+
+
+def lemma_figure(rows: Rows) -> Picture:
     """What one edit leaves of the distance to π*, against what Lemma 1 guarantees."""
 
     def draw(axes: Axes) -> None:
-        for shade, (kernel, own) in zip(_PALETTE, _groups(rows, "kernel").items(), strict=True):
-            axes.plot(*_series(own, "bound", "factor"), "o", color=shade, markersize=3, alpha=0.6, label=kernel)
-        axes.plot([0, 1], [0, 1], color="#8a8f98", linewidth=1)
+        for series, (kernel, own) in zip(SERIES, _groups(rows, "kernel").items(), strict=False):
+            axes.plot(*_series(own, "bound", "factor"), **{**series, "linestyle": "none"}, label=kernel)
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=1)
         axes.set(xlabel="guaranteed: 1 − γ_min", ylabel="left of ‖π − π*‖ after one edit", xlim=(0, 1), ylim=(0, 1))
         legend_below(axes)
 
-    return draw_svg(draw, 4.2)
+    return picture(draw, 4.6)
 
 
-def curve_figure(rows: Rows) -> str:
+def curve_figure(rows: Rows) -> Picture:
     """Distance to π* as a text is edited again and again."""
 
     def draw(axes: Axes) -> None:
-        for shade, (kernel, own) in zip(_PALETTE, _groups(rows, "kernel").items(), strict=False):
-            axes.plot(*_series(own, "edits", "distance"), "o-", color=shade, markersize=3, label=kernel)
+        _lines(axes, _groups(rows, "kernel"), "edits", "distance")
         axes.set(xlabel="edits", ylabel="‖π − π*‖", yscale="log")
-        legend_below(axes, 3)
+        legend_below(axes)
 
-    return draw_svg(draw, 4.2)
+    return picture(draw, 4.6)
 
 
-def rates_figure(rows: Rows) -> str:
+def rates_figure(rows: Rows) -> Picture:
     """SubOpt/β by the size of the log; dotted: the limit, where it is not 0."""
 
     def draw(axes: Axes) -> None:
@@ -86,12 +91,12 @@ def rates_figure(rows: Rows) -> str:
                 if not row["n"] and row["subopt"] > 1e-6:
                     axes.axhline(row["subopt"], color=_shade(learner), linewidth=1, linestyle=":")
         axes.set(xscale="log", yscale="log", xlabel="edits in the log, n", ylabel="SubOpt / β")
-        legend_below(axes, 3)
+        legend_below(axes)
 
-    return draw_svg(draw, 4.6)
+    return picture(draw, 5.0)
 
 
-def gamma_figure(rows: Rows) -> str:
+def gamma_figure(rows: Rows) -> Picture:
     """SubOpt/β by γ (SFT's limit, DPO's finite log) and by the cost class's dimension (RL)."""
 
     def draw(left: Axes, right: Axes) -> None:
@@ -103,13 +108,12 @@ def gamma_figure(rows: Rows) -> str:
             right.plot(*points, style, color=_shade(learner), markersize=3, label=learner)
         left.set(xlabel="γ: how often a user edits", ylabel="SubOpt / β", yscale="log")
         right.set(xlabel="dimension d of the cost class", xscale="log")
-        left.legend()
-        right.legend()
+        legend_below(left, right)
 
-    return draw_svg(draw, 3.4, 2, width=WIDE)
+    return picture(draw, 4.0, 2)
 
 
-def phase_figure(rows: Rows) -> str:
+def phase_figure(rows: Rows) -> Picture:
     """Who is best in each cell; pale where fewer than ``SURE`` of 20 seeds agree, grey where π_ref is best."""
 
     def draw(*panels: Axes) -> None:
@@ -127,112 +131,103 @@ def phase_figure(rows: Rows) -> str:
             axes.set_xlabel("C*: coverage, worse →")
             axes.grid(visible=False)
         panels[0].set_ylabel("γ: how often a user edits")
-        patches = [Patch(color=COLOURS[name], label=name) for name in ("base", *LEARNERS)]
-        panels[0].figure.legend(handles=patches, loc="outside lower center", ncols=4)
+        legend_below(panels[0], handles=[Patch(color=COLOURS[name], label=name) for name in ("base", *LEARNERS)])
 
-    return draw_svg(draw, 3.6, len(_groups(rows, "d")), width=WIDE)
+    return picture(draw, 4.2, len(_groups(rows, "d")))
 
 
-def _cell(row: Mapping[str, Any]) -> tuple[str, float]:
+def _cell(row: Row) -> tuple[str, float]:
     best = min(LEARNERS, key=lambda learner: row[learner])
     if row[best] >= 1:
         return COLOURS["base"], 0.9
     return COLOURS[best], 0.95 if row[f"{best}_first"] >= SURE else 0.45
 
 
-def violation_figure(rows: Rows) -> str:
+def violation_figure(rows: Rows) -> Picture:
     """SubOpt/β by ε, one panel a kind of violation; dotted lines are limits."""
 
-    def draw(*panels: Axes) -> None:
-        for axes, (kind, own) in zip(panels, _groups(rows, "kind").items(), strict=True):
-            for (learner, n), curve in {
-                (row["learner"], row["n"]): [r for r in own if (r["learner"], r["n"]) == (row["learner"], row["n"])]
-                for row in own
-            }.items():
-                label = learner if n or learner == "base" else f"{learner}, limit"
-                style = "-" if n or learner == "base" else ":"
-                axes.plot(*_series(curve, "epsilon", "subopt"), style, color=COLOURS[learner], label=label, linewidth=2)
-            axes.set_title(kind, loc="left")
-            axes.set(xlabel="ε", xlim=(0, 0.6), ylim=(0, 0.7))
-        panels[0].set_ylabel("SubOpt / β")
-        legend_below(panels[0], 6)
+    def draw(axes: Axes, own: Rows) -> None:
+        for learner, n in dict.fromkeys((row["learner"], row["n"]) for row in own):
+            limit = not n and learner != "base"
+            curve = [row for row in own if (row["learner"], row["n"]) == (learner, n)]
+            label, dashes = (f"{learner}, limit", ":") if limit else (learner, "-")
+            axes.plot(*_series(curve, "epsilon", "subopt"), dashes, color=COLOURS[learner], label=label, linewidth=2)
+        axes.set(xlabel="ε", xlim=(0, 0.6), xticks=(0, 0.2, 0.4), ylim=(0, 0.7))
 
-    return draw_svg(draw, 3.6, len(_groups(rows, "kind")), width=WIDE)
+    return pictures(draw, _groups(rows, "kind"), 3.8, ylabel="SubOpt / β")
 
 
-def minimax_figure(rows: Rows) -> str:
+def minimax_figure(rows: Rows) -> Picture:
     """Regret by horizon, gaps set anew for each, between chance and what no bandit undercuts."""
 
     def draw(axes: Axes) -> None:
-        for shade, (gap, own) in zip(_PALETTE, _groups(rows, "gap").items(), strict=False):
-            axes.plot(*_series(own, "t", "regret"), "o-", color=shade, markersize=3, label=f"gap {gap:g} √(K/T)")
-        own = [row for row in rows if row["gap"] == rows[0]["gap"]]
+        gaps = {f"gap {gap:g} √(K/T)": own for gap, own in _groups(rows, "gap").items()}
+        _lines(axes, gaps, "t", "regret")
+        own = next(iter(gaps.values()))
         axes.plot(*_series(own, "t", "uniform"), "--", color=COLOURS["uniform"], label="chance, smallest gap")
-        axes.plot(*_series(own, "t", "lower"), color="#8a8f98", label="lower bound")
+        axes.plot(*_series(own, "t", "lower"), color=INK, linewidth=1, alpha=0.5, label="lower bound")
         axes.set(xscale="log", yscale="log", xlabel="horizon T", ylabel="regret")
-        legend_below(axes, 2)
+        legend_below(axes)
 
-    return draw_svg(draw, 4.8)
+    return picture(draw, 5.0)
 
 
-def _per_log(row: Mapping[str, Any]) -> dict[str, float]:
+def _per_log(row: Row) -> dict[str, float]:
     return {"t": row["t"]} | {key: row[key] / math.log(row["t"]) for key in ("regret", "level")}
 
 
-def growth_figure(rows: Rows, *, longer: Rows = ()) -> str:
-    """Regret / log T at the paper's gaps, ``longer`` rows as points; dashed: pulls at which all bounds are level."""
+def growth_figure(rows: Rows, *, longer: Rows = ()) -> Picture:
+    """Regret / log T at the paper's gaps, with ``longer`` rows too; without markers: were all bounds level."""
 
     def draw(axes: Axes) -> None:
-        for shade, (setting, own) in zip(_PALETTE, _groups(rows, "setting").items(), strict=True):
-            more = [row for row in longer if row["setting"] == setting]
-            axes.plot(*_series(map(_per_log, own), "t", "regret"), color=shade, linewidth=2, label=setting)
-            axes.plot(*_series(map(_per_log, more), "t", "regret"), "o", color=shade, markersize=4)
-            axes.plot(*_series(map(_per_log, [*own, *more]), "t", "level"), "--", color=shade, linewidth=1)
+        more = [row for row in longer if row["t"] > max(row["t"] for row in rows)]
+        settings = {name: [*map(_per_log, own)] for name, own in _groups([*rows, *more], "setting").items()}
+        _lines(axes, settings, "t", "regret")
+        for own in settings.values():
+            axes.plot(*_series(own, "t", "level"), color=INK, linewidth=1, alpha=0.4)
         axes.set(xscale="log", xlabel="T", ylabel="regret / log T", ylim=(0, None))
-        legend_below(axes, 2)
+        legend_below(axes)
 
-    return draw_svg(draw, 4.8)
+    return picture(draw, 5.0)
 
 
-def alpha_figure(rows: Rows) -> str:
-    """Regret by constant α at two horizons; dashed: the default, which follows the costs."""
+def alpha_figure(rows: Rows) -> Picture:
+    """Regret by constant α at two horizons, and of the default, which follows the costs."""
 
     def draw(axes: Axes) -> None:
-        for shade, (t, own) in zip(_PALETTE, _groups(rows, "t").items(), strict=False):
+        for series, (t, own) in zip(SERIES, _groups(rows, "t").items(), strict=False):
             constant = [row for row in own if row["alpha"] is not None]
-            axes.plot(*_series(constant, "alpha", "regret"), "o-", color=shade, markersize=3, label=f"T = {t:,}")
+            axes.plot(*_series(constant, "alpha", "regret"), **series, label=f"T = {t:,}")
             default = next(row["regret"] for row in own if row["alpha"] is None)
-            axes.axhline(default, color=shade, linewidth=1.2, linestyle="--", label=f"default, T = {t:,}")
+            axes.axhline(default, color=COLOURS["late"], linestyle=series["linestyle"], label=f"default, T = {t:,}")
         axes.set(xscale="log", yscale="log", xlabel="α, in units of the cost", ylabel="regret")
-        legend_below(axes, 2)
+        legend_below(axes)
 
-    return draw_svg(draw, 4.6)
+    return picture(draw, 5.0)
 
 
-def delay_figure(rows: Rows) -> str:
-    """Regret by delay: one bar each, with the delay's own price beside it."""
+def delay_figure(rows: Rows) -> Picture:
+    """Regret by delay, one bar each."""
 
     def draw(axes: Axes) -> None:
-        for place, row in enumerate(rows):
-            axes.bar(place, row["regret"], color=COLOURS["late"], width=0.6)
-            axes.annotate(
-                f"{row['regret']:.0f}", (place, row["regret"]), (0, 3), textcoords="offset points", ha="center"
-            )
+        bars = axes.bar(range(len(rows)), [row["regret"] for row in rows], color=COLOURS["late"], width=0.6)
+        axes.bar_label(bars, fmt="%.0f")
         axes.set_xticks(range(len(rows)), [f"{row['delay']:,}" for row in rows])
-        axes.set(xlabel="rounds until an edit comes", ylabel=f"regret at T = {rows[0]['t']:,}")
+        axes.set(xlabel="rounds until an edit arrives", ylabel=f"regret at T = {rows[0]['t']:,}")
         axes.margins(y=0.12)
 
-    return draw_svg(draw, 4.6)
+    return picture(draw, 5.0)
 
 
-def drift_figure(rows: Rows) -> str:
-    """Regret by round where best and worst change places halfway, for rules that remember and rules that forget."""
+def drift_figure(rows: Rows) -> Picture:
+    """Regret by round where the best and the worst arm swap halfway, for rules that remember and rules that forget."""
 
     def draw(axes: Axes) -> None:
-        for shade, (rule, own) in zip((COLOURS["late"], *_PALETTE), _groups(rows, "rule").items(), strict=False):
-            style = "--" if rule.startswith("discount") else "-"
-            axes.plot(*_series(own, "t", "regret"), style, color=shade, linewidth=2, label=rule)
+        for series, (rule, own) in zip(SERIES, _groups(rows, "rule").items(), strict=False):
+            (line,) = axes.plot(*_series(own, "t", "regret"), **series, markevery=0.1, label=rule)
+            if rule == "late":
+                line.set(color=COLOURS["late"], linewidth=2.5, marker="")
         axes.set(xlabel="round", ylabel="regret", xlim=(0, None), ylim=(0, None))
-        legend_below(axes, 2)
+        legend_below(axes)
 
-    return draw_svg(draw, 4.8)
+    return picture(draw, 5.0)
