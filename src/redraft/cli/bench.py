@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +14,8 @@ from redraft.cli.output import AsJson, emit, note
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from redraft.lab.bench.protocol import Outcome
 
 __all__ = ["bench_app"]
 
@@ -36,7 +39,7 @@ def run(
     """Log, train, serve and price every cell of an experiment, or what is left of it in its folder."""
     from redraft.cli.session import bars
     from redraft.config import load_settings
-    from redraft.lab.bench.experiment_file import load_experiment
+    from redraft.lab.bench.experiment import load_experiment
     from redraft.lab.bench.protocol import Place, run_experiment
 
     experiment = load_experiment(file, override or (), smoke=smoke)
@@ -50,8 +53,9 @@ def run(
     except KeyboardInterrupt:
         note(f"stopped; what was done is kept in {folder}: repeat the command to go on")
         raise
-    summary = {"out": str(folder), "cells": found.cells, "left": found.left, "settings": found.settings}
-    emit(summary, as_json, lambda console: _render(console, summary))
+    for said in found.left_out:
+        note(said)
+    emit({"out": str(folder), **asdict(found)}, as_json, lambda console: _render(console, found, folder))
 
 
 @bench_app.command("report")
@@ -61,25 +65,25 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Make tables, figures and a page of a run's rows, in its folder."""
+    from redraft.lab.bench.summary import as_json as plain
     from redraft.lab.report.bench import write_bench_report
 
     summary = write_bench_report(folder)
     note(f"report: {folder / 'report.html'}")
-    tables = (folder / "tables.md").read_text("utf-8")
-    emit(summary, as_json, lambda console: console.print(tables, markup=False, soft_wrap=True))
+    head = (folder / "tables.md").read_text("utf-8").partition("\n## ")[0].strip()
+    said = f"{head}\n\nThe tables are in {folder / 'tables.md'}."
+    emit(plain(summary), as_json, lambda console: console.print(said, markup=False))
 
 
-def _render(console: Console, summary: dict[str, Any]) -> None:
+def _render(console: Console, found: Outcome, folder: Path) -> None:
     from rich.table import Table
 
-    settings, left = summary["settings"], summary["left"]
-    policies = list(dict.fromkeys(policy for setting in settings for policy in setting["mean_cost"]))
-    if settings:
-        table = Table("task", "training user", "test user", *policies, title="mean edit cost")
-        for setting in settings:
-            costs = [f"{setting['mean_cost'][p]:.3f}" if p in setting["mean_cost"] else "–" for p in policies]
-            table.add_row(setting["task"], setting["train_user"], setting["test_user"], *costs)
+    if found.settings:
+        table = Table("setting", "test user", "mean edit cost")
+        for setting in found.settings:
+            costs = ", ".join(f"{policy} {mean:.3f}" for policy, mean in setting.mean_cost.items())
+            table.add_row(f"{setting.task} {setting.train_user}", setting.test_user, costs)
         console.print(table)
-    if left:
-        console.print(f"{len(left)} of {summary['cells']} cells left: {'; '.join(left)}", markup=False)
-    console.print(f"next: redraft bench report {summary['out']}", markup=False)
+    if found.left:
+        console.print(f"{len(found.left)} of {found.cells} cells left: {'; '.join(found.left)}", markup=False)
+    console.print(f"next: redraft bench report {folder}", markup=False)

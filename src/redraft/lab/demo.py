@@ -212,7 +212,7 @@ def _summary(
             for name, rounds in decisions.items()
         },
         data=manifests["early"].data,
-        training={method: curve({"history": manifest.history}) for method, manifest in manifests.items()},
+        training={method: curve(manifest.history) for method, manifest in manifests.items()},
         notes=[_about_dpo(manifests["dpo"], intervals["dpo"].mean, intervals[BASE].mean)],
     )
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from redraft.lab.bench.experiment import Description
+from redraft.lab.bench.folder import TrainedRun
 from redraft.lab.bench.matrix import MatrixRow
 
 ARMS = ("base", "sft", "dpo", "early")
@@ -78,7 +80,7 @@ def make_rows(
     return rows
 
 
-def make_training(seeds: Sequence[int] = SEEDS) -> list[dict[str, Any]]:
+def make_training(seeds: Sequence[int] = SEEDS) -> list[TrainedRun]:
     """Two trials each, of which one was chosen; dpo pushes everything down."""
     slopes = {"sft": (12.0, -8.0), "dpo": (-9.0, -48.0), "early": (11.0, -25.0)}
     return [
@@ -87,7 +89,7 @@ def make_training(seeds: Sequence[int] = SEEDS) -> list[dict[str, Any]]:
     ]
 
 
-def training_row(setting: str, seed: int, method: str, slope: tuple[float, float], *, chosen: bool) -> dict[str, Any]:
+def training_row(setting: str, seed: int, method: str, slope: tuple[float, float], *, chosen: bool) -> TrainedRun:
     task, _, train_user = setting.partition(" ")
     up, down = slope
     history = [
@@ -96,20 +98,25 @@ def training_row(setting: str, seed: int, method: str, slope: tuple[float, float
         for epoch in (1, 2, 3)
     ]  # fmt: skip
     metrics = {name.removeprefix("eval_"): value for name, value in history[-1].items()}
-    return {"seed": seed, "task": task, "train_user": train_user, "method": method, "chosen": chosen,
-            "status": "complete", "options": {}, "metrics": metrics, "history": history, "seconds": 50.0,
-            "data": {}}  # fmt: skip
+    return TrainedRun(
+        seed=seed, task=task, train_user=train_user, method=method, chosen=chosen, metrics=metrics, history=history
+    )
+
+
+def described(**changed: Any) -> Description:
+    """``EXPERIMENT`` as a report reads it."""
+    return Description.model_validate(EXPERIMENT | changed)
 
 
 def write_run(
     folder: Path,
     rows: Sequence[MatrixRow],
     experiment: Mapping[str, Any] = EXPERIMENT,
-    training: Sequence[Mapping[str, Any]] = (),
+    training: Sequence[TrainedRun] = (),
 ) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "experiment.json").write_text(json.dumps(dict(experiment)), "utf-8")
     with gzip.open(folder / "matrix.jsonl.gz", "wt", encoding="utf-8") as stream:
         stream.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
-    (folder / "training.jsonl").write_text("".join(json.dumps(row) + "\n" for row in training), "utf-8")
+    (folder / "training.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in training), "utf-8")
     return folder

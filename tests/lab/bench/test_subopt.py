@@ -3,13 +3,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from bench_rows import EXPERIMENT, MAX_SUBOPT, MEANS, make_rows
+from bench_rows import MAX_SUBOPT, MEANS, described, make_rows
 
-from redraft.lab.bench.subopt import late_against_median, max_subopt, subopt_intervals
+from redraft.lab.bench.subopt import max_subopt, subopt
 from redraft.lab.bench.tables import Cell, complete_cells, mean_costs, read_plan
 
 ROWS = make_rows()
-CELLS, _ = complete_cells(ROWS, read_plan(EXPERIMENT, ROWS))
+CELLS, _ = complete_cells(ROWS, read_plan(described(), ROWS))
 SETTINGS = list(MEANS)
 
 
@@ -31,7 +31,9 @@ def test_by_hand() -> None:
     assert {name: spread.mean for name, spread in found.items()} == pytest.approx(
         {"a": 0.2, "b": 0.3, "c": 0.3, "late": 0.2}
     )
-    assert late_against_median(found) == pytest.approx({"late": 0.2, "median": 0.3})
+    _, against = subopt(cells, ["setting 0", "setting 1"])
+    assert against is not None
+    assert (against.late, against.median) == pytest.approx((0.2, 0.3))
 
 
 def test_the_worst_is_taken_within_each_seed() -> None:
@@ -54,17 +56,18 @@ def test_a_seed_without_all_settings_does_not_count() -> None:
     some = [cell for cell in CELLS if (cell.seed, cell.setting) != (2, "email weak")]
     assert set(max_subopt(some, SETTINGS)["sft"].by_seed) == {1, 3}
     assert max_subopt([cell for cell in CELLS if cell.setting == "email weak"], SETTINGS) == {}
-    assert subopt_intervals([], SETTINGS) == {}
+    assert subopt([], SETTINGS) == ({}, None)
 
 
 def test_intervals_are_points_where_nothing_varies_and_wide_where_it_does() -> None:
-    found = subopt_intervals(cells_of({"a": 0.2, "b": 0.5}, {"a": 0.6, "b": 0.4}), ["setting 0", "setting 1"])
-    assert found["interval"]["a"] == pytest.approx((0.2, 0.2))
-    assert found["interval"]["b"] == pytest.approx((0.3, 0.3))
-    drawn = subopt_intervals(CELLS, SETTINGS)
-    low, high = drawn["interval"]["dpo"]
+    found, _ = subopt(cells_of({"a": 0.2, "b": 0.5}, {"a": 0.6, "b": 0.4}), ["setting 0", "setting 1"])
+    assert found["a"].interval == pytest.approx((0.2, 0.2))
+    assert found["b"].interval == pytest.approx((0.3, 0.3))
+    drawn, against = subopt(CELLS, SETTINGS)
+    low, high = drawn["dpo"].interval
     assert low < MAX_SUBOPT["dpo"] < high
-    assert drawn["below"] > 0.99
+    assert against is not None
+    assert against.below > 0.99
 
 
 def test_below_says_how_often_late_is_no_worse_than_the_median() -> None:
@@ -73,4 +76,6 @@ def test_below_says_how_often_late_is_no_worse_than_the_median() -> None:
         replace(cell, contexts=("x", "y"), costs={k: v[:2] for k, v in cell.costs.items()})
         for cell in cells_of({"a": 0.0, "b": 1.0})
     ]
-    assert subopt_intervals(two, ["setting 0"])["below"] > 0.6
+    _, against = subopt(two, ["setting 0"])
+    assert against is not None
+    assert against.below > 0.6

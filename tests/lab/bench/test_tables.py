@@ -6,10 +6,11 @@ import math
 from dataclasses import replace
 
 import pytest
-from bench_rows import ARMS, EXPERIMENT, MEANS, ROUNDS, SEEDS, make_rows
+from bench_rows import ARMS, MEANS, ROUNDS, SEEDS, described, make_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
+from redraft.lab.bench.experiment import Arm, Description
 from redraft.lab.bench.matrix import cost_table
 from redraft.lab.bench.paper import TABLE_1, TABLE_2, paper_table
 from redraft.lab.bench.tables import (
@@ -28,7 +29,7 @@ from redraft.lab.bench.tables import (
 from redraft.select import LateEnsemble, replay
 
 ROWS = make_rows()
-PLAN = read_plan(EXPERIMENT, ROWS)
+PLAN = read_plan(described(), ROWS)
 CELLS, _ = complete_cells(ROWS, PLAN)
 ORDERS = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 3), min_size=2)
 
@@ -82,10 +83,10 @@ def test_intervals_hold_the_mean() -> None:
 def test_comparisons_are_paired() -> None:
     """b is a + 0.1 in every round, however a jumps: no doubt about the difference."""
     a = [0.0, 9.0, 0.0, 9.0, 1.0]
-    rows = {(row["a"], row["b"]): row for row in comparisons([cell(base=[c + 0.1 for c in a], sft=a)])}
+    rows = {(row.a, row.b): row for row in comparisons([cell(base=[c + 0.1 for c in a], sft=a)])}
     found = rows["sft", "base"]
-    assert (found["difference"], found["low"], found["high"]) == pytest.approx((-0.1, -0.1, -0.1))
-    assert found["below"] == 1.0
+    assert (found.difference, found.low, found.high) == pytest.approx((-0.1, -0.1, -0.1))
+    assert found.below == 1.0
     assert set(rows) == {
         ("late", "uniform"),
         ("late", "base"),
@@ -96,10 +97,10 @@ def test_comparisons_are_paired() -> None:
 
 
 def test_the_best_single_policy_is_compared_with_a_share_of_the_base_cost() -> None:
-    (row,) = [row for row in comparisons(in_setting("summary strong")) if row["b"] == SHARE_OF_BASE]
-    assert row["a"] == "early"
-    assert row["difference"] == pytest.approx(0.2 - 0.6 * 0.9)
-    pairs = {(row["a"], row["b"]) for row in comparisons(in_setting("summary strong"))}
+    (row,) = [row for row in comparisons(in_setting("summary strong")) if row.b == SHARE_OF_BASE]
+    assert row.a == "early"
+    assert row.difference == pytest.approx(0.2 - 0.6 * 0.9)
+    pairs = {(row.a, row.b) for row in comparisons(in_setting("summary strong"))}
     assert {("early", "sft"), ("early", "dpo"), ("dpo", "base"), ("late", "early")} <= pairs
 
 
@@ -118,22 +119,22 @@ def test_an_unfinished_run_reports_its_complete_cells_and_names_the_rest() -> No
 
 
 def test_rounds_that_were_promised_are_waited_for() -> None:
-    longer = {**EXPERIMENT, "sizes": {"online": {"summary": ROUNDS, "email": ROUNDS + 1}}}
+    longer = described(sizes={"online": {"summary": ROUNDS, "email": ROUNDS + 1}})
     cells, missing = complete_cells(ROWS, read_plan(longer, ROWS))
     assert {cell.setting for cell in cells} == {"summary strong", "summary weak"}
     assert len(missing) == 6
 
 
 def test_rows_alone_tell_what_was_planned() -> None:
-    plan = read_plan({}, ROWS)
+    plan = read_plan(Description(), ROWS)
     assert (plan.seeds, plan.settings, plan.arms) == (SEEDS, list(MEANS), ARMS)
     assert plan.rounds == {"summary": ROUNDS, "email": ROUNDS}
-    assert complete_cells([], read_plan({}, [])) == ([], [])
+    assert complete_cells([], read_plan(Description(), [])) == ([], [])
     assert complete_cells([], PLAN)[0] == []
 
 
 def test_planned_rows_stand_in_the_plans_order() -> None:
-    plan = read_plan({**EXPERIMENT, "methods": ["early", "sft"]}, ROWS)
+    plan = read_plan(described(methods=["early", "sft"]), ROWS)
     found = planned_rows([replace(ROWS[5], cost=7.0), *ROWS[::-1], replace(ROWS[5], cost=9.0)], plan)
     assert list(dict.fromkeys(row.policy for row in found)) == ["base", "early", "sft"]
     assert [row.t for row in found[:ROUNDS]] == list(range(1, ROUNDS + 1))
@@ -170,13 +171,13 @@ def test_the_papers_tables() -> None:
 
 def test_arms_are_compared_with_what_they_began_as_served_alike() -> None:
     arms = {
-        "rl": {"method": "rl", "start": "base"},
-        "rl-second": {"method": "rl", "start": "sft"},
-        "best": {"method": None, "of": "sft", "best_of": 4, "temperature": None},
-        "warm-base": {"method": None, "of": "base", "temperature": 1.0, "best_of": None},
-        "warm-rl": {"method": None, "of": "rl", "temperature": 1.0, "best_of": None},
-        "warm-best": {"method": None, "of": "rl", "best_of": 4, "temperature": 1.0},
-        "agreed": {"method": None, "of": "sft", "best_of": 4, "temperature": 0.5, "by": "consensus"},
+        "rl": Arm(method="rl"),
+        "rl-second": Arm(method="rl", start="sft"),
+        "best": Arm(of="sft", best_of=4),
+        "warm-base": Arm(temperature=1),
+        "warm-rl": Arm(of="rl", temperature=1),
+        "warm-best": Arm(of="rl", best_of=4, temperature=1),
+        "agreed": Arm(of="sft", best_of=4, temperature=0.5, by="consensus"),
     }
     assert rivals(arms) == [
         ("rl", "base"),

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -14,6 +13,7 @@ from bench_rows import ARMS, EXPERIMENT, MAX_SUBOPT, MEANS, make_rows, make_trai
 
 from redraft.errors import DataError
 from redraft.lab.bench.matrix import MatrixRow
+from redraft.lab.bench.summary import Summary, as_json
 from redraft.lab.report.bench import write_bench_report
 
 ROWS = make_rows()
@@ -66,19 +66,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def summary(folder: Path) -> dict[str, Any]:
+def summary(folder: Path) -> Summary:
     return write_bench_report(folder)
 
 
 @pytest.fixture(scope="module")
-def page(folder: Path, summary: dict[str, Any]) -> str:
-    assert summary["name"] == "synthetic"
+def page(folder: Path, summary: Summary) -> str:
+    assert summary.name == "synthetic"
     return (folder / "report.html").read_text("utf-8")
 
 
-def test_the_summary_is_what_its_readers_expect(folder: Path, summary: dict[str, Any]):
+def test_the_summary_is_what_its_readers_expect(folder: Path, summary: Summary):
     written = json.loads((folder / "summary.json").read_text("utf-8"))
-    assert written == json.loads(json.dumps(summary))
+    assert written == as_json(summary)
     for name, means in MEANS.items():
         setting = written["settings"][name]
         assert {arm: setting["mean_cost"][arm] for arm in ARMS} == pytest.approx(means)
@@ -101,11 +101,12 @@ def test_the_page_is_whole_and_has_its_sections(page: str):
     ]  # fmt: skip
 
 
-def test_the_page_says_what_happened(page: str, summary: dict[str, Any]):
+def test_the_page_says_what_happened(page: str, summary: Summary):
     lead = re.search(r'<p class="lead">(.*?)</p>', page, re.DOTALL)
     assert lead is not None
-    late = sum(setting["mean_cost"]["late"] for setting in summary["settings"].values()) / 4
-    assert f"LateEnsemble paid {late:.3f} a round" in lead[1]
+    late = sum(setting.mean_cost["late"] for setting in summary.settings.values()) / 4
+    assert '<p class="message">Answers by early cost 0.33 to edit; those of the base model cost 0.70.</p>' in page
+    assert f"while serving, paid {late:.3f}." in lead[1]
     assert "costs 0.22 to 0.50 of the base model" in lead[1]
     assert "at most 0.6 of the base model: in 4 of 4 settings" in page
     assert "<strong>0.250 ± 0.000</strong>" in page  # dpo wins email strong
@@ -184,12 +185,12 @@ def test_a_run_that_goes_on(tmp_path: Path, keep: Callable[[MatrixRow], bool], s
     summary = write_bench_report(folder)
     page = (folder / "report.html").read_text("utf-8")
     checked(page)
-    assert list(summary["settings"]) == settings
+    assert list(summary.settings) == settings
     assert said in page
-    assert len(summary["missing"]) == 12 - summary["complete"]["cells"]
+    assert len(summary.missing) == 12 - summary.complete.cells
     assert "Not finished" in page
-    assert bool(summary["max_subopt"]) == (len(settings) == 4)
-    assert f"Missing: {summary['missing'][0]}" in (folder / "tables.md").read_text("utf-8")
+    assert bool(summary.max_subopt) == (len(settings) == 4)
+    assert f"Missing: {summary.missing[0]}" in (folder / "tables.md").read_text("utf-8")
 
 
 def test_one_table_for_each_test_user(tmp_path: Path):
@@ -201,11 +202,12 @@ def test_one_table_for_each_test_user(tmp_path: Path):
     ]
     experiment = {**EXPERIMENT, "test_users": users, "sizes": {"online": 6}}
     summary = write_bench_report(write_run(tmp_path / "run", rows, experiment))
-    assert summary["test_user"] == "strong"
-    assert summary["settings"] == summary["tables"]["strong"]["settings"]
-    other = summary["tables"]["other"]
-    assert other["settings"]["email weak"]["mean_cost"]["base"] == pytest.approx(0.25)
-    assert (summary["tables"]["strong"]["paper"]["name"], other["paper"]["name"]) == ("Table 1", "Table 2")
+    assert summary.test_user == "strong"
+    assert summary.settings == summary.tables["strong"].settings
+    other = summary.tables["other"]
+    assert other.settings["email weak"].mean_cost["base"] == pytest.approx(0.25)
+    papers = [table.paper for table in (summary.tables["strong"], other)]
+    assert [paper and paper.name for paper in papers] == ["Table 1", "Table 2"]
     assert {file.stem for file in (tmp_path / "run" / "figures").iterdir()} >= {"cost-strong", "cost-other"}
 
 
@@ -217,8 +219,8 @@ def test_an_experiment_of_other_settings_stands_without_the_paper(tmp_path: Path
     rows = make_rows(means, seeds=[1], rounds=6, test_users=["weak"])
     folder = write_run(tmp_path / "run", rows, experiment)
     summary = write_bench_report(folder)
-    assert "paper" not in summary["tables"]["weak"]
-    assert summary["settings"]["email strong+noise=0.5"]["std"]["sft"] is None
+    assert summary.tables["weak"].paper is None
+    assert summary.settings["email strong+noise=0.5"].std["sft"] is None
     page = (folder / "report.html").read_text("utf-8")
     assert "at most 0.6 of the base model: in 0 of 1 settings" in page
     assert "Not in email strong+noise=0.5 (+0.400)" in page
@@ -231,15 +233,17 @@ def test_rows_that_are_not_counted_are_said(tmp_path: Path):
     experiment = {**EXPERIMENT, "tasks": ["email"], "train_users": ["weak"], "seeds": [1], "methods": ["sft", "dpo"],
                   "sizes": {"online": 4}}  # fmt: skip
     summary = write_bench_report(write_run(tmp_path / "run", [*rows, rows[0]], experiment))
-    assert summary["notes"][0].startswith("5 rows are left out: another row stands for the same answer")
-    assert set(summary["settings"]["email weak"]["mean_cost"]) == {"base", "sft", "dpo", "late", "uniform"}
+    assert summary.notes[0].startswith("5 rows are left out: another row stands for the same answer")
+    assert set(summary.settings["email weak"].mean_cost) == {"base", "sft", "dpo", "late", "uniform"}
 
 
 def test_an_ablation_reads_the_rows_of_another_run(folder: Path):
     out = write_run(folder.parent / "ablation", [], ABLATION)
-    found = write_bench_report(out)["replays"]["summary strong"]
-    assert [row["arms"] for row in found["subsets"]] == ABLATION["arms"]
-    assert (found["alpha"]["alphas"], found["horizon"]["rounds"]) == ([0.0, 0.1, 150.0], [25, 50])
+    replays = write_bench_report(out).replays
+    assert replays is not None
+    found = replays["summary strong"]
+    assert [row.arms for row in found.subsets] == ABLATION["arms"]
+    assert (found.alpha.alphas, found.horizon.rounds) == ([0.0, 0.1, 150.0], [25, 50])
     page = (out / "report.html").read_text("utf-8")
     checked(page)
     assert re.findall(r"<h2.*?>(.*?)</h2>", page)[:3] == [
@@ -255,11 +259,12 @@ def test_costs_are_compared_and_what_cannot_be_had_is_said(folder: Path):
         folder.parent / "cost", [], {**COSTS, "costs": ["word", "semantic", "character"], "encoder": "/nowhere"}
     )
     summary = write_bench_report(out)
-    setting = summary["costs"]["strong"]["email weak"]
-    assert set(setting["mean_cost"]) == {"word", "character"}
-    assert setting["winner"] == {"word": "early", "character": "early"}
+    assert summary.costs is not None
+    setting = summary.costs["strong"]["email weak"]
+    assert set(setting.mean_cost) == {"word", "character"}
+    assert setting.winner == {"word": "early", "character": "early"}
     assert (folder.parent / "cost" / "work" / ".gitignore").read_text() == "*\n"  # an encoder is 90 MB
-    assert summary["notes"][0].startswith("semantic is left out: encoder /nowhere: cannot be loaded")
+    assert summary.notes[0].startswith("semantic is left out: encoder /nowhere: cannot be loaded")
     page = (out / "report.html").read_text("utf-8")
     checked(page)
     assert "semantic is left out" in page

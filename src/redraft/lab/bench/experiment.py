@@ -2,25 +2,38 @@
 
 A *benchmark* trains policies and lets users edit what they answer, or re-edits the answers of another run; an
 *ablation* and a comparison of *costs* read the rows of a benchmark and run nothing. Unknown keys are refused, and all
-problems are reported together.
+problems are reported together. In a file, the keys of ``[smoke]`` replace the others for a quick passage through every
+step.
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from redraft.config import read_toml
 from redraft.costs import get_cost
 from redraft.errors import ConfigError
 from redraft.lab.bench.tasks import TASKS
 from redraft.policies.base import BASE
 from redraft.train.options import METHODS, RL, TrainOptions
 
-__all__ = ["CANDIDATE", "KINDS", "Ablation", "AnyExperiment", "Arm", "CostComparison", "Experiment"]
+__all__ = [
+    "CANDIDATE",
+    "KINDS",
+    "Ablation",
+    "AnyExperiment",
+    "Arm",
+    "CostComparison",
+    "Description",
+    "Experiment",
+    "load_experiment",
+]
 
 _DERIVED = {"method", "start", "seed", "holdout", "max_prompt"}  # said elsewhere in the file
 CANDIDATE = "#"
@@ -253,12 +266,104 @@ class CostComparison(_Section):
         return names
 
 
+class Description(BaseModel):
+    """What a run's ``experiment.json`` says, as far as a report asks; what it does not say is empty.
+
+    ``arms`` and ``subsets`` both stand under ``arms`` in the file: a benchmark describes arms there, an ablation lists
+    subsets of them.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    name: str = ""
+    kind: Literal["benchmark", "ablation", "cost"] = "benchmark"
+    model: str = ""
+    identity: str | None = None
+    cost: str = ""
+    command: str = ""
+    versions: dict[str, str] = Field(default_factory=dict[str, str])
+    tasks: tuple[str, ...] = ()
+    train_users: tuple[str, ...] = ()
+    test_users: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    methods: tuple[str, ...] = ()
+    arms: dict[str, Arm] = Field(default_factory=dict[str, Arm])
+    subsets: tuple[tuple[str, ...], ...] = ()
+    sizes: dict[str, int | dict[str, int]] = Field(default_factory=dict[str, int | dict[str, int]])
+    rows_from: Path = Path()
+    alphas: tuple[float, ...] = ()
+    rounds: tuple[int, ...] = ()
+    costs: tuple[str, ...] = ()
+    encoder: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _arms_as_written(cls, given: Any) -> Any:
+        """Take an arm as it was written: an option that it names may have gone since."""
+        arms = given.get("arms") if isinstance(given, dict) else None
+        if isinstance(arms, list):
+            return {**given, "arms": {}, "subsets": arms}
+        if isinstance(arms, dict):
+            described = cast("dict[str, Any]", arms)
+            return {**given, "arms": {name: Arm.model_construct(**arm) for name, arm in described.items()}}
+        return given
+
+
 KINDS: dict[str, type[Experiment | Ablation | CostComparison]] = {
     "benchmark": Experiment,
     "ablation": Ablation,
     "cost": CostComparison,
 }
 AnyExperiment = Experiment | Ablation | CostComparison
+
+
+def load_experiment(file: Path, overrides: Sequence[str] = (), *, smoke: bool = False) -> AnyExperiment:
+    """Read an experiment; ``overrides`` are ``key.path=value``, the value as TOML has it, or else plain text.
+
+    Raises ``ConfigError`` naming all problems of the file at once.
+    """
+    values = read_toml(file)
+    quick = values.pop("smoke", {})
+    if not isinstance(quick, dict):
+        raise ConfigError(f"{file}: smoke = {quick!r}: must be a section")
+    if unknown := sorted(set(cast(dict[str, Any], quick)) - set(Experiment.model_fields)):
+        raise ConfigError(f"{file}: smoke: unknown key {', '.join(map(repr, unknown))}: remove or correct it")
+    if smoke:
+        values |= quick
+    for text in overrides:
+        _override(values, text)
+    model = KINDS.get(str(values.get("kind", "benchmark")))
+    if model is None:
+        raise ConfigError(f"{file}: kind = {values['kind']!r}: use one of {', '.join(KINDS)}")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{file}: {'; '.join(map(_describe, error.errors()))}") from error
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    path, equals, value = text.partition("=")
+    *sections, key = path.strip().split(".")
+    if not equals or not all([*sections, key]):
+        raise ConfigError(f"--override {text!r}: expected KEY.PATH=VALUE, e.g. sizes.train=8")
+    for section in sections:
+        below = values.setdefault(section, {})
+        if not isinstance(below, dict):
+            raise ConfigError(f"--override {text!r}: {section} is {below!r}, no section")
+        values = cast(dict[str, Any], below)
+    try:
+        values[key] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        values[key] = value.strip()
+
+
+def _describe(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key!r}: remove or correct it"
+    if problem["type"] == "missing":
+        return f"{key} is missing: add it"
+    said = problem["msg"].removeprefix("Value error, ")
+    return f"{key} = {problem['input']!r}: {said}" if key else said
 
 
 def _of(task: str, size: int | Mapping[str, int]) -> int:

@@ -13,24 +13,78 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import shutil
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
 from redraft.errors import ConfigError, DataError
+from redraft.files import whole, write_json, write_text
 from redraft.lab.bench.cell import Setting
 from redraft.lab.bench.experiment import KINDS
 from redraft.lab.bench.matrix import MatrixRow, append_rows, read_rows
 
-__all__ = ["RunFolder", "read_lines", "write_lines"]
+__all__ = ["CostModelRow", "Prediction", "RunFolder", "TrainedRun", "read_lines", "write_lines"]
+
+T = TypeVar("T")
 
 FREE = {"name", "tasks", "train_users", "test_users", "seeds", "methods", "arms", "threads"}
-"""What may change from one start to the next: it adds rows, and makes none that are there wrong."""
+"""What may change from one start to the next: it adds rows and leaves those that are there right."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRun:
+    """A row of ``training.jsonl``: one training run of ``arm``; ``chosen`` where it became the arm's policy."""
+
+    seed: int
+    task: str
+    train_user: str
+    arm: str = ""
+    method: str
+    chosen: bool
+    status: str = ""
+    options: Mapping[str, object] = field(default_factory=dict[str, object])
+    metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+    history: Sequence[Mapping[str, float]] = ()
+    seconds: float = 0.0
+    data: Mapping[str, object] = field(default_factory=dict[str, object])
+
+
+@dataclass(frozen=True)
+class CostModelRow:
+    """A row of ``cost_models.jsonl``: how the model of one log does on held-out responses, and how it was chosen.
+
+    Rows of early versions have no ``seconds`` and no ``by_domain``.
+    """
+
+    seed: int
+    task: str
+    train_user: str
+    writer: str
+    kappa: float
+    choice: Mapping[str, float]
+    heldout: Mapping[str, float | None]
+    seconds: float | None = None
+    by_domain: Mapping[str, Mapping[str, float | None]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A row of ``predictions.jsonl``: f̂ and its bonus for a policy's answer in round t, by the arm's cost model."""
+
+    seed: int
+    task: str
+    train_user: str
+    arm: str
+    policy: str
+    t: int
+    mean: float
+    bonus: float
+    pessimism: float
 
 
 class RunFolder:
@@ -43,7 +97,7 @@ class RunFolder:
         self._training = path / "training.jsonl"
         self._cost_models, self._predictions = path / "cost_models.jsonl", path / "predictions.jsonl"
 
-    def claim(self, experiment: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    def claim(self, experiment: Mapping[str, object], about: Mapping[str, object]) -> None:
         """Make the folder this experiment's. ``about`` is recorded beside it.
 
         Raises ``ConfigError`` when it cannot be written, or holds a run that differs in more than ``FREE``.
@@ -85,12 +139,13 @@ class RunFolder:
         try:
             yield
         finally:
-            scratch = self.path / "matrix.new"
-            with self._matrix.open("rb") as plain, scratch.open("wb") as file:
-                with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as stream:  # same rows, same bytes
-                    shutil.copyfileobj(plain, stream)
-                os.fsync(file.fileno())
-            scratch.replace(self._packed)
+            with (
+                whole(self._packed) as scratch,
+                self._matrix.open("rb") as plain,
+                scratch.open("wb") as file,
+                gzip.GzipFile("", "wb", fileobj=file, mtime=0) as stream,  # same rows, same bytes
+            ):
+                shutil.copyfileobj(plain, stream)
             self._matrix.unlink()
 
     def rows(self) -> list[MatrixRow]:
@@ -101,27 +156,27 @@ class RunFolder:
         """Append rows, within ``appending``."""
         append_rows(self._matrix, rows)
 
-    def training(self) -> list[dict[str, Any]]:
-        """Read the rows of what was trained."""
-        return read_lines(self._training)
+    def training(self) -> list[TrainedRun]:
+        """Read what was trained; in rows of early versions a method's arm has no name of its own."""
+        return _typed(TrainedRun, self._training)
 
-    def add_training(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add rows of what was trained; one that is there already is not added again."""
+    def add_training(self, rows: Sequence[TrainedRun]) -> None:
+        """Add what was trained; a row that is there already is not added again."""
         _add(self._training, rows, ("seed", "task", "train_user", "method", "options"))
 
-    def cost_models(self) -> list[dict[str, Any]]:
+    def cost_models(self) -> list[CostModelRow]:
         """Read the rows of cost models, one for each log that one was learnt from."""
-        return read_lines(self._cost_models)
+        return _typed(CostModelRow, self._cost_models)
 
-    def add_cost_models(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def add_cost_models(self, rows: Sequence[CostModelRow]) -> None:
         """Add rows of cost models as ``add_training`` does."""
         _add(self._cost_models, rows, ("seed", "task", "train_user", "writer"))
 
-    def predictions(self) -> list[dict[str, Any]]:
-        """Read what cost models thought of answers in the matrix."""
-        return read_lines(self._predictions)
+    def predictions(self) -> list[Prediction]:
+        """Read what cost models predicted of answers in the matrix."""
+        return _typed(Prediction, self._predictions)
 
-    def add_predictions(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def add_predictions(self, rows: Sequence[Prediction]) -> None:
         """Add predictions as ``add_training`` does."""
         _add(self._predictions, rows, ("seed", "task", "train_user", "arm", "policy", "t"))
 
@@ -140,11 +195,8 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise DataError(f"{file}: not a description of a run ({error}): choose another --out") from error
 
-    def _write(self, described: Mapping[str, Any]) -> None:
-        file = self.path / "experiment.json"
-        scratch = file.with_suffix(".new")
-        scratch.write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        scratch.replace(file)
+    def _write(self, described: Mapping[str, object]) -> None:
+        write_json(self.path / "experiment.json", described, "choose another --out")
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
@@ -157,18 +209,21 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
         raise DataError(f"{file}: not JSON, one object a line ({error}): delete it") from error
 
 
-def write_lines(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def write_lines(file: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Write JSON objects, one a line; the old file or the new one is there, never half of it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_suffix(".new")
-    with scratch.open("w", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        stream.flush()
-        os.fsync(stream.fileno())
-    scratch.replace(file)
+    write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _typed(kind: type[T], file: Path) -> list[T]:
+    """The rows of a file; what this version does not know of is left out."""
+    names = {one.name for one in fields(cast("Any", kind))}
+    try:
+        return [kind(**{k: v for k, v in row.items() if k in names}) for row in read_lines(file)]
+    except TypeError as error:
+        raise DataError(f"{file}: a row is incomplete ({error}): delete it") from error
+
+
+def _differing(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     """What makes rows of before wrong; an arm may come or go, and keeps its meaning."""
     before = _in_full(before)
     keys = [key for key in now if key not in FREE and _essence(key, before.get(key)) != _essence(key, now[key])]
@@ -179,9 +234,9 @@ def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [*keys, *(f"arms.{name}" for name in others)]
 
 
-def _in_full(described: Mapping[str, Any]) -> Mapping[str, Any]:
+def _in_full(described: Mapping[str, object]) -> Mapping[str, object]:
     """With the options that are younger than the file: they had their defaults when its rows were made."""
-    kind = KINDS.get(described.get("kind", ""))
+    kind = KINDS.get(str(described.get("kind")))
     if kind is None:
         return described
     try:
@@ -191,7 +246,7 @@ def _in_full(described: Mapping[str, Any]) -> Mapping[str, Any]:
         return described
 
 
-def _essence(key: str, value: Any) -> Any:
+def _essence(key: str, value: object) -> object:
     """Who answers matters, not where."""
     if key == "endpoints" and isinstance(value, dict):
         servers = cast(dict[str, dict[str, str]], value)
@@ -199,9 +254,10 @@ def _essence(key: str, value: Any) -> Any:
     return value
 
 
-def _add(file: Path, rows: Sequence[Mapping[str, Any]], key: Sequence[str]) -> None:
+def _add(file: Path, rows: Sequence[TrainedRun | CostModelRow | Prediction], key: Sequence[str]) -> None:
     if not rows:
         return
     found = read_lines(file)
     known = {json.dumps([row[name] for name in key]) for row in found}
-    write_lines(file, [*found, *(row for row in rows if json.dumps([row[name] for name in key]) not in known)])
+    added = (row for row in map(asdict, rows) if json.dumps([row[name] for name in key]) not in known)
+    write_lines(file, [*found, *added])

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from redraft.errors import ConfigError
 from redraft.lab.bench.cell import Answers, Setting, answer, counter, learn, log_edits
 from redraft.lab.bench.experiment import CANDIDATE, Arm, Experiment
-from redraft.lab.bench.folder import RunFolder, read_lines, write_lines
+from redraft.lab.bench.folder import CostModelRow, Prediction, RunFolder, TrainedRun, read_lines, write_lines
 from redraft.log import EditLog
 from redraft.policies.base import BASE
 from redraft.policies.best_of import reranked
@@ -48,11 +48,11 @@ _GIVEN = {"method", "start", "holdout", "seed", "max_prompt", "max_response"}  #
 
 @dataclass(frozen=True)
 class Made:
-    """An arm's answers, those that it chose among by name, and what a cost model thought: rows of ``predictions``."""
+    """An arm's answers, those it chose among by name, and what a cost model predicted of them."""
 
     answers: Answers
     candidates: Mapping[str, Answers] = field(default_factory=dict[str, Answers])
-    predictions: Sequence[Mapping[str, Any]] = ()
+    predictions: Sequence[Prediction] = ()
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Maker:
     progress: Progress
     cost: Cost
     user: User
-    chosen: Sequence[Mapping[str, Any]]
+    chosen: Sequence[TrainedRun]
     setting: Setting
     contexts: Split
     base: Base
@@ -215,22 +215,25 @@ class Maker:
             advance = counter(self.progress, "reading", 2 * len(log))
             features = Features(self.base, self.cache, limits.max_prompt, limits.max_new_tokens + 1, advance)
             run = learn_cost(log, features, self.cost, holdout=HOLDOUT, seed=cell.seed)
-            row = {"writer": writer, "kappa": run.model.kappa, "choice": asdict(run.model.choice)}  # pyright: ignore[reportAttributeAccessIssue]
-            row |= {"heldout": run.heldout.as_dict(), "seconds": run.seconds}
-            row |= {"by_domain": {name: found.as_dict() for name, found in run.by_domain.items()}}
-            self.folder.add_cost_models([asdict(cell) | row])
+            kappa, choice = run.model.kappa, asdict(run.model.choice)  # pyright: ignore[reportAttributeAccessIssue]
+            by_domain = {name: found.as_dict() for name, found in run.by_domain.items()}
+            row = CostModelRow(
+                **asdict(cell), writer=writer, kappa=kappa, choice=choice, heldout=run.heldout.as_dict(),
+                seconds=run.seconds, by_domain=by_domain,
+            )  # fmt: skip
+            self.folder.add_cost_models([row])
             self._bounds[writer] = Bound(run.model, replace(features, on_batch=None))
         return replace(self._bounds[writer], pessimism=pessimism)
 
-    def predicted(self, name: str, told: Mapping[str, Answers], bound: Bound) -> list[dict[str, Any]]:
-        """What the cost model that made an arm thinks of answers: rows with f̂, and with f̄ − f̂ as ``bonus``."""
-        messages = [context.messages for context in self.contexts.online]
-        rows: list[dict[str, Any]] = []
+    def predicted(self, name: str, told: Mapping[str, Answers], bound: Bound) -> list[Prediction]:
+        """What the cost model that made an arm predicts of answers: f̂, and f̄ − f̂ as ``bonus``."""
+        messages, cell = [context.messages for context in self.contexts.online], self.setting
+        rows: list[Prediction] = []
         for policy, answers in told.items():
             mean, bonus = bound.predict(messages, answers.responses)
             for t, (m, b) in enumerate(zip(mean.tolist(), bonus.tolist(), strict=True), 1):
-                own = {"arm": name, "policy": policy, "t": t, "mean": round(m, 5), "bonus": round(b, 5)}
-                rows.append(asdict(self.setting) | own | {"pessimism": bound.pessimism})
+                told_so = (name, policy, t, round(m, 5), round(b, 5), bound.pessimism)
+                rows.append(Prediction(cell.seed, cell.task, cell.train_user, *told_so))
         return rows
 
     def shared(self, what: str, contexts: Sequence[Context]) -> Answers:
@@ -271,28 +274,21 @@ class Maker:
         return Decoding(self.experiment.decoding.max_new_tokens, temperature, seed)
 
 
-def _chosen(training: Sequence[Mapping[str, Any]], setting: Setting, arm: str) -> Mapping[str, Any] | None:
+def _chosen(training: Sequence[TrainedRun], setting: Setting, arm: str) -> Mapping[str, object] | None:
     """Options chosen for this training user, or else for one that it is made of (``strong+noise=0.3``, a mixture)."""
     parts = [part.strip().split()[-1].partition("+")[0] for part in setting.train_user.split(";")]
     for user in dict.fromkeys((setting.train_user, *parts)):
         wanted = (setting.task, user, arm, True)
         for row in training:
-            if (row["task"], row["train_user"], row.get("arm", row["method"]), row["chosen"]) == wanted:
-                return row["options"]
+            if (row.task, row.train_user, row.arm or row.method, row.chosen) == wanted:
+                return row.options
     return None
 
 
-def _row(setting: Setting, arm: str, manifest: Manifest, *, chosen: bool) -> dict[str, Any]:
+def _row(setting: Setting, arm: str, manifest: Manifest, *, chosen: bool) -> TrainedRun:
     """A row of ``training.jsonl``."""
-    return {
-        **asdict(setting),
-        "arm": arm,
-        "method": manifest.options["method"],
-        "chosen": chosen,
-        "status": manifest.status,
-        "options": manifest.options,
-        "metrics": manifest.metrics,
-        "history": manifest.history,
-        "seconds": manifest.seconds,
-        "data": manifest.data,
-    }
+    return TrainedRun(
+        **asdict(setting), arm=arm, method=manifest.options["method"], chosen=chosen, status=manifest.status,
+        options=manifest.options, metrics=manifest.metrics, history=manifest.history, seconds=manifest.seconds,
+        data=manifest.data,
+    )  # fmt: skip

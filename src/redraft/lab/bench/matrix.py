@@ -9,15 +9,17 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from redraft.errors import DataError
 
-__all__ = ["MatrixRow", "append_rows", "cost_table", "read_rows"]
+__all__ = ["MatrixRow", "append_rows", "cost_table", "grouped", "read_rows"]
 
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 Cell = tuple[int, str, str, str, int, str]
 
 
@@ -47,10 +49,23 @@ class MatrixRow:
         """Which answer this is; a run that goes on skips the cells it finds."""
         return (self.seed, self.task, self.train_user, self.test_user, self.t, self.policy)
 
+    @property
+    def setting(self) -> str:
+        """Task and training user, as tables name them."""
+        return f"{self.task} {self.train_user}"
+
 
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
     field.name: {"int": int, "str": str, "float": (float, int)}[str(field.type)] for field in fields(MatrixRow)
 }
+
+
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Items by key, both in the order in which they first come."""
+    found: dict[K, list[T]] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
+    return found
 
 
 def append_rows(file: Path, rows: Iterable[MatrixRow]) -> None:
@@ -97,7 +112,7 @@ def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
 
 def _row(file: Path, number: int, line: bytes) -> MatrixRow:
     try:
-        data: dict[str, Any] = json.loads(line)
+        data: Any = json.loads(line)
         wrong = [name for name, kind in _TYPES.items() if not isinstance(data.get(name), kind)]
         wrong += sorted(data.keys() - _TYPES.keys())
     except (ValueError, AttributeError) as error:

@@ -11,24 +11,24 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from redraft.costs import get_cost
 from redraft.errors import ConfigError
 from redraft.lab.bench.cell import Answers, Setting, price
 from redraft.lab.bench.experiment import CANDIDATE, AnyExperiment, Experiment
-from redraft.lab.bench.folder import RunFolder
-from redraft.lab.bench.tasks import Split, split
+from redraft.lab.bench.folder import RunFolder, TrainedRun
+from redraft.lab.bench.matrix import MatrixRow, grouped
+from redraft.lab.bench.tasks import Split, lacking, split
 from redraft.lab.users.catalogue import Endpoint, get_user
 from redraft.types import Context
 
 if TYPE_CHECKING:
-    from redraft.lab.bench.matrix import MatrixRow
     from redraft.train.fit import Progress
 
 __all__ = ["Outcome", "Place", "run_experiment"]
@@ -45,11 +45,25 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What there is after a run. ``settings`` has the mean cost of every policy in the rows, over all seeds."""
+    """What there is after a run: how many cells it has, those that are left, and mean costs over the rows' seeds.
+
+    ``left_out`` has a sentence for every task that could not run for want of its data.
+    """
 
     cells: int
     left: list[str]
-    settings: list[dict[str, Any]]
+    settings: list[MeanCosts]
+    left_out: list[str] = field(default_factory=list[str])
+
+
+@dataclass(frozen=True, slots=True)
+class MeanCosts:
+    """Mean cost of every policy in one setting under one test user."""
+
+    task: str
+    train_user: str
+    test_user: str
+    mean_cost: Mapping[str, float]
 
 
 def run_experiment(
@@ -57,7 +71,8 @@ def run_experiment(
 ) -> Outcome:
     """Run what is left of an experiment; after ``minutes`` no further cell is begun.
 
-    An ablation or a comparison of costs only has its description written: its rows are another run's.
+    A task whose data is not there is left out, unless there is nothing else to do. An ablation or a comparison of costs
+    only has its description written: its rows are another run's.
 
     Raises ``ConfigError`` when the folder holds another run or cannot be written, or a user or a task is not to be
     had, and whatever the steps of a cell raise.
@@ -74,14 +89,19 @@ def run_experiment(
     deadline = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
     with folder.appending():
         left: list[str] = []
+        unfinished = [setting for setting in run.settings if run.missing(setting)]
+        lacks = {task: lacking(task, place.data) for task in dict.fromkeys(setting.task for setting in unfinished)}
+        if len(unfinished) == len(run.settings) and all(lacks.values()):
+            raise ConfigError("; ".join(lacks.values()))
         for setting in run.settings:
-            if run.missing(setting) and time.monotonic() < deadline:
+            if setting in unfinished and not lacks[setting.task] and time.monotonic() < deadline:
                 run.cell(setting)
             if run.missing(setting):
                 left.append(str(setting))
             else:
                 progress("cells", run.settings.index(setting) + 1 - len(left), len(run.settings))
-        return Outcome(len(run.settings), left, _means(folder.rows()))
+        left_out = [f"left out: {said}" for said in lacks.values() if said]
+        return Outcome(len(run.settings), left, _means(folder.rows()), left_out)
 
 
 class _Run:
@@ -189,21 +209,18 @@ def _rows_of(path: Path | None) -> list[MatrixRow]:
     return rows
 
 
-def _training_of(path: Path | None) -> list[dict[str, Any]]:
+def _training_of(path: Path | None) -> list[TrainedRun]:
     rows = [] if path is None else RunFolder(path).training()
     if path is not None and not rows:
         raise ConfigError(f"options_from = {path}: nothing was trained there: run that experiment first")
     return rows
 
 
-def _means(rows: Sequence[MatrixRow]) -> list[dict[str, Any]]:
-    costs: dict[tuple[str, str, str], dict[str, list[float]]] = {}
-    for row in rows:
-        if CANDIDATE in row.policy:
-            continue
-        setting = costs.setdefault((row.task, row.train_user, row.test_user), {})
-        setting.setdefault(row.policy, []).append(row.cost)
-    return [
-        {"task": task, "train_user": train, "test_user": test, "mean_cost": {p: fmean(c) for p, c in found.items()}}
-        for (task, train, test), found in costs.items()
-    ]
+def _means(rows: Sequence[MatrixRow]) -> list[MeanCosts]:
+    arms = [row for row in rows if CANDIDATE not in row.policy]
+    by_setting = grouped(arms, lambda row: (row.task, row.train_user, row.test_user))
+    return [MeanCosts(*setting, _by_policy(found)) for setting, found in by_setting.items()]
+
+
+def _by_policy(rows: Sequence[MatrixRow]) -> dict[str, float]:
+    return {policy: fmean(row.cost for row in own) for policy, own in grouped(rows, lambda row: row.policy).items()}

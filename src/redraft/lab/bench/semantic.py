@@ -1,4 +1,6 @@
-"""A semantic cost: 1 − cosine of two sentence embeddings, by any sentence-transformers model that takes the mean.
+"""The same edits under other costs, and whether the policies rank alike under them.
+
+The semantic cost is 1 − cosine of two sentence embeddings, by any sentence-transformers model that takes the mean.
 
 Plain transformers do it (tokens, mean over those that are no padding, then the cosine), which is what
 sentence-transformers does with such a model, so that package is not needed. Texts beyond the model's length are cut.
@@ -9,22 +11,60 @@ from __future__ import annotations
 import importlib.util
 import json
 import zipfile
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from redraft.costs import get_cost
 from redraft.errors import ModelError
-from redraft.lab.bench.matrix import MatrixRow
+from redraft.lab.bench.matrix import MatrixRow, grouped
+from redraft.lab.bench.tables import UNIFORM, Plan, complete_cells, kendall, mean_costs, winner
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["PACKAGE", "encoder_folder", "semantic_costs", "semantic_rows"]
+__all__ = ["PACKAGE", "Repriced", "compare_costs", "encoder_folder", "reprice", "semantic_costs", "semantic_rows"]
 
 PACKAGE = "all_minilm_l6_v2"  # carries all-MiniLM-L6-v2 as model.zip; importing it prints, so it is only looked up
 _MAX_TOKENS, _BATCH = 256, 64
+
+
+@dataclass(frozen=True, slots=True)
+class Repriced:
+    """One setting under several costs: ``mean_cost`` and ``winner`` by cost, and Kendall's τ for each two of them."""
+
+    mean_cost: Mapping[str, Mapping[str, float]]
+    winner: Mapping[str, str]
+    kendall: Mapping[str, float | None]
+
+
+def reprice(rows: Sequence[MatrixRow], cost: str) -> list[MatrixRow]:
+    """The rows with what each edit costs under another named cost."""
+    price = get_cost(cost)
+    return [replace(row, raw=price.raw(row.response, row.edited), cost=price(row.response, row.edited)) for row in rows]
+
+
+def compare_costs(priced: Mapping[str, Sequence[MatrixRow]], plan: Plan) -> dict[str, dict[str, Repriced]]:
+    """By test user and setting, what the policies cost under each cost and how far their orders agree.
+
+    Orders are of the arms and ``late``, which replays under each cost; ``uniform`` is left out of them.
+    """
+    means: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    for cost, rows in priced.items():
+        cells, _ = complete_cells(rows, plan)
+        for (user, setting), some in grouped(cells, lambda cell: (cell.test_user, cell.setting)).items():
+            found = {name: spread.mean for name, spread in mean_costs(some).items()}
+            means.setdefault(user, {}).setdefault(setting, {})[cost] = found
+    return {user: {name: _compared(found) for name, found in settings.items()} for user, settings in means.items()}
+
+
+def _compared(means: Mapping[str, Mapping[str, float]]) -> Repriced:
+    orders = {cost: {k: v for k, v in found.items() if k != UNIFORM} for cost, found in means.items()}
+    taus = {f"{a} / {b}": kendall(orders[a], orders[b]) for a, b in combinations(orders, 2)}
+    return Repriced(means, {cost: winner(found) for cost, found in orders.items()}, taus)
 
 
 def encoder_folder(name: str | None, scratch: Path) -> str:

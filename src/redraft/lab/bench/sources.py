@@ -22,10 +22,22 @@ from redraft.errors import ConfigError, DataError
 from redraft.lab.users.letter import is_frame, sentences
 from redraft.lab.users.points import Points, content_words, stands_alone
 
-__all__ = ["READERS", "Material", "materials"]
+__all__ = ["DATA_SETS", "READERS", "Material", "materials"]
 
 SOURCE_WORDS, MOST_WORDS = 85, 100
 POINT_WORDS, TWO_POINTS_WORDS = (5, 24), 36
+
+_DEFACTO = "DeFacto, MIT, github.com/microsoft/DeFacto"
+_SCITLDR = {"contexts/scitldr_train.jsonl": "SciTLDR, Apache-2.0, github.com/allenai/scitldr"}
+DATA_SETS: dict[str, dict[str, str]] = {
+    "news": {"edits/defacto/train.jsonl": _DEFACTO, "edits/defacto/val.jsonl": _DEFACTO},
+    "wikipedia": {"contexts/xquad_en.json": "XQuAD, CC BY-SA 4.0, github.com/google-deepmind/xquad"},
+    "abstract": _SCITLDR,
+    "film": {"contexts/movie_reviews.zip": "movie reviews, CC BY 4.0, github.com/nltk/nltk_data"},
+    "paper": _SCITLDR,
+    "dialogue": {"contexts/mts_dialog_train.csv": "MTS-Dialog, CC BY 4.0, github.com/abachaa/MTS-Dialog"},
+}
+"""By domain, its files below ``$REDRAFT_DATA``: name, licence and source of the public data set each is from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,19 +7,42 @@ Methods are the arms and ``late``; ``uniform`` is no competitor. Only seeds that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean, median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from redraft.lab.bench.matrix import grouped
 from redraft.lab.bench.tables import LATE, UNIFORM, Cell, Spread, spread
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Subopt", "late_against_median", "max_subopt", "subopt_intervals"]
+__all__ = ["LateAgainstMedian", "Subopt", "max_subopt", "subopt"]
 
-Subopt = Mapping[str, Spread]
 _DRAWS = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Subopt:
+    """A method's Max SubOpt: mean and standard deviation over seeds, and the interval of the mean."""
+
+    mean: float
+    std: float | None
+    by_seed: Mapping[int, float]
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class LateAgainstMedian:
+    """LateEnsemble's Max SubOpt and the median of the single methods'.
+
+    ``below`` is the share of draws in which LateEnsemble's is at or below that median.
+    """
+
+    late: float
+    median: float
+    below: float
 
 
 def max_subopt(cells: Sequence[Cell], settings: Sequence[str]) -> dict[str, Spread]:
@@ -32,38 +55,34 @@ def max_subopt(cells: Sequence[Cell], settings: Sequence[str]) -> dict[str, Spre
     return {method: spread(by_seed) for method, by_seed in gaps.items()}
 
 
-def late_against_median(subopt: Subopt) -> dict[str, float]:
-    """Late's Max SubOpt and the median one of the single methods."""
-    return {"late": subopt[LATE].mean, "median": median(s.mean for name, s in subopt.items() if name != LATE)}
+def subopt(cells: Sequence[Cell], settings: Sequence[str]) -> tuple[dict[str, Subopt], LateAgainstMedian | None]:
+    """Max SubOpt with 95 % intervals of the mean over seeds, contexts drawn anew within each cell.
 
-
-def subopt_intervals(cells: Sequence[Cell], settings: Sequence[str]) -> dict[str, Any]:
-    """95 % intervals of the mean over seeds, contexts drawn anew within each cell.
-
-    ``below`` is the share of draws in which late's stays at or below the single methods' median. Resampling biases a
-    maximum upwards, so an interval may sit above its own point estimate.
+    Empty and ``None`` while no seed has all of ``settings``. Resampling biases a maximum upwards, so an interval may
+    lie above its own point estimate.
     """
     import numpy as np
 
-    whole = _whole_seeds(cells, settings)
-    if not whole:
-        return {}
+    spreads, whole = max_subopt(cells, settings), _whole_seeds(cells, settings)
+    if not spreads:
+        return {}, None
     rng = np.random.default_rng(0)
     draws = [np.max([_drawn_gaps(cell, rng) for cell in found], axis=0) for found in whole.values()]
     mean = np.mean(draws, axis=0)  # [draws × methods]
-    names = list(_methods(cells[0]))
+    names = list(spreads)
     low, high = np.quantile(mean, (0.025, 0.975), axis=0)
-    single = np.median(mean[:, [i for i, name in enumerate(names) if name != LATE]], axis=1)
-    return {
-        "interval": {name: (float(low[i]), float(high[i])) for i, name in enumerate(names)},
-        "below": float((mean[:, names.index(LATE)] <= single).mean()),
+    found = {
+        name: Subopt(spread.mean, spread.std, spread.by_seed, (float(low[i]), float(high[i])))
+        for i, (name, spread) in enumerate(spreads.items())
     }
+    single = np.median(mean[:, [i for i, name in enumerate(names) if name != LATE]], axis=1)
+    middle = median(spread.mean for name, spread in spreads.items() if name != LATE)
+    below = float((mean[:, names.index(LATE)] <= single).mean())
+    return found, LateAgainstMedian(spreads[LATE].mean, middle, below)
 
 
 def _whole_seeds(cells: Sequence[Cell], settings: Sequence[str]) -> dict[int, list[Cell]]:
-    by_seed: dict[int, list[Cell]] = {}
-    for cell in cells:
-        by_seed.setdefault(cell.seed, []).append(cell)
+    by_seed = grouped(cells, lambda cell: cell.seed)
     return {seed: found for seed, found in by_seed.items() if {cell.setting for cell in found} >= set(settings)}
 
 

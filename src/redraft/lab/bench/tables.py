@@ -18,6 +18,7 @@ from itertools import combinations, product
 from statistics import fmean, stdev
 from typing import Any
 
+from redraft.lab.bench.experiment import Arm, Description
 from redraft.lab.bench.matrix import MatrixRow
 from redraft.policies.base import BASE
 from redraft.select import LateEnsemble, Round, replay
@@ -29,6 +30,7 @@ __all__ = [
     "TARGET",
     "UNIFORM",
     "Cell",
+    "Paired",
     "Plan",
     "Spread",
     "comparisons",
@@ -98,25 +100,32 @@ class Spread:
     by_seed: Mapping[int, float]
 
 
-def read_plan(experiment: Mapping[str, Any], rows: Sequence[MatrixRow]) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """The mean of A − B on the same (seed, context), its 95 % interval, and the share of draws in which A is lower."""
+
+    a: str
+    b: str
+    difference: float
+    low: float
+    high: float
+    below: float
+
+
+def read_plan(experiment: Description, rows: Sequence[MatrixRow]) -> Plan:
     """What the experiment promises; what it does not say is taken from the rows."""
-
-    def said(key: str, field: str) -> tuple[Any, ...]:
-        return tuple(experiment.get(key) or dict.fromkeys(getattr(row, field) for row in rows))
-
-    tasks = said("tasks", "task")
-    named = (*experiment.get("methods", ()), *experiment.get("arms", ()))
-    arms = (BASE, *named) if named else said("arms", "policy")
-    online: Any = experiment.get("sizes", {}).get("online", {})
-    promised: Mapping[str, int] = online if isinstance(online, Mapping) else dict.fromkeys(tasks, online)
+    tasks = experiment.tasks or tuple(dict.fromkeys(row.task for row in rows))
+    named = (*experiment.methods, *experiment.arms)
+    online = experiment.sizes.get("online", {})
+    promised = online if isinstance(online, Mapping) else dict.fromkeys(tasks, online)
     found = {task: max((row.t for row in rows if row.task == task), default=0) for task in tasks}
     return Plan(
-        seeds=said("seeds", "seed"),
+        seeds=experiment.seeds or tuple(dict.fromkeys(row.seed for row in rows)),
         tasks=tasks,
-        train_users=said("train_users", "train_user"),
-        test_users=said("test_users", "test_user"),
-        arms=arms,
-        rounds={task: int(promised.get(task) or found[task]) for task in tasks},
+        train_users=experiment.train_users or tuple(dict.fromkeys(row.train_user for row in rows)),
+        test_users=experiment.test_users or tuple(dict.fromkeys(row.test_user for row in rows)),
+        arms=(BASE, *named) if named else tuple(dict.fromkeys(row.policy for row in rows)),
+        rounds={task: promised.get(task) or found[task] for task in tasks},
     )
 
 
@@ -163,7 +172,7 @@ def winner(means: Mapping[str, float]) -> str:
     return min(competing, key=competing.__getitem__)
 
 
-def comparisons(cells: Sequence[Cell], rivals: Sequence[tuple[str, str]] = ()) -> list[dict[str, Any]]:
+def comparisons(cells: Sequence[Cell], rivals: Sequence[tuple[str, str]] = ()) -> list[Paired]:
     """Paired bootstraps of "A costs less than B" in one setting, on the same (seed, context).
 
     Late against ``uniform`` and each arm, every trained policy against the base model, ``early`` against the others,
@@ -184,21 +193,20 @@ def comparisons(cells: Sequence[Cell], rivals: Sequence[tuple[str, str]] = ()) -
     return made
 
 
-def rivals(arms: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Whom an experiment's arms are to be compared with: what they began as, served alike."""
+def rivals(arms: Mapping[str, Arm]) -> list[tuple[str, str]]:
+    """Whom an experiment's arms are to be compared with: the policy they started from, served in the same way."""
     found: list[tuple[str, str]] = []
-    served = {name: (arm["of"], arm.get("temperature"), arm.get("best_of"), arm.get("by"))
-              for name, arm in arms.items() if arm.get("method") is None}  # fmt: skip
+    served = {name: (arm.of, arm.temperature, arm.best_of, arm.by) for name, arm in arms.items() if not arm.method}
     for name, arm in arms.items():
-        if arm.get("method") is not None:
-            found.append((name, arm["start"]))
+        if arm.method is not None:
+            found.append((name, arm.start))
             continue
         of, *how = served[name]
-        before = arms[of]["start"] if of in arms else BASE
+        before = arms[of].start if of in arms else BASE
         alike = [other for other, (policy, *same) in served.items() if policy == before != of and same == how]
-        plain = [other for other, told in served.items() if told[:3] == (of, arm.get("temperature"), None)]
-        found += [(name, other) for other in (*alike, *(plain if arm.get("best_of") else ()))]
-        chosen = arm.get("best_of") and (not arm.get("temperature") or arm.get("by") == "consensus")
+        plain = [other for other, told in served.items() if told[:3] == (of, arm.temperature, None)]
+        found += [(name, other) for other in (*alike, *(plain if arm.best_of else ()))]
+        chosen = arm.best_of and (not arm.temperature or arm.by == "consensus")
         found += [(name, of)] if chosen else []
     return found
 
@@ -222,11 +230,10 @@ def _named(row: MatrixRow) -> tuple[Any, ...]:
     return row.test_user, row.seed, row.task, row.train_user, row.policy
 
 
-def _compared(a: str, b: str, costs: Sequence[float], others: Sequence[float]) -> dict[str, Any]:
+def _compared(a: str, b: str, costs: Sequence[float], others: Sequence[float]) -> Paired:
     found = compare(costs, others)
     difference = found.difference
-    return {"a": a, "b": b, "difference": difference.mean, "low": difference.low, "high": difference.high,
-            "below": found.below}  # fmt: skip
+    return Paired(a, b, difference.mean, difference.low, difference.high, found.below)
 
 
 def _pooled(cells: Sequence[Cell]) -> dict[str, list[float]]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from redraft.errors import ConfigError
 from redraft.lab.bench.occasions import PEOPLE
 from redraft.lab.bench.office import email_request, office_contexts, office_stream
-from redraft.lab.bench.sources import Material, materials
+from redraft.lab.bench.sources import DATA_SETS, Material, materials
 from redraft.lab.users.email import EMAIL_DOMAINS
 from redraft.lab.users.notes import Notes
 from redraft.lab.users.summary import SUMMARY_DOMAINS
@@ -33,7 +33,7 @@ from redraft.types import Context, Message
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-__all__ = ["TASKS", "Split", "contexts", "split"]
+__all__ = ["TASKS", "Split", "contexts", "lacking", "split"]
 
 TASKS: dict[str, tuple[str, ...]] = {"email": EMAIL_DOMAINS, "summary": SUMMARY_DOMAINS, "office": ("office",)}
 """The domains of each task."""
@@ -66,6 +66,16 @@ def split(
     return Split(*(list(islice(found, size)) for size in sizes))
 
 
+def lacking(task: str, data: Path | None) -> str:
+    """Which public data sets a task needs that are not in ``data``, in one sentence; empty where all are there."""
+    files = {file: said for domain in TASKS[task] for file, said in DATA_SETS.get(domain, {}).items()}
+    absent = [f"{file} ({said})" for file, said in files.items() if data is None or not (data / file).exists()]
+    if not absent:
+        return ""
+    needed = ", ".join(absent)
+    return f"task {task!r} needs public data: set REDRAFT_DATA to a folder with {needed}; task 'office' needs none"
+
+
 def contexts(task: str, n: int, *, seed: int, data: Path | None = None) -> list[Context]:
     """The first ``n`` contexts of a task and seed; ``data`` is the folder that ``$REDRAFT_DATA`` names.
 
@@ -75,8 +85,9 @@ def contexts(task: str, n: int, *, seed: int, data: Path | None = None) -> list[
         raise ConfigError(f"task {task!r}: use one of {', '.join(TASKS)}")
     if task == "office":
         return office_contexts(n, seed)
-    if data is None:
-        raise ConfigError(f"task {task!r} needs public data: set REDRAFT_DATA to its folder, or use task 'office'")
+    if lacks := lacking(task, data):
+        raise ConfigError(lacks)
+    assert data is not None
     found = list(islice(_mixed(task, seed, data), n))
     if len(found) < n:
         raise ConfigError(f"task {task!r} has {len(found)} contexts, not {n}: ask for fewer in [sizes]")

@@ -1,27 +1,27 @@
 """An experiment's report: page, tables, figures and summary, from the rows in its folder alone.
 
-A run that goes on is reported as far as it is complete. A reading of another run (``ablation``, ``cost``) takes that
-run's rows and says so.
+A run that is not finished is reported as far as it is complete. A reading of another run (``ablation``, ``cost``) takes
+that run's rows and says so.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from pydantic import ValidationError
+
 from redraft.errors import DataError, ModelError
-from redraft.lab.bench.experiment import CANDIDATE
+from redraft.lab.bench.experiment import CANDIDATE, Description
 from redraft.lab.bench.folder import RunFolder
-from redraft.lab.bench.gains import choices, doubts, learners
+from redraft.lab.bench.gains import choices, doubts, learners, promises
 from redraft.lab.bench.matrix import MatrixRow
-from redraft.lab.bench.promises import promises
-from redraft.lab.bench.recost import compare_costs, reprice
-from redraft.lab.bench.semantic import encoder_folder, semantic_rows
-from redraft.lab.bench.summary import ablate, by_setting, replays, summarise
+from redraft.lab.bench.semantic import compare_costs, encoder_folder, reprice, semantic_rows
+from redraft.lab.bench.summary import Summary, ablate, as_json, by_setting, replays, summarise
 from redraft.lab.bench.tables import LATE, UNIFORM, Cell, Plan, planned_rows, read_plan
 from redraft.lab.report.bench_sections import (
     ablation_sections,
@@ -39,126 +39,112 @@ from redraft.policies.base import BASE
 
 __all__ = ["write_bench_report"]
 
+Reported = tuple[Summary, list[Section]]
+
 
 @dataclass(frozen=True)
-class _Run:
-    """What a folder holds. ``notes`` say which of its rows are not among ``rows``, the planned ones in their order."""
+class _Source:
+    """A run's folder as read. ``rows`` are those of the plan in its order; ``notes`` say which were left out."""
 
-    experiment: Mapping[str, Any]
+    folder: Path
+    experiment: Description
     plan: Plan
     rows: Sequence[MatrixRow]
-    training: Sequence[Mapping[str, Any]]
+    candidates: Sequence[MatrixRow]
     notes: list[str]
-    candidates: Sequence[MatrixRow] = ()
-    cost_models: Sequence[Mapping[str, Any]] = ()
-    predictions: Sequence[Mapping[str, Any]] = ()
 
 
-def write_bench_report(folder: Path) -> dict[str, Any]:
+def write_bench_report(folder: Path) -> Summary:
     """Write ``report.html``, ``tables.md``, ``summary.json`` and ``figures/*.svg`` into a run's folder.
 
-    Returns
-    -------
-    dict
-        The summary: ``settings[name].mean_cost[policy]``, ``max_subopt[policy]`` and all else that the page shows.
-
-    Raises
-    ------
-    DataError
-        When the folder holds no experiment, a row cannot be used, or nothing can be written.
+    Returns what ``summary.json`` and the page hold. Raises ``DataError`` when the folder holds no experiment, a row
+    cannot be used, or nothing can be written.
     """
-    experiment = _object(folder / "experiment.json", "give the folder of a run")
-    kind = experiment.get("kind", "benchmark")
-    source = folder if kind == "benchmark" else _source(folder, Path(experiment["rows_from"]))
-    run = _read(source)
-    summary, cells = summarise(run.experiment, run.plan, run.rows, run.training)
-    summary["notes"] += run.notes
-    sections = _KINDS[kind](folder, experiment, run, summary, cells)
-    about = {
-        "kind": kind,
-        "name": experiment.get("name", ""),
-        "made": _made(experiment, run.experiment, source, folder),
-    }
-    summary = {**summary, **about}
+    experiment = _described(folder, "give the folder of a run")
+    source = _read(folder if experiment.kind == "benchmark" else _rows_from(folder, experiment.rows_from))
+    summary, cells = summarise(source.experiment, source.plan, source.rows, RunFolder(source.folder).training())
+    summary = replace(
+        summary,
+        kind=experiment.kind,
+        name=experiment.name,
+        notes=source.notes,
+        made=_made(experiment, source, folder),
+    )
+    if experiment.kind == "benchmark":
+        summary, sections = _benchmark(summary, source, cells)
+    elif experiment.kind == "ablation":
+        summary = replace(summary, replays=ablate(by_setting(cells, source.plan), experiment))
+        sections = ablation_sections(summary.replays or {}, with_alphas=True)
+    else:
+        summary, sections = _costs(summary, source, experiment, folder)
     _write(folder, summary, sections)
     return summary
 
 
-def _benchmark(
-    folder: Path, _experiment: Mapping[str, Any], run: _Run, summary: dict[str, Any], cells: Sequence[Cell]
-) -> list[Section]:
-    summary["replays"] = replays(by_setting(cells, run.plan))
+def _benchmark(summary: Summary, source: _Source, cells: Sequence[Cell]) -> Reported:
+    run, arms = RunFolder(source.folder), source.experiment.arms
+    summary = replace(summary, replays=replays(by_setting(cells, source.plan)))
     sections = benchmark_sections(summary)
-    arms, test_user = run.experiment.get("arms") or {}, summary["test_user"] or run.plan.test_users[0]
-    rows = [row for row in (*run.rows, *run.candidates) if row.test_user == test_user]
-    if run.cost_models:
-        summary["cost_models"] = list(run.cost_models)
-        summary["promises"] = promises(run.predictions, rows)
-        summary |= {"choices": choices(arms, rows), "learners": learners(arms, rows), "doubts": doubts(arms, rows)}
+    test_user = summary.test_user or source.plan.test_users[0]
+    rows = [row for row in (*source.rows, *source.candidates) if row.test_user == test_user]
+    found = choices(arms, rows)
+    if models := run.cost_models():
+        promised = promises(run.predictions(), rows)
+        summary = replace(summary, cost_models=models, promises=promised, choices=found)
+        summary = replace(summary, learners=learners(arms, rows), doubts=doubts(arms, rows))
         sections.append(cost_model_section(summary))
-    elif found := choices(arms, rows):
-        summary["choices"] = found
+    elif found:
+        summary = replace(summary, choices=found)
         sections.append(choices_section(summary))
-    sections += example_sections(summary, cells, run.rows)
-    real = {file.stem: _object(file, "remove it") for file in sorted((folder / "real").glob("*.json"))}
-    if real:
-        summary["real"] = real
+    sections += example_sections(summary, cells, source.rows)
+    if real := {file.stem: _object(file, "remove it") for file in sorted((source.folder / "real").glob("*.json"))}:
+        summary = replace(summary, real=real)
         sections.append(real_section(real))
-    return sections
+    return summary, sections
 
 
-def _ablation(
-    _folder: Path, experiment: Mapping[str, Any], run: _Run, summary: dict[str, Any], cells: Sequence[Cell]
-) -> list[Section]:
-    summary["replays"] = ablate(by_setting(cells, run.plan), experiment)
-    return ablation_sections(summary["replays"], with_alphas=True)
-
-
-def _costs(
-    folder: Path, experiment: Mapping[str, Any], run: _Run, summary: dict[str, Any], _cells: Sequence[Cell]
-) -> list[Section]:
+def _costs(summary: Summary, source: _Source, experiment: Description, folder: Path) -> Reported:
     priced: dict[str, Sequence[MatrixRow]] = {}
+    left_out: list[str] = []
     scratch = RunFolder(folder).make_work()
-    for cost in experiment["costs"]:
+    for cost in experiment.costs:
         try:
-            priced[cost] = _priced(cost, run.rows, experiment.get("encoder"), scratch)
+            priced[cost] = _priced(cost, source.rows, experiment.encoder, scratch)
         except ModelError as error:
-            summary["notes"].append(f"{cost} is left out: {error}.")
-    summary["costs"] = compare_costs(priced, run.plan)
-    return cost_sections(summary["costs"])
-
-
-_KINDS = {"benchmark": _benchmark, "ablation": _ablation, "cost": _costs}
+            left_out.append(f"{cost} is left out: {error}.")
+    costs = compare_costs(priced, source.plan)
+    return replace(summary, notes=[*summary.notes, *left_out], costs=costs), cost_sections(costs)
 
 
 def _priced(cost: str, rows: Sequence[MatrixRow], encoder: str | None, scratch: Path) -> list[MatrixRow]:
     return semantic_rows(rows, encoder_folder(encoder, scratch)) if cost == "semantic" else reprice(rows, cost)
 
 
-def _read(folder: Path) -> _Run:
-    experiment = _object(folder / "experiment.json", "run that experiment first")
-    run = RunFolder(folder)
-    everything = run.rows()
+def _read(folder: Path) -> _Source:
+    experiment = _described(folder, "run that experiment first")
+    everything = RunFolder(folder).rows()
     found = [row for row in everything if CANDIDATE not in row.policy]
+    candidates = [row for row in everything if CANDIDATE in row.policy]
     plan = read_plan(experiment, found)
     rows = planned_rows(found, plan)
     left = len(found) - len(rows)
     said = f"{left} rows are left out: another row stands for the same answer, or the experiment no longer names them."
-    return _Run(
-        experiment,
-        plan,
-        rows,
-        run.training(),
-        [said] if left else [],
-        [row for row in everything if CANDIDATE in row.policy],
-        run.cost_models(),
-        run.predictions(),
-    )
+    return _Source(folder, experiment, plan, rows, candidates, [said] if left else [])
 
 
-def _source(folder: Path, rows_from: Path) -> Path:
+def _rows_from(folder: Path, rows_from: Path) -> Path:
     """The run that is read: as the file says, or else beside this folder, where the two were moved together."""
     return rows_from if (rows_from / "experiment.json").exists() else folder.parent / rows_from.name
+
+
+def _described(folder: Path, remedy: str) -> Description:
+    file = folder / "experiment.json"
+    try:
+        return Description.model_validate(_object(file, remedy))
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        key = ".".join(map(str, wrong["loc"]))
+        raise DataError(f"{file}: {key} = {wrong['input']!r}: {wrong['msg']}: {remedy}") from error
 
 
 def _object(file: Path, remedy: str) -> dict[str, Any]:
@@ -173,61 +159,63 @@ def _object(file: Path, remedy: str) -> dict[str, Any]:
     return found
 
 
-def _write(folder: Path, summary: Mapping[str, Any], sections: Sequence[Section]) -> None:
+def _write(folder: Path, summary: Summary, sections: Sequence[Section]) -> None:
     best, message = _message(summary)
-    lead = " ".join(part for part in (_lead(summary), _agreement(summary.get("costs", {}))) if part)
     page = Page(
-        title=" ".join(dict.fromkeys((summary["kind"], summary["name"]))),
+        title=" ".join(dict.fromkeys((summary.kind, summary.name))),
         message=message,
-        lead=lead,
+        lead=" ".join(part for part in (_lead(summary), _agreement(summary)) if part),
         opening=opening(sections, (BASE, best)),
-        missing=summary["missing"],
-        notes=summary["notes"],
+        missing=summary.missing,
+        notes=summary.notes,
         sections=sections,
-        made=summary["made"],
+        made=summary.made,
     )
-    write_page(folder, page, summary)
+    write_page(folder, page, as_json(summary))
 
 
-def _message(summary: Mapping[str, Any]) -> tuple[str, str]:
-    """The policy that is best over all settings, and what the page says first: its cost beside the base model's."""
-    means = [setting["mean_cost"] for setting in summary["settings"].values()]
+def _message(summary: Summary) -> tuple[str, str]:
+    """The best single policy, and what a page says first: its cost beside the base model's, as means over settings."""
+    means = [setting.mean_cost for setting in summary.settings.values()]
     if not means:
-        return BASE, f"None of {summary['complete']['planned']} cells is complete yet: there is nothing to report."
-    mean = {name: fmean(m[name] for m in means) for name in means[0] if all(name in m for m in means)}
-    trained = [name for name in mean if name not in (LATE, UNIFORM, BASE)]
-    best = min(trained, key=mean.__getitem__, default=BASE)
-    said = f"Answers by {best}, the best trained policy, cost {mean[best]:.2f} to edit"
-    return best, f"{said}; the base model's cost {mean[BASE]:.2f}." if BASE in mean else f"{said}."
+        return BASE, f"None of {summary.complete.planned} cells is complete yet: there is nothing to report."
+    mean = {name: fmean(costs[name] for costs in means) for name in means[0] if all(name in m for m in means)}
+    singles = {name: cost for name, cost in mean.items() if name not in (LATE, UNIFORM)}
+    best = min(singles, key=singles.__getitem__)
+    if best == BASE:
+        return best, f"No policy beats the base model, whose answers cost {mean[BASE]:.2f} to edit."
+    said = f"Answers by {best} cost {mean[best]:.2f} to edit"
+    return best, f"{said}; those of the base model cost {mean[BASE]:.2f}." if BASE in mean else f"{said}."
 
 
-def _lead(summary: Mapping[str, Any]) -> str:
-    settings: Mapping[str, Any] = summary["settings"]
-    done, planned = summary["complete"]["cells"], summary["complete"]["planned"]
-    if not settings:
+def _lead(summary: Summary) -> str:
+    """How much is complete, what choosing by chance costs, and how far each setting and method is from its best."""
+    means = [setting.mean_cost for setting in summary.settings.values()]
+    if not means:
         return ""
-    means = [setting["mean_cost"] for setting in settings.values()]
-    over = f"{len(settings)} setting{'s' * (len(settings) > 1)}"
-    late = fmean(m[LATE] for m in means)
-    text = f"{done} of {planned} cells are complete. Over {over}, LateEnsemble paid {late:.3f} a round while it found "
-    text += f"out which policy to use; a uniform choice pays {fmean(m[UNIFORM] for m in means):.3f}."
+    done, planned = summary.complete.cells, summary.complete.planned
+    text = f"{done} of {planned} cells are complete, in {len(means)} setting{'s' * (len(means) > 1)}. Choosing "
+    text += (
+        f"a policy by chance costs {fmean(m[UNIFORM] for m in means):.3f}; LateEnsemble, which had to find the best "
+    )
+    text += f"one while serving, paid {fmean(m[LATE] for m in means):.3f}."
     singles = [{name: cost for name, cost in m.items() if name not in (LATE, UNIFORM, BASE)} for m in means]
     if all(singles) and all(m.get(BASE) for m in means):
         shares = [min(single.values()) / m[BASE] for single, m in zip(singles, means, strict=True)]
         spread = " to ".join(dict.fromkeys(f"{share:.2f}" for share in (min(shares), max(shares))))
-        text += f" The best single trained policy costs {spread} of the base model."
-    if summary["max_subopt"]:
-        subopt = {name: found["mean"] for name, found in summary["max_subopt"].items()}
+        text += f" The best trained policy of a setting costs {spread} of the base model."
+    if summary.max_subopt:
+        subopt = {name: found.mean for name, found in summary.max_subopt.items()}
         least = min(subopt, key=subopt.__getitem__)
         text += f" Max SubOpt: LateEnsemble {subopt[LATE]:.3f}, "
-        text += "the least of all." if least == LATE else f"{least} {subopt[least]:.3f}, the least of all."
+        text += "the lowest of all." if least == LATE else f"{least} {subopt[least]:.3f}, the lowest of all."
     return text
 
 
-def _agreement(costs: Mapping[str, Mapping[str, Any]]) -> str:
+def _agreement(summary: Summary) -> str:
     """How far the orders under other costs agree, in one sentence; nothing where no two costs were compared."""
-    taus = [tau for settings in costs.values() for s in settings.values() for tau in s["kendall"].values()]
-    known = [tau for tau in taus if tau is not None]
+    settings = [setting for found in (summary.costs or {}).values() for setting in found.values()]
+    known = [tau for setting in settings for tau in setting.kendall.values() if tau is not None]
     if not known:
         return ""
     return (
@@ -236,14 +224,14 @@ def _agreement(costs: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def _made(experiment: Mapping[str, Any], source: Mapping[str, Any], rows_from: Path, folder: Path) -> dict[str, str]:
-    versions = {**source.get("versions", {}), **experiment.get("versions", {})}
+def _made(experiment: Description, source: _Source, folder: Path) -> dict[str, str]:
+    run, versions = source.experiment, source.experiment.versions | experiment.versions
     said = {
-        "command": experiment.get("command", ""),
-        "rows": f"those of {rows_from.name}" if rows_from != folder else "matrix.jsonl.gz",
-        "model": source.get("identity") or source.get("model", ""),
-        "cost": source.get("cost", ""),
-        "seeds": ", ".join(map(str, source.get("seeds", ()))),
+        "command": experiment.command,
+        "rows": "matrix.jsonl.gz" if source.folder == folder else f"those of {source.folder.name}",
+        "model": run.identity or run.model,
+        "cost": run.cost,
+        "seeds": ", ".join(map(str, run.seeds)),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
-    return {name: str(value) for name, value in said.items() if value}
+    return {name: value for name, value in said.items() if value}

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from redraft.lab.report.grid import Entry, Grid, Line, number, signed
+from redraft.lab.bench.failures import Collapse, Faults
+from redraft.lab.bench.matrix import grouped
+from redraft.lab.bench.regret import Horizon, Subset
+from redraft.lab.bench.semantic import Repriced
+from redraft.lab.bench.summary import BesidePaper, Replay, SettingSummary, Table
+from redraft.lab.report.grid import Entry, Grid, between, entries, grid, number, numbers, signed
 
 __all__ = [
     "alpha_grid",
@@ -24,251 +29,192 @@ __all__ = [
     "subsets_grid",
 ]
 
-Named = Mapping[str, Mapping[str, Any]]
+NONE = Entry("–")
 
 
-def cost_grid(table: Mapping[str, Any], test_user: str) -> Grid:
+def cost_grid(table: Table, test_user: str) -> Grid:
     """The paper's layout: a line a policy, a column a setting, Max SubOpt last; mean ± std over seeds."""
-    settings: Named = table["settings"]
-    policies = list(dict.fromkeys(name for setting in settings.values() for name in setting["mean_cost"]))
-    subopt: Named = table["max_subopt"]
-    least = min((found["mean"] for found in subopt.values()), default=None)
-    lines = [
-        Line(
-            policy,
-            (
-                *(
-                    Entry(
-                        number(setting["mean_cost"].get(policy), setting["std"].get(policy)),
-                        policy == setting["winner"],
-                    )
-                    for setting in settings.values()
-                ),
-                _subopt(subopt.get(policy), least),
-            ),
-        )
-        for policy in policies
-    ]
-    seeds = sorted({seed for setting in settings.values() for seed in setting["seeds"]})
-    caption = f"Mean edit cost, test user {test_user}: mean ± standard deviation over {_count(len(seeds), 'seed')}."
-    return Grid(caption, ("policy", *settings, "Max SubOpt"), tuple(lines))
+    settings, subopt = table.settings, table.max_subopt
+    least = min((found.mean for found in subopt.values()), default=None)
+
+    def line(policy: str) -> list[Entry]:
+        costs = [
+            Entry(number(s.mean_cost.get(policy), s.std.get(policy)), policy == s.winner) for s in settings.values()
+        ]
+        worst = subopt.get(policy)
+        return [*costs, Entry(number(worst.mean, worst.std), worst.mean == least) if worst else NONE]
+
+    seeds = len({seed for setting in settings.values() for seed in setting.seeds})
+    caption = f"Mean edit cost, test user {test_user}: mean ± standard deviation over {seeds} seed{'s' * (seeds != 1)}."
+    return grid(caption, ("policy", *settings, "Max SubOpt"), _each(_policies(settings.values()), line))
 
 
-def paper_grid(paper: Mapping[str, Any]) -> Grid:
+def paper_grid(paper: BesidePaper) -> Grid:
     """The paper's numbers for the same settings."""
-    settings: Named = paper["settings"]
-    subopt: Mapping[str, float] = paper["max_subopt"]
-    lines = [
-        Line(
-            policy,
-            (
-                *(Entry(number(s["paper_cost"][policy]), policy == s["paper_winner"]) for s in settings.values()),
-                Entry(number(gap), gap == min(subopt.values())),
-            ),
-        )
-        for policy, gap in subopt.items()
-    ]
-    caption = f"The paper's {paper['name']} (Llama-3.1-8B, users played by language models)."
-    return Grid(caption, ("policy", *settings, "Max SubOpt"), tuple(lines))
+    least = min(paper.max_subopt.values())
+
+    def line(policy: str) -> list[Entry]:
+        costs = [Entry(number(s.paper_cost[policy]), policy == s.paper_winner) for s in paper.settings.values()]
+        gap = paper.max_subopt[policy]
+        return [*costs, Entry(number(gap), gap == least)]
+
+    caption = f"The paper's {paper.name} (Llama-3.1-8B, users played by language models)."
+    return grid(caption, ("policy", *paper.settings, "Max SubOpt"), _each(paper.max_subopt, line))
 
 
-def shape_grid(paper: Mapping[str, Any]) -> Grid:
-    """Who wins where, here and there."""
-    lines = [
-        Line(
-            name,
-            (
-                Entry(" < ".join(found["order"])),
-                Entry(" < ".join(found["paper_order"])),
-                Entry("yes" if found["winner"] == found["paper_winner"] else "no"),
-                Entry(signed(found["kendall"])),
-            ),
-        )
-        for name, found in paper["settings"].items()
-    ]
+def shape_grid(paper: BesidePaper) -> Grid:
+    """Who wins where, here and in the paper."""
+
+    def line(name: str) -> list[Entry]:
+        s = paper.settings[name]
+        same = "yes" if s.winner == s.paper_winner else "no"
+        return entries(" < ".join(s.order), " < ".join(s.paper_order), same, signed(s.kendall))
+
     caption = "Methods from least to most cost; τ is 1 where the two orders agree, −1 where they are opposed."
-    return Grid(
-        caption, ("setting", "here", f"the paper's {paper['name']}", "same winner", "Kendall's τ"), tuple(lines)
-    )
+    head = ("setting", "here", f"the paper's {paper.name}", "same winner", "Kendall's τ")
+    return grid(caption, head, _each(paper.settings, line))
 
 
-def comparison_grid(settings: Named) -> Grid:
+def comparison_grid(settings: Mapping[str, SettingSummary]) -> Grid:
     """A − B in every setting, with the interval; bold where it lies below 0 as a whole."""
-    pairs = list(dict.fromkeys((row["a"], row["b"]) for s in settings.values() for row in s["comparisons"]))
-    cells = {(name, row["a"], row["b"]): row for name, s in settings.items() for row in s["comparisons"]}
-    lines = [Line(f"{a} − {b}", tuple(_difference(cells.get((name, a, b))) for name in settings)) for a, b in pairs]
-    return Grid(
-        "Difference of mean costs with its 95 % interval (paired bootstrap over seed and context). Bold: A is below B "
-        "in the whole interval.",
-        ("A − B", *settings),
-        tuple(lines),
+    rows = {(name, row.a, row.b): row for name, s in settings.items() for row in s.comparisons}
+
+    def cell(name: str, a: str, b: str) -> Entry:
+        row = rows.get((name, a, b))
+        return between(row.difference, row.low, row.high) if row else NONE
+
+    pairs = dict.fromkeys((a, b) for _, a, b in rows)
+    caption = (
+        "Difference of mean costs with its 95 % interval (paired bootstrap over seed and context). Bold: the whole "
+        "interval is below 0, so A costs significantly less than B."
     )
+    lines = ((f"{a} − {b}", [cell(name, a, b) for name in settings]) for a, b in pairs)
+    return grid(caption, ("A − B", *settings), lines)
 
 
-def mean_subsets(replays: Named) -> list[dict[str, Any]]:
-    """Subsets of arms in the mean over settings, in the order they first come in."""
-    found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for replay in replays.values():
-        for row in replay["subsets"]:
-            found.setdefault(tuple(row["arms"]), []).append(row)
-    keys = ("late", "best", "uniform", "regret")
-    return [{"arms": arms, **{key: fmean(row[key] for row in rows) for key in keys}} for arms, rows in found.items()]
+def mean_subsets(replays: Mapping[str, Replay]) -> list[Subset]:
+    """Subsets of arms in the mean over settings, in the order they first come in; the best arm has no mean."""
+    found = grouped((row for replay in replays.values() for row in replay.subsets), lambda row: tuple(row.arms))
+    return [
+        Subset(
+            list(arms),
+            late=fmean(row.late for row in rows),
+            uniform=fmean(row.uniform for row in rows),
+            best=fmean(row.best for row in rows),
+            best_arm="",
+            regret=fmean(row.regret for row in rows),
+        )
+        for arms, rows in found.items()
+    ]
 
 
-def subsets_grid(subsets: Sequence[Mapping[str, Any]]) -> Grid:
+def subsets_grid(subsets: Sequence[Subset]) -> Grid:
     """One line a subset."""
-    least = min((row["late"] for row in subsets), default=0)
-    lines = [
-        Line(
-            " + ".join(row["arms"]),
-            (
-                Entry(number(row["late"]), row["late"] == least),
-                *(Entry(number(row[key])) for key in ("best", "uniform", "regret")),
-            ),
-        )
-        for row in subsets
-    ]
-    head = ("arms", "LateEnsemble", "best fixed policy", "uniform", "regret per round")
-    return Grid("Mean edit cost over the settings, by what LateEnsemble may choose from.", head, tuple(lines))
-
-
-def alpha_grid(replays: Named) -> Grid:
-    """LateEnsemble's mean cost by α, and under the default."""
-    alphas = list(dict.fromkeys(alpha for replay in replays.values() for alpha in replay["alpha"]["alphas"]))
-    lines = [
-        Line(
-            f"{alpha:g}",
-            tuple(_at(replay["alpha"]["alphas"], alpha, replay["alpha"]["cost"]) for replay in replays.values()),
-        )
-        for alpha in alphas
-    ]
-    default = Line("the default", tuple(Entry(number(r["alpha"]["default"]["cost"]), True) for r in replays.values()))
-    return Grid("LateEnsemble's mean cost by α, over random orders.", ("α", *replays), (*lines, default))
-
-
-def horizon_grid(replays: Named) -> Grid:
-    """Regret per round by T, with bands."""
-    rounds = list(dict.fromkeys(t for replay in replays.values() for t in replay["horizon"]["rounds"]))
-    lines = [Line(str(t), tuple(_banded(replay["horizon"], t) for replay in replays.values())) for t in rounds]
-    caption = "LateEnsemble's regret per round after T rounds drawn with replacement: mean, and 5 to 95 % of the runs."
-    return Grid(caption, ("T", *replays), tuple(lines))
-
-
-def answers_grid(answers: Mapping[str, Named]) -> Grid:
-    """What answers look like, by setting and policy."""
-    shares = ("empty", "repeating", "unchanged")
-    lines = [
-        Line(
-            f"{setting}, {policy}",
-            (
-                Entry(str(found["answers"])),
-                *(Entry(f"{found[key]:.0%}") for key in shares),
-                Entry(f"{found['words']:.0f}"),
-            ),
-        )
-        for setting, policies in answers.items()
-        for policy, found in policies.items()
-    ]
-    return Grid("", ("setting, policy", "answers", "empty", "repeating", "kept as it was", "words"), tuple(lines))
-
-
-def collapse_grid(runs: Iterable[Mapping[str, Any]]) -> Grid:
-    """What training did to held-out texts, in the mean over seeds."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for run in runs:
-        if run["chosen"] is not None:
-            found.setdefault(f"{run['task']} {run['train_user']}, {run['method']}", []).append(run)
-    lines = [
-        Line(
-            name,
-            (
-                Entry(f"{fmean(run['chosen'] for run in some):+.1f}"),
-                Entry(f"{fmean(run['rejected'] for run in some):+.1f}"),
-                Entry(f"{sum(run['collapsed'] for run in some)} of {len(some)}"),
-            ),
-        )
-        for name, some in found.items()
-    ]
-    head = ("setting, method", "edited text", "draft", "collapsed")
-    return Grid(
-        "Held-out log-probability above the reference, in nats a text, at the epoch that was kept.", head, tuple(lines)
+    least = min((row.late for row in subsets), default=0)
+    lines = (
+        (" + ".join(s.arms), [Entry(number(s.late), s.late == least), *numbers(s.best, s.uniform, s.regret)])
+        for s in subsets
     )
+    head = ("arms", "LateEnsemble", "best fixed policy", "uniform", "regret per round")
+    return grid("Mean edit cost over the settings, by the arms that LateEnsemble may choose from.", head, lines)
 
 
-def recost_grid(settings: Named, cost: str) -> Grid:
+def alpha_grid(replays: Mapping[str, Replay]) -> Grid:
+    """LateEnsemble's mean cost by α, and with the default."""
+    curves = [replay.alpha for replay in replays.values()]
+    costs = [dict(zip(curve.alphas, curve.cost, strict=True)) for curve in curves]
+    alphas = dict.fromkeys(alpha for curve in curves for alpha in curve.alphas)
+    lines = [(f"{alpha:g}", numbers(*(cost.get(alpha) for cost in costs))) for alpha in alphas]
+    default = ("the default", [Entry(number(curve.default.cost), True) for curve in curves])
+    return grid("LateEnsemble's mean cost by α, over random orders.", ("α", *replays), [*lines, default])
+
+
+def horizon_grid(replays: Mapping[str, Replay]) -> Grid:
+    """Regret per round by T, with bands."""
+    horizons = [replay.horizon for replay in replays.values()]
+
+    def cell(found: Horizon, t: int) -> Entry:
+        if t not in found.rounds:
+            return NONE
+        regret, at = found.regret, found.rounds.index(t)
+        return Entry(between(regret.mean[at], regret.low[at], regret.high[at]).text)
+
+    rounds = dict.fromkeys(t for found in horizons for t in found.rounds)
+    caption = "LateEnsemble's regret per round after T rounds drawn with replacement: mean, and 5 to 95 % of the runs."
+    return grid(caption, ("T", *replays), ((str(t), [cell(found, t) for found in horizons]) for t in rounds))
+
+
+def answers_grid(answers: Mapping[str, Mapping[str, Faults]]) -> Grid:
+    """What answers look like, by setting and policy."""
+
+    def line(f: Faults) -> list[Entry]:
+        shares = (f"{share:.0%}" for share in (f.empty, f.repeating, f.unchanged))
+        return entries(str(f.answers), *shares, f"{f.words:.0f}")
+
+    lines = ((f"{setting}, {name}", line(f)) for setting, policies in answers.items() for name, f in policies.items())
+    return grid("", ("setting, policy", "answers", "empty", "repeating", "kept unchanged", "words"), lines)
+
+
+def collapse_grid(runs: Iterable[Collapse]) -> Grid:
+    """What training did to held-out texts, in the mean over seeds."""
+
+    def line(some: Sequence[Collapse]) -> list[Entry]:
+        edited, drafts = fmean(run.chosen or 0 for run in some), fmean(run.rejected or 0 for run in some)
+        collapsed = sum(bool(run.collapsed) for run in some)
+        return entries(f"{edited:+.1f}", f"{drafts:+.1f}", f"{collapsed} of {len(some)}")
+
+    known = (run for run in runs if run.chosen is not None and run.rejected is not None)
+    by_method = grouped(known, lambda run: f"{run.task} {run.train_user}, {run.method}")
+    lines = ((name, line(some)) for name, some in by_method.items())
+    head = ("setting, method", "edited text", "draft", "collapsed")
+    caption = "Held-out log-probability above the reference, in nats per text, at the epoch that was kept."
+    return grid(caption, head, lines)
+
+
+def recost_grid(settings: Mapping[str, Repriced], cost: str) -> Grid:
     """Mean cost under one cost, a column a setting."""
-    policies = list(dict.fromkeys(name for s in settings.values() for name in s["mean_cost"].get(cost, {})))
-    lines = [
-        Line(
-            policy,
-            tuple(
-                Entry(number(s["mean_cost"].get(cost, {}).get(policy)), policy == s["winner"].get(cost))
-                for s in settings.values()
-            ),
-        )
-        for policy in policies
-    ]
-    return Grid(f"Mean cost of the same edits: {cost}.", ("policy", *settings), tuple(lines))
+    found = [(s.mean_cost.get(cost, {}), s.winner.get(cost)) for s in settings.values()]
+    policies = dict.fromkeys(name for means, _ in found for name in means)
+    lines = ((name, [Entry(number(means.get(name)), name == best) for means, best in found]) for name in policies)
+    return grid(f"Mean cost of the same edits: {cost}.", ("policy", *settings), lines)
 
 
-def orders_grid(settings: Named) -> Grid:
+def orders_grid(settings: Mapping[str, Repriced]) -> Grid:
     """Kendall's τ between the orders that each two costs give."""
-    pairs = list(dict.fromkeys(pair for s in settings.values() for pair in s["kendall"]))
-    lines = [Line(pair, tuple(Entry(signed(s["kendall"].get(pair))) for s in settings.values())) for pair in pairs]
+    pairs = dict.fromkeys(pair for s in settings.values() for pair in s.kendall)
+    lines = ((pair, entries(*(signed(s.kendall.get(pair)) for s in settings.values()))) for pair in pairs)
     caption = "Kendall's τ of the policies' orders (arms and LateEnsemble): 1 where two costs rank alike."
-    return Grid(caption, ("costs", *settings), tuple(lines))
+    return grid(caption, ("costs", *settings), lines)
 
 
 def real_grid(evaluation: Mapping[str, Any]) -> Grid:
-    """One evaluation on people's own edits, a line a policy."""
-    keys = ("log_likelihood", "prefers_edit", "prefers_edit_over_reference", "distance")
-    lines = [
-        Line(str(found["policy"]), tuple(Entry(_interval(found.get(key))) for key in keys))
+    """One evaluation on people's own edits, as ``redraft evaluate`` wrote it: a line a policy."""
+    columns = {
+        "log π(edited text) per token": "log_likelihood",
+        "prefers the edit": "prefers_edit",
+        "more than the reference does": "prefers_edit_over_reference",
+        "own answer's distance": "distance",
+    }
+    lines = (
+        (str(found["policy"]), entries(*(_interval(found.get(key)) for key in columns.values())))
         for found in evaluation.get("policies", ())
-    ]
+    )
     caption = (
         f"{evaluation.get('task', '')}: {evaluation.get('edits', '?')} held-out edits by people, "
         f"{evaluation.get('changed', '?')} of which changed something; {evaluation.get('model', '')}."
     )
-    head = (
-        "policy",
-        "log π(edited text) per token",
-        "prefers the edit",
-        "more than the reference does",
-        "own answer's distance",
-    )
-    return Grid(caption, head, tuple(lines))
+    return grid(caption, ("policy", *columns), lines)
 
 
-def _subopt(found: Mapping[str, Any] | None, least: float | None) -> Entry:
-    if found is None:
-        return Entry("–")
-    return Entry(number(found["mean"], found["std"]), found["mean"] == least)
+def _each(names: Iterable[str], line: Callable[[str], Iterable[Entry]]) -> Iterable[tuple[str, Iterable[Entry]]]:
+    return ((name, line(name)) for name in names)
 
 
-def _difference(row: Mapping[str, Any] | None) -> Entry:
-    if row is None:
-        return Entry("–")
-    text = f"{signed(row['difference'])} [{signed(row['low'])}, {signed(row['high'])}]"
-    return Entry(text, row["high"] < 0)
-
-
-def _at(alphas: Sequence[float], alpha: float, costs: Sequence[float]) -> Entry:
-    return Entry(number(costs[alphas.index(alpha)] if alpha in alphas else None))
-
-
-def _banded(horizon: Mapping[str, Any], t: int) -> Entry:
-    if t not in horizon["rounds"]:
-        return Entry("–")
-    place, regret = horizon["rounds"].index(t), horizon["regret"]
-    return Entry(f"{signed(regret['mean'][place])} [{signed(regret['low'][place])}, {signed(regret['high'][place])}]")
+def _policies(settings: Iterable[SettingSummary]) -> dict[str, None]:
+    return dict.fromkeys(name for setting in settings for name in setting.mean_cost)
 
 
 def _interval(found: Mapping[str, float] | None) -> str:
     if not found:
         return "–"
     return f"{found['mean']:.3f} [{found['low']:.3f}, {found['high']:.3f}]".replace("-", "\N{MINUS SIGN}")
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"

@@ -2,110 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from redraft.lab.report.grid import Entry, Grid, Line, number, signed
+from redraft.lab.bench.folder import CostModelRow
+from redraft.lab.bench.gains import Choice, Doubt, Learner, Promise
+from redraft.lab.report.grid import Entry, Grid, between, entries, grid, number, numbers
+from redraft.stats import Interval
 
 __all__ = ["choices_grid", "cost_models_grid", "doubts_grid", "learners_grid", "promises_grid"]
 
+VERDICTS = {"gamed": "exploited"}
+"""How a page says what ``summary.json`` stores, where the two differ."""
 
-def cost_models_grid(models: Sequence[Mapping[str, Any]]) -> Grid:
+
+def cost_models_grid(models: Sequence[CostModelRow]) -> Grid:
     """A line a cost model: how it does on held-out contexts of the log that it was learnt from."""
-    keys = ("n", "r2", "rank_correlation", "coverage", "bonus", "deviation", "mean_cost")
-    lines = [
-        Line(
-            f"{model['task']} {model['train_user']}, seed {model['seed']}: {model['writer']}",
-            tuple(Entry(_told(model["heldout"].get(key))) for key in keys),
+    columns = {
+        "held out": "n",
+        "R²": "r2",
+        "rank correlation": "rank_correlation",
+        "within the bound": "coverage",
+        "mean bonus": "bonus",
+        "costs' std": "deviation",
+        "mean cost": "mean_cost",
+    }
+    lines = (
+        (
+            f"{model.task} {model.train_user}, seed {model.seed}: {model.writer}",
+            entries(*(_told(model.heldout.get(key)) for key in columns.values())),
         )
         for model in models
-    ]
-    head = ("log of", "held out", "R²", "rank correlation", "within the bound", "mean bonus", "costs' std", "mean cost")
-    return Grid("Cost models on held-out responses of the log's own policy.", head, tuple(lines))
+    )
+    return grid("Cost models on held-out responses of the log's own policy.", ("log of", *columns), lines)
 
 
-def promises_grid(promises: Sequence[Mapping[str, Any]]) -> Grid:
-    """A line an arm: predicted and real difference to what it began as."""
-    lines = [
-        Line(
-            f"{found['setting']}: {found['arm']} − {found['against']}",
-            (
-                _between(found["predicted"]),
-                _between(found["real"]),
-                Entry(f"{found['covered']:.0%}"),
-                Entry(found["verdict"]),
-            ),
+def promises_grid(promises: Sequence[Promise]) -> Grid:
+    """A line an arm: predicted and real difference to the policy it started from."""
+    lines = (
+        (
+            f"{found.setting}: {found.arm} − {found.against}",
+            [
+                _between(found.predicted),
+                _between(found.real),
+                *entries(f"{found.covered:.0%}", VERDICTS.get(found.verdict, found.verdict)),
+            ],
         )
         for found in promises
-    ]
-    caption = "Bold: below 0 in the whole 95 % interval (paired bootstrap over seed and context)."
-    return Grid(caption, ("arm", "predicted (f̄)", "real", "within f̄", "promise"), tuple(lines))
+    )
+    caption = "Bold: the whole 95 % interval is below 0 (paired bootstrap over seed and context)."
+    return grid(caption, ("arm", "predicted (f̄)", "real", "within f̄", "promise"), lines)
 
 
-def choices_grid(found: Sequence[Mapping[str, Any]]) -> Grid:
-    """A line a best-of-N arm: candidates in the mean, the chosen, the least, and the share of the possible gain."""
-    lines = [
-        Line(
-            f"{row['setting']}: {row['arm']}",
-            (
-                *(Entry(number(row[key])) for key in ("mean", "own", "least")),
-                _share(row["share_of_oracle"]),
-                _between(row["against_mean"]),
-                _between(row["against_policy"]),
-            ),
-        )
+def choices_grid(found: Sequence[Choice]) -> Grid:
+    """A line a best-of-N arm: mean of the candidates, the chosen, the least, and the share of the possible gain."""
+    lines = (
+        (f"{row.setting}: {row.arm}", [*_beside_oracle(row), _between(row.against_mean), _between(row.against_policy)])
         for row in found
-    ]
+    )
     head = ("arm", "candidates' mean", "chosen", "least", "share of the gain", "chosen − mean", "chosen − first")
-    return Grid(
-        "Best of N: the first candidate is the policy's own answer, which at a temperature is a sample.",
-        head,
-        tuple(lines),
-    )
+    caption = "Best of N: the first candidate is the policy's own answer, which at a temperature is a sample."
+    return grid(caption, head, lines)
 
 
-def learners_grid(found: Sequence[Mapping[str, Any]]) -> Grid:
-    """A line an RL policy served by samples: beside the samples of what it began as."""
-    lines = [
-        Line(
-            f"{row['setting']}: {row['arm']}",
-            (
-                *(Entry(number(row[key])) for key in ("mean", "own", "least")),
-                _share(row["share_of_oracle"]),
-                _between(row["against_mean"]),
-            ),
-        )
-        for row in found
-    ]
+def learners_grid(found: Sequence[Learner]) -> Grid:
+    """A line an RL policy served by samples: beside samples of the policy it started from."""
+    lines = ((f"{row.setting}: {row.arm}", [*_beside_oracle(row), _between(row.against_mean)]) for row in found)
     head = ("arm", "samples of its start", "its own", "best of them", "share of the gain", "own − start")
-    return Grid(
-        "Policies trained by RL, answering by samples, beside the samples of what they began as.", head, tuple(lines)
-    )
+    caption = "Policies trained by RL, answering by samples, beside samples of the policies they started from."
+    return grid(caption, head, lines)
 
 
-def doubts_grid(found: Sequence[Mapping[str, Any]]) -> Grid:
+def doubts_grid(found: Sequence[Doubt]) -> Grid:
     """A line an RL arm and the same without pessimism."""
-    lines = [
-        Line(
-            f"{row['setting']}: {row['arm']}",
-            (Entry(number(row["mean"])), Entry(number(row["mean_without"])), _between(row["difference"])),
-        )
-        for row in found
-    ]
-    return Grid(
-        "Pessimism: the bound minimised, or the mean alone (κ = 0).",
-        ("arm", "bound", "mean", "bound − mean"),
-        tuple(lines),
+    lines = (
+        (f"{row.setting}: {row.arm}", [*numbers(row.mean, row.mean_without), _between(row.difference)]) for row in found
     )
+    caption = "Pessimism: the bound minimised, or the mean alone (κ = 0)."
+    return grid(caption, ("arm", "bound", "mean", "bound − mean"), lines)
 
 
-def _between(found: Mapping[str, float]) -> Entry:
-    text = f"{signed(found['mean'])} [{signed(found['low'])}, {signed(found['high'])}]"
-    return Entry(text, found["high"] < 0)
+def _beside_oracle(row: Choice | Learner) -> list[Entry]:
+    share = "–" if row.share_of_oracle is None else f"{row.share_of_oracle:.0%}"
+    return [*numbers(row.mean, row.own, row.least), Entry(share)]
 
 
-def _share(of_oracle: float | None) -> Entry:
-    return Entry("–" if of_oracle is None else f"{of_oracle:.0%}")
+def _between(found: Interval) -> Entry:
+    return between(found.mean, found.low, found.high)
 
 
 def _told(value: float | None) -> str:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Entry", "Grid", "Line", "escaped", "markdown", "number", "signed"]
+__all__ = [
+    "Entry",
+    "Grid",
+    "Line",
+    "between",
+    "entries",
+    "escaped",
+    "grid",
+    "markdown",
+    "number",
+    "numbers",
+    "signed",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +97,30 @@ def signed(value: float | None) -> str:
     ('−0.100', '–')
     """
     return "–" if value is None else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def between(value: float, low: float, high: float) -> Entry:
+    """A difference with its interval; strong where the whole interval is below 0.
+
+    >>> between(-0.2, -0.3, -0.1)
+    Entry(text='−0.200 [−0.300, −0.100]', strong=True)
+    """
+    return Entry(f"{signed(value)} [{signed(low)}, {signed(high)}]", high < 0)
+
+
+def entries(*texts: str) -> list[Entry]:
+    """Cells of plain text."""
+    return [Entry(text) for text in texts]
+
+
+def numbers(*values: float | None) -> list[Entry]:
+    """Cells of three digits each."""
+    return entries(*map(number, values))
+
+
+def grid(caption: str, head: Iterable[str], lines: Iterable[tuple[str, Iterable[Entry]]]) -> Grid:
+    """A table from the name and the cells of each line."""
+    return Grid(caption, tuple(head), tuple(Line(name, tuple(cells)) for name, cells in lines))
 
 
 def _row(cells: Sequence[str]) -> str:
