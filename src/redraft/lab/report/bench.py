@@ -175,22 +175,17 @@ def _write(folder: Path, summary: Summary, sections: Sequence[Section]) -> None:
 
 
 def _message(summary: Summary) -> tuple[str, str]:
-    """The best single policy, and what a page says first: its cost beside the base model's, LateEnsemble's beside it.
-
-    All are means over the settings.
-    """
+    """The best single policy, and what a page says first: its cost beside the base model's, as means over settings."""
     means = [setting.mean_cost for setting in summary.settings.values()]
     if not means:
         return BASE, f"None of {summary.complete.planned} cells is complete yet: there is nothing to report."
     mean = {name: fmean(costs[name] for costs in means) for name in means[0] if all(name in m for m in means)}
     singles = {name: cost for name, cost in mean.items() if name not in (LATE, UNIFORM)}
     best = min(singles, key=singles.__getitem__)
-    said = f"Answers by {best} cost {mean[best]:.3f} to edit"
     if best == BASE:
-        said = f"No policy beats the base model, whose answers cost {mean[BASE]:.3f} to edit"
-    elif BASE in mean:
-        said += f", those of the base model {mean[BASE]:.3f}"
-    return best, f"{said}; LateEnsemble, which had to find the best one while serving, paid {mean[LATE]:.3f}."
+        return best, f"No policy beats the base model, whose answers cost {mean[BASE]:.2f} to edit."
+    said = f"Answers by {best} cost {mean[best]:.2f} to edit"
+    return best, f"{said}; those of the base model cost {mean[BASE]:.2f}." if BASE in mean else f"{said}."
 
 
 def _lead(summary: Summary) -> str:
@@ -200,7 +195,10 @@ def _lead(summary: Summary) -> str:
         return ""
     done, planned = summary.complete.cells, summary.complete.planned
     text = f"{done} of {planned} cells are complete, in {len(means)} setting{'s' * (len(means) > 1)}. Choosing "
-    text += f"a policy by chance costs {fmean(m[UNIFORM] for m in means):.3f}."
+    text += (
+        f"a policy by chance costs {fmean(m[UNIFORM] for m in means):.3f}; LateEnsemble, which had to find the best "
+    )
+    text += f"one while serving, paid {fmean(m[LATE] for m in means):.3f}."
     singles = [{name: cost for name, cost in m.items() if name not in (LATE, UNIFORM, BASE)} for m in means]
     if all(singles) and all(m.get(BASE) for m in means):
         shares = [min(single.values()) / m[BASE] for single, m in zip(singles, means, strict=True)]

@@ -61,7 +61,8 @@ def lemma_figure(rows: Rows) -> Picture:
 
     def draw(axes: Axes) -> None:
         for series, (kernel, own) in zip(SERIES, _groups(rows, "kernel").items(), strict=False):
-            axes.plot(*_series(own, "bound", "factor"), **{**series, "linestyle": "none"}, label=kernel)
+            (dots,) = axes.plot(*_series(own, "bound", "factor"), **series, label=kernel)
+            dots.set_linestyle("none")
         axes.plot([0, 1], [0, 1], color=INK, linewidth=1)
         axes.set(xlabel="guaranteed: 1 − γ_min", ylabel="left of ‖π − π*‖ after one edit", xlim=(0, 1), ylim=(0, 1))
         legend_below(axes)
