@@ -30,12 +30,13 @@ from redraft.gateway.auth import AuthError, Authority, Caller
 from redraft.gateway.engine import EngineError
 from redraft.gateway.openai import ChatRequest, completion_body, error_body, error_response
 from redraft.gateway.service import Gateway, Reply
-from redraft.gateway.welcome import SUMMARY, welcome
 from redraft.types import Edit
 
 __all__ = ["create_app"]
 
 _log = logging.getLogger("redraft.gateway")
+
+SUMMARY = "Policies that learn from how people edit what they write, behind OpenAI's API."
 
 Id = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -265,9 +266,11 @@ def _policies(app: FastAPI, gateway: Gateway, authority: Authority) -> None:
 
     @app.head("/", include_in_schema=False)
     @app.get("/")
-    async def root(request: Request) -> Response:
-        """What this is and where its API starts: JSON, or a page for browsers."""
-        return welcome(request, [] if authority.open_to is None else list(gateway.of(authority.open_to)))
+    async def root(request: Request) -> dict[str, Any]:
+        """What this is and where its API starts; the tasks only where no key is needed."""
+        about = {"name": "redraft", "version": __version__, "summary": SUMMARY, "base_url": f"{request.base_url}v1"}
+        tasks = {} if authority.open_to is None else {"tasks": list(gateway.of(authority.open_to))}
+        return about | {"docs": f"{request.base_url}docs", "openapi": f"{request.base_url}openapi.json"} | tasks
 
 
 def _health(app: FastAPI, gateway: Gateway) -> None:
