@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-ROWS, ROUND = HERE.parent / "results" / "demo" / "matrix-seed-1.jsonl.gz", 7
+ROWS, ROUND = HERE.parent / "results" / "demo" / "matrix-seed-1.jsonl.gz", 2
 WIDTH, HEIGHT, CHARACTERS, STEP, GLYPH = 1200, 640, 62, 21, 8.43
 THEMES = {
     "light": {"page": "#ffffff", "text": "#1f2328", "soft": "#59636e", "line": "#d1d9e0", "card": "#f6f8fa"},
