@@ -22,7 +22,7 @@ from redraft.log import EditLog
 
 __all__ = ["JsonLines", "run"]
 
-_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
 
 class JsonLines(logging.Formatter):
