@@ -19,7 +19,7 @@ from redraft.log import queries
 from redraft.log.canonical import canonical, canonical_edit
 from redraft.log.database import adding
 from redraft.log.schema import RESPONSE, completions, conversations, edits, requests, texts
-from redraft.log.writer import Batch, Writer
+from redraft.log.writer import Writer
 from redraft.types import COST_UNIT, Completion, Decision, Edit, Interaction
 
 __all__ = ["Answered", "Event", "Feedback", "Finished", "Outcome", "Pinned", "Revised", "Started", "checked", "write"]
@@ -131,7 +131,7 @@ def write(connection: Connection, writer: Writer, events: Sequence[Event]) -> li
         for index, event in enumerate(events)
         if isinstance(event, Answered)
     ]
-    writer.add_batch(Batch(answers, refused))
+    writer.add_batch(answers, refused)
     for event in events:
         if isinstance(event, Started):
             _set_response(connection, event.completion.id, None)

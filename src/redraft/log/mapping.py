@@ -30,6 +30,8 @@ __all__ = [
 
 Rows = dict[str, list[dict[str, Any]]]
 
+_OF_EDIT = ("completion_id", "revision", "user_id", "created_at", "metadata")
+
 
 def difference(one: Completion | Decision, other: Completion | Decision) -> str:
     """Name the fields in which two records of one kind differ."""
@@ -97,14 +99,9 @@ def interaction_rows(interaction: Interaction, cost: Cost) -> Rows:
 def edit_rows(edit: Edit, response: str, cost: Cost) -> Rows:
     """Table name → rows that record this edit of this response."""
     raw, units = priced(cost, response, edit.edited)
-    row = {
-        "completion_id": edit.completion_id,
-        "revision": edit.revision,
+    row = {name: getattr(edit, name) for name in _OF_EDIT} | {
         "accepted": edit.edited is None,
         "unchanged": edit.edited is None or edit.edited == response,
-        "user_id": edit.user_id,
-        "created_at": edit.created_at,
-        "metadata": edit.metadata,
         "raw": raw,
         "cost": units,
         "cost_name": cost.name,
@@ -127,8 +124,9 @@ def completion_from(row: RowMapping) -> Completion:
 
 def edit_from(row: RowMapping, edited: str | None) -> Edit | None:
     """Read an edit with its text, or ``None`` where the join found none."""
-    names = ("completion_id", "revision", "user_id", "created_at", "metadata")
-    return None if row[edits.c.completion_id] is None else Edit(edited=edited, **{n: row[edits.c[n]] for n in names})
+    if row[edits.c.completion_id] is None:
+        return None
+    return Edit(edited=edited, **{name: row[edits.c[name]] for name in _OF_EDIT})
 
 
 def edit_event(row: RowMapping) -> dict[str, Any]:

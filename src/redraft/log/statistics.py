@@ -90,20 +90,14 @@ def recount(connection: Connection, task: str | None, cost_of: Callable[[str], C
 
 def differences(connection: Connection, cost_of: Callable[[str], Cost]) -> Iterator[str]:
     """One line for each policy whose kept numbers are not those of its events."""
-    kept = {
-        (row["task"], row["policy"]): _count(row)
-        for row in connection.execute(select(statistics)).mappings()
-        if row["cost_name"] == cost_of(row["task"]).name
-    }
-    stale = {task for (task,) in connection.execute(select(statistics.c.task).distinct())} - {task for task, _ in kept}
-    for task, policies in recount(connection, None, cost_of).items():
-        for policy, count in policies.items():
-            found = kept.pop((task, policy), Count())
-            if task not in stale and found != count:
-                yield f"statistics of {task}, {policy}: {asdict(found)} are kept, the events give {asdict(count)}"
-    for (task, policy), found in kept.items():
-        if found != Count():
-            yield f"statistics of {task}, {policy}: {asdict(found)} are kept, there is no such decision"
+    found = recount(connection, None, cost_of)
+    for task in sorted({*connection.scalars(select(statistics.c.task)), *found}):
+        kept, counted = known(connection, task, cost_of(task).name), found.get(task, {})
+        if kept is None:
+            continue  # summed under another Δ: counted anew at the next event
+        for policy in kept | counted:
+            if (old := kept.get(policy, Count())) != (new := counted.get(policy, Count())):
+                yield f"statistics of {task}, {policy}: {asdict(old)} are kept, the events give {asdict(new)}"
 
 
 def _locked(connection: Connection, task: str, policies: Iterable[str], cost_name: str) -> dict[str, tuple[str, Count]]:

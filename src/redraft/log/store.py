@@ -31,7 +31,7 @@ from redraft.log.mapping import completion_from, cost_today, decision_from, edit
 from redraft.log.schema import completions, edits, erasures, texts
 from redraft.log.statistics import known, rebuild
 from redraft.log.verify import problems
-from redraft.log.writer import Added, Refused, Writer, batches
+from redraft.log.writer import Added, Refused, Writer, batches, raising
 from redraft.types import COST_UNIT, Completion, Count, Decision, Edit, Interaction
 
 __all__ = ["Added", "Counts", "EditLog", "Erased"]
@@ -59,10 +59,6 @@ class Counts:
     awaiting: int
     censored: int
     revisions: int
-
-
-def _default_cost(_task: str) -> Cost:
-    return COSTS[DEFAULT_COST]
 
 
 class EditLog:
@@ -96,7 +92,7 @@ class EditLog:
         self,
         url: str,
         *,
-        cost_of: Callable[[str], Cost] = _default_cost,
+        cost_of: Callable[[str], Cost] = lambda _: COSTS[DEFAULT_COST],
         max_text_chars: int = 1_000_000,
         horizon_days: float = 14.0,
         create: bool = True,
@@ -164,14 +160,15 @@ class EditLog:
         ``refused(index, error)`` is called for rows that conflict or cannot be stored, and the rest goes on. Without
         it the error is raised, which undoes the transaction. An interrupted import can be repeated.
         """
-        pieces = batches(interactions, self.max_text_chars, refused)
+        refuse = refused or raising
+        pieces = batches(interactions, self.max_text_chars, refuse)
         if strict:
             with self._writing() as writer:
-                return sum(map(writer.add_batch, pieces), Added())
+                return sum((writer.add_batch(piece, refuse) for piece in pieces), Added())
         total = Added()
         for piece in pieces:
             with self._writing() as writer:
-                total += writer.add_batch(piece)
+                total += writer.add_batch(piece, refuse)
         return total
 
     def write(self, events: Sequence[Event]) -> tuple[list[Outcome], dict[str, dict[str, Count]]]:

@@ -30,8 +30,10 @@ from redraft.log.schema import completions, decisions, edits, texts
 from redraft.log.statistics import Changes
 from redraft.types import Completion, Count, Decision, Edit, Interaction
 
-__all__ = ["Added", "Batch", "Refused", "Writer", "batches"]
+__all__ = ["Added", "Batch", "Refused", "Writer", "batches", "raising"]
 
+Batch = list[tuple[int, Interaction]]
+"""Rows for one transaction, each with its place in the whole."""
 Refused = Callable[[int, RedraftError], None]
 
 _INSERTS = {
@@ -56,43 +58,35 @@ class Added:
         return Added(self.new + other.new, self.known + other.known)
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows for one transaction with their place in the whole, and whom to tell about those that are refused."""
-
-    rows: list[tuple[int, Interaction]]
-    refused: Refused
+def raising(_index: int, error: RedraftError) -> NoReturn:
+    """Refuse a row by raising its error."""
+    raise error
 
 
-def batches(interactions: Iterable[Interaction], max_text_chars: int, refused: Refused | None) -> Iterator[Batch]:
+def batches(interactions: Iterable[Interaction], max_text_chars: int, refused: Refused) -> Iterator[Batch]:
     """Cut a stream into batches, bounded in rows and in characters so that long texts do not fill the memory.
 
-    Rows that could not be stored faithfully go to ``refused``; without one their ``DataError`` is raised.
+    Rows that could not be stored faithfully go to ``refused``.
     """
-    refuse = refused or _raise
-    rows: list[tuple[int, Interaction]] = []
+    rows: Batch = []
     size = 0
     for index, interaction in enumerate(interactions):
         try:
             rows.append((index, canonical(interaction, max_text_chars)))
         except RedraftError as error:
-            refuse(index, error)
+            refused(index, error)
             continue
         size += _characters(interaction)
         if len(rows) == BATCH_ROWS or size > BATCH_CHARS:
-            yield Batch(rows, refuse)
+            yield rows
             rows, size = [], 0
     if rows:
-        yield Batch(rows, refuse)
+        yield rows
 
 
 def _characters(interaction: Interaction) -> int:
     completion, edited = interaction.completion, interaction.edit and interaction.edit.edited
     return sum(len(message.content) for message in completion.messages) + len(completion.response) + len(edited or "")
-
-
-def _raise(_index: int, error: RedraftError) -> NoReturn:
-    raise error
 
 
 class Writer:
@@ -128,23 +122,12 @@ class Writer:
             raise NotFoundError(f"completion {edit.completion_id!r} is not in the log: record it before its edits")
         return self.add_edit(row, edit)
 
-    def add_batch(self, batch: Batch) -> Added:
+    def add_batch(self, batch: Batch, refused: Refused) -> Added:
         """Add many interactions: unknown ones by one statement per table, the others one by one."""
-        fresh, repeated = self._divide(batch)
-        self._insert_fresh(fresh)
-        total = Added(len(fresh))
-        for index, interaction in repeated:
-            try:
-                total += Added(1, 0) if self.add(interaction) else Added(0, 1)
-            except RedraftError as error:
-                batch.refused(index, error)
-        return total
-
-    def _divide(self, batch: Batch) -> tuple[list[tuple[Interaction, Rows]], list[tuple[int, Interaction]]]:
-        seen = self._known([interaction.completion.id for _, interaction in batch.rows])
+        seen = self._known([interaction.completion.id for _, interaction in batch])
         fresh: list[tuple[Interaction, Rows]] = []
-        repeated: list[tuple[int, Interaction]] = []
-        for index, interaction in batch.rows:
+        repeated: Batch = []
+        for index, interaction in batch:
             if interaction.completion.id in seen:
                 repeated.append((index, interaction))
                 continue
@@ -152,8 +135,15 @@ class Writer:
                 fresh.append((interaction, self._rows(interaction)))
                 seen.add(interaction.completion.id)
             except RedraftError as error:
-                batch.refused(index, error)
-        return fresh, repeated
+                refused(index, error)
+        self._insert_fresh(fresh)
+        total = Added(len(fresh))
+        for index, interaction in repeated:
+            try:
+                total += Added(1, 0) if self.add(interaction) else Added(0, 1)
+            except RedraftError as error:
+                refused(index, error)
+        return total
 
     def _known(self, ids: list[str]) -> set[str]:
         """Those of these ids that the log knows."""
