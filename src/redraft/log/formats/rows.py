@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from redraft.errors import DataError
 from redraft.log.canonical import canonical
-from redraft.types import Completion, Edit, Interaction, Message
+from redraft.types import Interaction
 
 __all__ = [
     "BadRow",
@@ -29,7 +29,6 @@ __all__ = [
     "Row",
     "Rows",
     "TooLong",
-    "asked",
     "describe",
     "json_rows",
     "lines",
@@ -195,8 +194,3 @@ def shorten(value: object, width: int = 60) -> str:
     """Write a value so that it fits into a message."""
     text = repr(value[: width + 1] if isinstance(value, str) else value)
     return text if len(text) <= width else text[:width] + "…"
-
-
-def asked(task: str, prompt: str, response: str, edited: str | None) -> Interaction:
-    """One user message, the response to it, and what a person made of that (``None``: accepted unchanged)."""
-    return Interaction(Completion("", task, (Message("user", prompt),), response), Edit("", edited))
