@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import chain
@@ -179,12 +179,12 @@ def verify(as_json: AsJson = False, log: LogUrl = None) -> None:
     """Check the log against itself and recompute every cost. Exit status 1 means that something is wrong."""
     with open_log(log) as edit_log:
         problems = edit_log.verify()
-    emit({"ok": not problems, "problems": problems}, as_json, lambda console: _say(console, problems))
+
+    def render(console: Console) -> None:
+        for problem in problems:
+            console.print(problem, markup=False, soft_wrap=True)
+        console.print(f"{len(problems)} problems" if problems else "the log is sound")
+
+    emit({"ok": not problems, "problems": problems}, as_json, render)
     if problems:
         raise typer.Exit(1)
-
-
-def _say(console: Console, problems: Sequence[str]) -> None:
-    for problem in problems:
-        console.print(problem, markup=False, soft_wrap=True)
-    console.print(f"{len(problems)} problems" if problems else "the log is sound")

@@ -123,14 +123,10 @@ def measure(interactions: Iterable[Interaction], cost: Cost, *, before: datetime
     changed = np.array(seen.changed, dtype=bool)
     return Measures(
         cost=cost.name,
-        completions=seen.numbers["completions"],
+        **{name: seen.numbers[name] for name in ("completions", "accepted", "near_duplicates", "awaiting", "censored")},
         edits=len(changed),
-        accepted=seen.numbers["accepted"],
         unchanged=int((~changed).sum()),
         changed=int(changed.sum()),
-        near_duplicates=seen.numbers["near_duplicates"],
-        awaiting=seen.numbers["awaiting"],
-        censored=seen.numbers["censored"],
         divided=_summary(seen.divided),
         raw=_summary(seen.raw),
         whitespace_distance=_summary(seen.whitespace),

@@ -11,7 +11,7 @@ Left out on purpose: deleting events. ``erase`` removes a person's texts, the ev
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -266,11 +266,9 @@ class EditLog:
         with reading(self._engine) as connection:
             return set(connection.scalars(gone))
 
-    @contextmanager
-    def keys(self) -> Generator[Connection]:
+    def keys(self) -> AbstractContextManager[Connection]:
         """A transaction for ``redraft.log.keys``."""
-        with writing(self._engine) as connection:
-            yield connection
+        return writing(self._engine)
 
     def key(self, text: str) -> Key | None:
         """The API key of this text; see ``redraft.log.keys.find_key``."""

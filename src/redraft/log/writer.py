@@ -5,6 +5,7 @@ Everything here happens inside a transaction that the caller holds; ``settle`` e
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -27,7 +28,7 @@ from redraft.log.mapping import (
 )
 from redraft.log.prepared import Prepared
 from redraft.log.schema import completions, decisions, edits, texts
-from redraft.log.statistics import Changes
+from redraft.log.statistics import Changes, first_edit, settle
 from redraft.types import Completion, Count, Decision, Edit, Interaction
 
 __all__ = ["Added", "Batch", "Refused", "Writer", "batches", "raising"]
@@ -95,11 +96,11 @@ class Writer:
     def __init__(self, connection: Connection, cost_of: Callable[[str], Cost]) -> None:
         self._connection = connection
         self._cost_of = cost_of
-        self._changes = Changes()
+        self._changes: Changes = defaultdict(Count)
 
     def settle(self) -> dict[str, dict[str, Count]]:
         """Bring the statistics up to what was written; last of all. Returns those of the tasks where any changed."""
-        return self._changes.settle(self._connection, self._cost_of)
+        return settle(self._connection, self._changes, self._cost_of)
 
     def add(self, given: Interaction) -> bool:
         """Add what is new in an interaction and return whether there was anything.
@@ -161,9 +162,9 @@ class Writer:
         for interaction, rows in several:
             completion, decision = interaction.completion, interaction.decision
             if decision is not None and completion.policy in ("", decision.chosen):
-                self._changes.decided(completion.task, decision.chosen)
+                self._changes[completion.task, decision.chosen] += Count(decisions=1)
                 for row in rows[edits.name]:
-                    self._changes.resolved(completion.task, decision.chosen, row["cost"])
+                    self._changes[completion.task, decision.chosen] += first_edit(row["cost"])
 
     def _insert(self, several: list[Rows]) -> None:
         for table, statement in _INSERTS.items():
@@ -206,9 +207,9 @@ class Writer:
         task, chosen, holding = row[completions.c.task], decision[decisions.c.chosen], decision[edits.c.revision]
         before = cost_today(self._connection, decision, self._cost_of)
         if before is None:
-            self._changes.resolved(task, chosen, units)
-        elif revision > holding:
-            self._changes.corrected(task, chosen, before, units)
+            self._changes[task, chosen] += first_edit(units)
+        elif revision > holding:  # the sums change, the number of resolved decisions does not
+            self._changes[task, chosen] += Count(0, 0, units - before, units**2 - before**2)
 
     def _require_same_completion(self, row: RowMapping, given: Completion) -> None:
         known = completion_from(row)
