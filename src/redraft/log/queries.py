@@ -16,7 +16,6 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
-    case,
     func,
     or_,
     select,
@@ -132,21 +131,17 @@ def edits_of(completion_id: str | None = None) -> Select[Any]:
 
 def tally(task: str | None, horizon: datetime) -> Select[*tuple[Any, ...]]:
     """Numbers of completions by what became of them; silence before ``horizon`` (or undated) is censored."""
-
-    def total(condition: ColumnElement[bool]) -> ColumnElement[int]:
-        return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
-
     silent = edits.c.position.is_(None)
     recent = and_(completions.c.created_at.is_not(None), completions.c.created_at > horizon)
     revisions = select(func.count()).select_from(edits).join(completions, completions.c.id == edits.c.completion_id)
     statement = (
         select(
             func.count().label("completions"),
-            total(edits.c.unchanged.is_(False)).label("edited"),
-            total(edits.c.unchanged.is_(True)).label("unchanged"),
-            total(edits.c.accepted.is_(True)).label("accepted"),
-            total(and_(silent, recent)).label("awaiting"),
-            total(and_(silent, ~recent)).label("censored"),
+            func.count().filter(edits.c.unchanged.is_(False)).label("edited"),
+            func.count().filter(edits.c.unchanged.is_(True)).label("unchanged"),
+            func.count().filter(edits.c.accepted.is_(True)).label("accepted"),
+            func.count().filter(and_(silent, recent)).label("awaiting"),
+            func.count().filter(and_(silent, ~recent)).label("censored"),
             _narrow(revisions, task).scalar_subquery().label("revisions"),
         )
         .select_from(completions)
