@@ -29,16 +29,7 @@ from redraft.costs import Cost
 from redraft.errors import ConfigError, DataError
 from redraft.types import Interaction, Message
 
-__all__ = [
-    "NEAR",
-    "context_groups",
-    "context_key",
-    "cost_rows",
-    "preference_rows",
-    "sft_rows",
-    "split",
-    "unpaired_rows",
-]
+__all__ = ["context_groups", "context_key", "cost_rows", "preference_rows", "sft_rows", "split", "unpaired_rows"]
 
 NEAR = 0.5
 SHINGLE = 3

@@ -153,22 +153,21 @@ class EditLog:
         interactions: Iterable[Interaction],
         *,
         strict: bool = False,
-        refused: Refused | None = None,
+        refused: Refused = raising,
     ) -> Added:
         """Log whole interactions, as an import does: one transaction per batch, or one for all when ``strict``.
 
         ``refused(index, error)`` is called for rows that conflict or cannot be stored, and the rest goes on. Without
         it the error is raised, which undoes the transaction. An interrupted import can be repeated.
         """
-        refuse = refused or raising
-        pieces = batches(interactions, self.max_text_chars, refuse)
+        pieces = batches(interactions, self.max_text_chars, refused)
         if strict:
             with self._writing() as writer:
-                return sum((writer.add_batch(piece, refuse) for piece in pieces), Added())
+                return sum((writer.add_batch(piece, refused) for piece in pieces), Added())
         total = Added()
         for piece in pieces:
             with self._writing() as writer:
-                total += writer.add_batch(piece, refuse)
+                total += writer.add_batch(piece, refused)
         return total
 
     def write(self, events: Sequence[Event]) -> tuple[list[Outcome], dict[str, dict[str, Count]]]:
