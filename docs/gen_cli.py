@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 INTRO = """# Command line
 
@@ -71,6 +71,8 @@ def _takes(parameter: Any) -> str:
         return "" if not parameter.secondary_opts else "flag"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return ", ".join(f"`{choice.value}`" for choice in kind)
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(kind))
     name = NAMES.get(getattr(kind, "__name__", ""), str(kind))
     return f"{name}, repeatable" if parameter.multiple else name
 

@@ -91,8 +91,7 @@ def ngram_survival(tokenize: Tokenize, n: int = 2) -> tuple[Callable[[str, str],
 
     def grams(text: str) -> Counter[tuple[Hashable, ...]]:
         tokens = tokenize(text)
-        size = min(n, len(tokens))
-        return Counter(tuple(tokens[i : i + size]) for i in range(len(tokens) - size + 1)) if size else Counter()
+        return _windows(tokens, {min(n, len(tokens))} - {0})
 
     def lost(response: str, edited: str) -> int:
         before = grams(response)

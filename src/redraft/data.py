@@ -29,16 +29,7 @@ from redraft.costs import Cost
 from redraft.errors import ConfigError, DataError
 from redraft.types import Interaction, Message
 
-__all__ = [
-    "NEAR",
-    "context_groups",
-    "context_key",
-    "cost_rows",
-    "preference_rows",
-    "sft_rows",
-    "split",
-    "unpaired_rows",
-]
+__all__ = ["context_groups", "context_key", "cost_rows", "preference_rows", "sft_rows", "split", "unpaired_rows"]
 
 NEAR = 0.5
 SHINGLE = 3
@@ -49,53 +40,47 @@ _WORD = re.compile(r"\w+")
 
 def sft_rows(interactions: Iterable[Interaction]) -> Iterator[dict[str, Any]]:
     """Supervision (eq. 3): ``prompt`` x and ``completion`` y', one row for each interaction with feedback."""
-    for interaction in interactions:
-        if interaction.edited is not None:
-            yield {"prompt": _prompt(interaction), "completion": _answer(interaction.edited)}
+    for _, prompt, _, edited in _with_feedback(interactions):
+        yield {"prompt": prompt, "completion": edited}
 
 
 def preference_rows(interactions: Iterable[Interaction]) -> Iterator[dict[str, Any]]:
     """Preference (eq. 4): ``prompt`` x, ``chosen`` y', ``rejected`` y, where the two differ."""
-    for interaction in interactions:
-        if interaction.edited is not None and not interaction.unchanged:
-            yield {
-                "prompt": _prompt(interaction),
-                "chosen": _answer(interaction.edited),
-                "rejected": _answer(interaction.completion.response),
-            }
+    for interaction, prompt, response, edited in _with_feedback(interactions):
+        if not interaction.unchanged:
+            yield {"prompt": prompt, "chosen": edited, "rejected": response}
 
 
 def unpaired_rows(interactions: Iterable[Interaction]) -> Iterator[dict[str, Any]]:
     """Labels, as KTO takes them: y' is ``label`` true; y, where it was changed, is false."""
-    for interaction in interactions:
-        if interaction.edited is None:
-            continue
-        yield {"prompt": _prompt(interaction), "completion": _answer(interaction.edited), "label": True}
+    for interaction, prompt, response, edited in _with_feedback(interactions):
+        yield {"prompt": prompt, "completion": edited, "label": True}
         if not interaction.unchanged:
-            response = _answer(interaction.completion.response)
-            yield {"prompt": _prompt(interaction), "completion": response, "label": False}
+            yield {"prompt": prompt, "completion": response, "label": False}
 
 
 def cost_rows(interactions: Iterable[Interaction], cost_of: Callable[[str], Cost]) -> Iterator[dict[str, Any]]:
     """Cost (eq. 5): ``prompt`` x, ``completion`` y, ``cost`` Δ(y, y') and the ``raw`` count, Δ being the task's."""
+    for interaction, prompt, response, _ in _with_feedback(interactions):
+        text, cost = interaction.completion.response, cost_of(interaction.completion.task)
+        raw = 0.0 if interaction.unchanged else float(cost.raw(text, interaction.edited or ""))
+        yield {"prompt": prompt, "completion": response, "cost": float(cost.of_raw(raw, text)), "raw": raw}
+
+
+_Messages = list[dict[str, str]]
+
+
+def _with_feedback(
+    interactions: Iterable[Interaction],
+) -> Iterator[tuple[Interaction, _Messages, _Messages, _Messages]]:
+    """Interactions that have feedback, with x, y and y' as messages."""
     for interaction in interactions:
-        if interaction.edited is None:
-            continue
-        response, cost = interaction.completion.response, cost_of(interaction.completion.task)
-        raw = 0.0 if interaction.unchanged else float(cost.raw(response, interaction.edited))
-        yield {
-            "prompt": _prompt(interaction),
-            "completion": _answer(response),
-            "cost": float(cost.of_raw(raw, response)),
-            "raw": raw,
-        }
+        if interaction.edited is not None:
+            prompt = [{"role": message.role, "content": message.content} for message in interaction.completion.messages]
+            yield interaction, prompt, _answer(interaction.completion.response), _answer(interaction.edited)
 
 
-def _prompt(interaction: Interaction) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in interaction.completion.messages]
-
-
-def _answer(text: str) -> list[dict[str, str]]:
+def _answer(text: str) -> _Messages:
     return [{"role": "assistant", "content": text}]
 
 

@@ -23,7 +23,7 @@ from redraft.costs import COSTS, Cost
 from redraft.errors import ConfigError, ConflictError, DataError, NotFoundError, RedraftError
 from redraft.log import Added, Counts, EditLog, migrations
 from redraft.log.database import NEWEST
-from redraft.log.writer import batches
+from redraft.log.writer import batches, raising
 from redraft.types import Completion, Decision, Edit, Interaction, Message
 
 NewLog = Callable[[], AbstractContextManager[EditLog]]
@@ -241,7 +241,7 @@ def test_batches_are_bounded_in_all_their_texts() -> None:
         [Interaction(completion(f"{i}", long)) for i in range(10)],
         [Interaction(completion(f"{i}"), Edit(f"{i}", long)) for i in range(10)],
     ):
-        assert [len(batch.rows) for batch in batches(rows, 1_000_000, None)] == [5, 5]
+        assert [len(batch) for batch in batches(rows, 1_000_000, raising)] == [5, 5]
 
 
 def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redraft.cli.output import AsJson, emit, note
-from redraft.cli.session import LogUrl, open_log, require_task
+from redraft.cli.session import LogUrl, open_log, require_task, table
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from redraft.diagnose import Diagnosis
     from redraft.diagnose.measure import Group, Summary
@@ -21,6 +20,7 @@ __all__ = ["diagnose"]
 
 MOST = 10
 """Users and policies shown to a person; ``--json`` has them all."""
+NUMBERS = ("mean", "std", "q1", "median", "q3", "max")
 
 
 def diagnose(
@@ -59,11 +59,19 @@ def _render(console: Console, task: str, found: Diagnosis, log: str | None) -> N
     )
     if measures.divided and measures.raw and measures.whitespace_distance:
         rows = {f"cost ({measures.cost})": measures.divided, "raw distance": measures.raw}
-        console.print(_costs({**rows, "white-space words": measures.whitespace_distance}))
+        table(_costs({**rows, "white-space words": measures.whitespace_distance}))(console)
     for title, groups in (("user", measures.users), ("policy chosen", measures.policies)):
         if groups:
-            console.print(_groups(title, groups))
-    console.print(_advice(found))
+            table(_groups(title, groups[:MOST]))(console)
+        if len(groups) > MOST:
+            console.print(f"and {len(groups) - MOST} more")
+    table(
+        {
+            "method": [advice.method for advice in found.advice],
+            "supported": ["yes" if advice.supported else "no" for advice in found.advice],
+            "why": [advice.reason for advice in found.advice],
+        }
+    )(console)
     console.print(f"Prefer [bold]{found.prefer}[/]. {found.because}")
     for caution in found.cautions:
         console.print(f"[yellow]Caution:[/] {caution}")
@@ -71,47 +79,23 @@ def _render(console: Console, task: str, found: Diagnosis, log: str | None) -> N
     console.print(f"Next: redraft {command} {task}" + (f" --log {log}" if log else ""), markup=False, soft_wrap=True)
 
 
-def _table(*columns: str, numbers: range) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD)
-    for index, column in enumerate(columns):
-        if index in numbers:
-            table.add_column(column, justify="right", no_wrap=True, min_width=len(column))
-        else:
-            table.add_column(column, overflow="fold")
-    return table
-
-
-def _costs(summaries: dict[str, Summary]) -> Table:
-    table = _table("", "mean", "std", "q1", "median", "q3", "max", "0", "> 1", numbers=range(1, 9))
-    for name, s in summaries.items():
-        numbers = map(_number, (s.mean, s.std, s.q1, s.median, s.q3, s.max))
-        table.add_row(name, *numbers, f"{s.share_0:.0%}", f"{s.share_above_1:.0%}")
-    return table
+def _costs(summaries: dict[str, Summary]) -> dict[str, list[str]]:
+    return {
+        "": list(summaries),
+        **{name: [_number(getattr(s, name)) for s in summaries.values()] for name in NUMBERS},
+        "0": [f"{s.share_0:.0%}" for s in summaries.values()],
+        "> 1": [f"{s.share_above_1:.0%}" for s in summaries.values()],
+    }
 
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def _groups(title: str, groups: tuple[Group, ...]) -> Table:
-    from rich.markup import escape
-
-    table = _table(title, "edits", "mean cost", "std/mean", numbers=range(1, 4))
-    for group in groups[:MOST]:
-        variation = "" if group.variation is None else f"{group.variation:.2f}"
-        table.add_row(escape(group.name), f"{group.edits:,}", _number(group.mean), variation)
-    if len(groups) > MOST:
-        table.add_row(f"and {len(groups) - MOST} more", "", "", "")
-    return table
-
-
-def _advice(found: Diagnosis) -> Table:
-    from rich.markup import escape
-
-    table = _table("method", "", "why", numbers=range(0))
-    for advice in found.advice:
-        table.add_row(advice.method, "[green]yes[/]" if advice.supported else "[red]no[/]", escape(advice.reason))
-    return table
+def _groups(title: str, groups: tuple[Group, ...]) -> dict[str, list[str]]:
+    return {
+        title: [group.name for group in groups],
+        "edits": [f"{group.edits:,}" for group in groups],
+        "mean cost": [_number(group.mean) for group in groups],
+        "std/mean": ["" if group.variation is None else f"{group.variation:.2f}" for group in groups],
+    }

@@ -29,7 +29,7 @@ def evaluate(
     task: Annotated[str, typer.Argument(help="The task whose policies to evaluate.")],
     *,
     holdout: Annotated[Path, typer.Option(help="File of interactions that no policy was trained on.")],
-    form: Annotated[Format, typer.Option("--format", help="What the file is, as for import.")] = Format.NATIVE,
+    form: Annotated[Format, typer.Option("--format", help="What the file is, as for import.")] = "native",
     columns: Annotated[str, typer.Option(help="CSV columns by field, as for import.")] = "",
     policy: Annotated[
         list[str] | None,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["export_app"]
 
 ROW_GROUP = 1000
+FileFormat = Literal["jsonl", "parquet"]
 KINDS = {
     "sft": "Supervision: prompt and completion, the completion being what the person left (TRL's SFT).",
     "preference": "Preferences: prompt, chosen (the edit), rejected (the response) where they differ (TRL's DPO).",
@@ -31,13 +31,6 @@ KINDS = {
 """What can be exported, and the help text of its command."""
 
 export_app = typer.Typer(help="Write training sets, or the log itself, to a file.", no_args_is_help=True)
-
-
-class FileFormat(StrEnum):
-    """What can be written."""
-
-    JSONL = "jsonl"
-    PARQUET = "parquet"
 
 
 def _command(kind: str) -> None:
@@ -54,16 +47,18 @@ def _command(kind: str) -> None:
     ) -> None:
         from redraft.files import whole
 
-        chosen = form or _by_suffix(out)
-        if kind == "native" and chosen is not FileFormat.JSONL:
+        chosen = form or out.suffix.removeprefix(".")
+        if chosen not in get_args(FileFormat):
+            raise ConfigError(f"{out}: name it .jsonl or .parquet, or give --format")
+        if kind == "native" and chosen != "jsonl":
             raise ConfigError(f"{out}: the log itself is written as JSONL: name it .jsonl")
         if out.exists() and not force:
             raise ConfigError(f"{out} exists already: add --force to replace it, or name another file")
-        write = _write_jsonl if chosen is FileFormat.JSONL else _write_parquet
+        write = _write_jsonl if chosen == "jsonl" else _write_parquet
         with open_log(log) as edit_log, whole(out) as scratch:
             require_task(edit_log, task)
             count = write(kind, scratch, progress(_rows(kind, edit_log, task), f"writing {out.name}"))
-        result = {"out": str(out), "kind": kind, "format": chosen.value, "rows": count}
+        result = {"out": str(out), "kind": kind, "format": chosen, "rows": count}
         emit(result, as_json, table({key: [value] for key, value in result.items()}))
 
     export_app.command(kind, help=KINDS[kind])(export)
@@ -84,13 +79,6 @@ def _rows(kind: str, edit_log: EditLog, task: str | None) -> Iterator[dict[str, 
         return data.cost_rows(given, edit_log.cost_of)
     rows = {"sft": data.sft_rows, "preference": data.preference_rows, "unpaired": data.unpaired_rows}
     return rows[kind](given)
-
-
-def _by_suffix(out: Path) -> FileFormat:
-    try:
-        return FileFormat(out.suffix.removeprefix("."))
-    except ValueError:
-        raise ConfigError(f"{out}: name it .jsonl or .parquet, or give --format") from None
 
 
 def _write_jsonl(_kind: str, file: Path, rows: Iterable[dict[str, Any]]) -> int:

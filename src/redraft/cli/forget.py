@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from redraft.cli.ground import Policies
 from redraft.cli.output import AsJson, emit
 from redraft.cli.session import LogUrl, open_log
 from redraft.errors import NotFoundError
@@ -22,9 +22,7 @@ def forget(
     user: Annotated[str, typer.Argument(help="The person, by the user_id of their completions and edits.")],
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
-    policies: Annotated[
-        Path | None, typer.Option(help="Folder of policies, instead of policies.root in the settings.")
-    ] = None,
+    policies: Policies = None,
     as_json: AsJson = False,
     log: LogUrl = None,
 ) -> None:

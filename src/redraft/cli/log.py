@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -29,26 +28,18 @@ if TYPE_CHECKING:
 __all__ = ["Format", "columns_of", "export_app", "import_file", "log_app", "rows_of"]
 
 PROBLEMS_IN_JSON = 100
+Format = Literal["native", "csv", "trl", "defacto", "mlqe"]
+"""What can be imported; the readers are in ``redraft.log.formats``."""
 SHOWN = ("completions", "edited", "unchanged", "awaiting", "censored")
 """Counts that add up, and fit on a terminal; ``--json`` has all."""
 
 log_app = typer.Typer(help="Show what the log holds, and check it.", no_args_is_help=True)
 
 
-class Format(StrEnum):
-    """What can be imported; the readers are in ``redraft.log.formats``."""
-
-    NATIVE = "native"
-    CSV = "csv"
-    TRL = "trl"
-    DEFACTO = "defacto"
-    MLQE = "mlqe"
-
-
 def import_file(
     file: Annotated[Path, typer.Argument(help="File to read; for mlqe any of its three, or their prefix.")],
     *,
-    form: Annotated[Format, typer.Option("--format", help="Format of the file.")] = Format.NATIVE,
+    form: Annotated[Format, typer.Option("--format", help="Format of the file.")] = "native",
     task: Annotated[str, typer.Option(help="Task of the rows. Native rows may name their own.")] = "",
     columns: Annotated[
         str, typer.Option(help="CSV columns by field: context=…,response=…,edited=… and id, user_id, policy, model.")
@@ -65,7 +56,7 @@ def import_file(
 
     if task:
         check_task(task)
-    elif form is not Format.NATIVE:
+    elif form != "native":
         raise ConfigError(f"--task is missing: rows of format {form} do not name their task")
     options = Options(task, load_settings().log.max_text_chars, columns_of(columns))
     reading, added = _Reading(file, strict=strict), Added()
@@ -188,12 +179,12 @@ def verify(as_json: AsJson = False, log: LogUrl = None) -> None:
     """Check the log against itself and recompute every cost. Exit status 1 means that something is wrong."""
     with open_log(log) as edit_log:
         problems = edit_log.verify()
-    emit({"ok": not problems, "problems": problems}, as_json, lambda console: _say(console, problems))
+
+    def render(console: Console) -> None:
+        for problem in problems:
+            console.print(problem, markup=False, soft_wrap=True)
+        console.print(f"{len(problems)} problems" if problems else "the log is sound")
+
+    emit({"ok": not problems, "problems": problems}, as_json, render)
     if problems:
         raise typer.Exit(1)
-
-
-def _say(console: Console, problems: Sequence[str]) -> None:
-    for problem in problems:
-        console.print(problem, markup=False, soft_wrap=True)
-    console.print(f"{len(problems)} problems" if problems else "the log is sound")

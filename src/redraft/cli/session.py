@@ -55,25 +55,18 @@ def progress(rows: Iterable[Any], what: str) -> Iterator[Any]:
 @contextmanager
 def bars() -> Generator[Callable[[str, int, int], None]]:
     """Show a bar for each kind of work, as ``advance(what, done, total)`` is called: 2 of 4, time taken, time left."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich import progress as rich
 
     columns = (
-        TextColumn("{task.description:>10}", markup=False),
-        BarColumn(20),
-        MofNCompleteColumn(separator=" of "),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("left"),
+        rich.TextColumn("{task.description:>10}", markup=False),
+        rich.BarColumn(20),
+        rich.MofNCompleteColumn(separator=" of "),
+        rich.TimeElapsedColumn(),
+        rich.TimeRemainingColumn(),
+        rich.TextColumn("left"),
     )
     # One step may take minutes: the speed is that of the last hour, not of rich's last 30 seconds.
-    display = Progress(*columns, console=progress_console(), speed_estimate_period=3600)
+    display = rich.Progress(*columns, console=progress_console(), speed_estimate_period=3600)
     tasks: dict[str, Any] = {}
 
     def advance(what: str, done: int, total: int) -> None:

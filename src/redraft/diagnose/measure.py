@@ -98,10 +98,7 @@ class _Seen:
     """What the pass has met so far."""
 
     numbers: Counter[str] = field(default_factory=Counter[str])
-    divided: list[float] = field(default_factory=list[float])
-    raw: list[float] = field(default_factory=list[float])
-    whitespace: list[float] = field(default_factory=list[float])
-    changed: list[bool] = field(default_factory=list[bool])
+    edits: list[tuple[float, float, float, bool]] = field(default_factory=list[tuple[float, float, float, bool]])
     users: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     policies: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     contexts: Counter[int] = field(default_factory=Counter[int])
@@ -120,22 +117,19 @@ def measure(interactions: Iterable[Interaction], cost: Cost, *, before: datetime
             seen.numbers["censored" if _made_before(completion, before) else "awaiting"] += 1
         else:
             _add_edit(seen, interaction, interaction.edited, cost)
-    changed = np.array(seen.changed, dtype=bool)
+    divided, raw, whitespace, changed = np.array(seen.edits, dtype=float).reshape(-1, 4).T.copy()
+    moved = changed.astype(bool)
     return Measures(
         cost=cost.name,
-        completions=seen.numbers["completions"],
-        edits=len(changed),
-        accepted=seen.numbers["accepted"],
-        unchanged=int((~changed).sum()),
-        changed=int(changed.sum()),
-        near_duplicates=seen.numbers["near_duplicates"],
-        awaiting=seen.numbers["awaiting"],
-        censored=seen.numbers["censored"],
-        divided=_summary(seen.divided),
-        raw=_summary(seen.raw),
-        whitespace_distance=_summary(seen.whitespace),
-        divided_histogram=_histogram(np.array(seen.divided)[changed]),
-        raw_histogram=_histogram(np.array(seen.raw)[changed]),
+        **{name: seen.numbers[name] for name in ("completions", "accepted", "near_duplicates", "awaiting", "censored")},
+        edits=len(moved),
+        unchanged=int((~moved).sum()),
+        changed=int(moved.sum()),
+        divided=_summary(divided),
+        raw=_summary(raw),
+        whitespace_distance=_summary(whitespace),
+        divided_histogram=_histogram(divided[moved]),
+        raw_histogram=_histogram(raw[moved]),
         users=_groups(_pooled(seen.users)),
         within_users=_within(
             [costs for user, costs in seen.users.items() if user != UNRECORDED and len(costs) >= MIN_USER_EDITS]
@@ -162,10 +156,7 @@ def _add_edit(seen: _Seen, interaction: Interaction, edited: str, cost: Cost) ->
     response, changed = completion.response, not interaction.unchanged
     raw = cost.raw(response, edited) if changed else 0.0
     divided = cost.of_raw(raw, response)
-    seen.raw.append(raw)
-    seen.divided.append(divided)
-    seen.whitespace.append(COSTS["whitespace"].raw(response, edited))
-    seen.changed.append(changed)
+    seen.edits.append((divided, raw, COSTS["whitespace"].raw(response, edited), changed))
     seen.numbers["accepted"] += edit.edited is None
     seen.numbers["near_duplicates"] += changed and _similarity(response, edited) >= NEAR_DUPLICATE
     seen.users[edit.user_id or completion.user_id or UNRECORDED].append(divided)
@@ -179,13 +170,12 @@ def _similarity(response: str, edited: str) -> float:
     return 1 - words.raw(response, edited) / max(1, words.length(response), words.length(edited))
 
 
-def _summary(values: Sequence[float]) -> Summary | None:
-    if not values:
+def _summary(values: np.ndarray) -> Summary | None:
+    if not len(values):
         return None
-    array = np.array(values, dtype=float)
-    q1, median, q3 = np.quantile(array, [0.25, 0.5, 0.75]).tolist()
-    shares = float((array == 0).mean()), float((array > 1).mean())
-    return Summary(len(values), float(array.mean()), float(array.std()), q1, median, q3, float(array.max()), *shares)
+    q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
+    shares = float((values == 0).mean()), float((values > 1).mean())
+    return Summary(len(values), float(values.mean()), float(values.std()), q1, median, q3, float(values.max()), *shares)
 
 
 def _histogram(values: np.ndarray) -> Histogram | None:

@@ -17,8 +17,8 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from redraft.errors import DataError
-from redraft.log.formats.rows import BadRow, Options, Reader, Record, Row, Rows, TooLong, asked, json_rows, lines
-from redraft.types import Interaction
+from redraft.log.formats.rows import BadRow, Options, Reader, Record, Row, Rows, TooLong, json_rows, lines
+from redraft.types import Completion, Edit, Interaction, Message
 
 __all__ = ["CORPORA", "read_defacto", "read_mlqe"]
 
@@ -39,7 +39,7 @@ class _Summary(Record):
     def interaction(self, task: str) -> Interaction:
         corrected = self.feedback.summary or ""
         edited = None if corrected.strip() in ("", self.candidate.strip()) else corrected
-        return asked(task, SUMMARIZE.format(article=self.article), self.candidate, edited)
+        return _asked(task, SUMMARIZE.format(article=self.article), self.candidate, edited)
 
 
 def read_defacto(file: Path, options: Options) -> Iterator[Row | BadRow]:
@@ -58,7 +58,7 @@ def read_mlqe(file: Path, options: Options) -> Iterator[Row | BadRow]:
 
     def parse(texts: tuple[bytes | TooLong, ...]) -> Interaction:
         source, translation, edited = (_text(text, part) for text, part in zip(texts, PARTS, strict=True))
-        return asked(options.task, TRANSLATE.format(source=source), translation, edited)
+        return _asked(options.task, TRANSLATE.format(source=source), translation, edited)
 
     rows = Rows(files[0], options)
     streams = [lines(part, options.max_text_chars) for part in files]
@@ -77,3 +77,8 @@ def _text(line: bytes | TooLong, part: str) -> str:
 
 CORPORA: dict[str, Reader] = {"defacto": read_defacto, "mlqe": read_mlqe}
 """Readers by the name that ``redraft import --format`` takes."""
+
+
+def _asked(task: str, prompt: str, response: str, edited: str | None) -> Interaction:
+    """One user message, the response to it, and what a person made of that (``None``: accepted unchanged)."""
+    return Interaction(Completion("", task, (Message("user", prompt),), response), Edit("", edited))

@@ -19,7 +19,7 @@ from redraft.log import queries
 from redraft.log.canonical import canonical, canonical_edit
 from redraft.log.database import adding
 from redraft.log.schema import RESPONSE, completions, conversations, edits, requests, texts
-from redraft.log.writer import Batch, Writer
+from redraft.log.writer import Writer
 from redraft.types import COST_UNIT, Completion, Decision, Edit, Interaction
 
 __all__ = ["Answered", "Event", "Feedback", "Finished", "Outcome", "Pinned", "Revised", "Started", "checked", "write"]
@@ -122,16 +122,12 @@ def checked(event: Event, max_text_chars: int) -> Event:
 def write(connection: Connection, writer: Writer, events: Sequence[Event]) -> list[Outcome]:
     """Write canonical events and return what became of each, in their order; the caller settles and commits."""
     outcomes: list[Outcome] = [None] * len(events)
-
-    def refused(index: int, error: RedraftError) -> None:
-        outcomes[index] = error
-
     answers = [
         (index, Interaction(event.completion, None, event.decision))
         for index, event in enumerate(events)
         if isinstance(event, Answered)
     ]
-    writer.add_batch(Batch(answers, refused))
+    writer.add_batch(answers, outcomes.__setitem__)
     for event in events:
         if isinstance(event, Started):
             _set_response(connection, event.completion.id, None)

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
@@ -43,8 +43,7 @@ def add_key(connection: Connection, project: str, name: str, scopes: Sequence[st
         raise ConfigError(f"scope {(*unknown, '')[0]!r}: use {', '.join(SCOPES)}")
     key = Key(secrets.token_hex(6), project, name, tuple(dict.fromkeys(scopes)), datetime.now(UTC))
     text = f"rd-{key.id}-{secrets.token_hex(16)}"
-    row = {"id": key.id, "project": project, "name": name, "scopes": list(key.scopes)}
-    connection.execute(insert(keys).values(**row, digest=_digest(text), created_at=key.created_at))
+    connection.execute(insert(keys).values(**asdict(key), digest=_digest(text)))
     return key, text
 
 
@@ -57,11 +56,9 @@ def find_key(connection: Connection, text: str) -> Key | None:
     return _key(row) if hmac.compare_digest(row["digest"], _digest(text)) else None
 
 
-def list_keys(connection: Connection, project: str | None = None) -> list[Key]:
+def list_keys(connection: Connection) -> list[Key]:
     """Every key, revoked ones too, in the order they were made."""
-    statement = select(keys).order_by(keys.c.created_at)
-    found = statement if project is None else statement.where(keys.c.project == project)
-    return [_key(row) for row in connection.execute(found).mappings()]
+    return [_key(row) for row in connection.execute(select(keys).order_by(keys.c.created_at)).mappings()]
 
 
 def revoke_key(connection: Connection, key_id: str) -> Key:

@@ -30,6 +30,8 @@ __all__ = [
 
 Rows = dict[str, list[dict[str, Any]]]
 
+_OF_EDIT = ("completion_id", "revision", "user_id", "created_at", "metadata")
+
 
 def difference(one: Completion | Decision, other: Completion | Decision) -> str:
     """Name the fields in which two records of one kind differ."""
@@ -70,41 +72,27 @@ def cost_today(connection: Connection, row: RowMapping, cost_of: Callable[[str],
 def interaction_rows(interaction: Interaction, cost: Cost) -> Rows:
     """Table name → rows that record this interaction."""
     completion, decision = interaction.completion, interaction.decision
-    rows: Rows = {
-        completions.name: [
-            {column.name: getattr(completion, column.name) for column in completions.c if column.name != "position"}
-        ],
-        texts.name: [
-            {
-                "completion_id": completion.id,
-                "revision": RESPONSE,
-                "messages": [{"role": message.role, "content": message.content} for message in completion.messages],
-                "content": completion.response,
-            }
-        ],
-        decisions.name: [],
-        edits.name: [],
-    }
+    rows: Rows = {edits.name: [], texts.name: []}
+    if interaction.edit is not None:
+        rows = edit_rows(interaction.edit, completion.response, cost)
     if decision is not None:
         row = {column.name: getattr(decision, column.name) for column in decisions.c}
-        rows[decisions.name].append(row | {"scores": _finite(decision.scores)})
-    if interaction.edit is not None:
-        for name, more in edit_rows(interaction.edit, completion.response, cost).items():
-            rows[name].extend(more)
+        rows[decisions.name] = [row | {"scores": _finite(decision.scores)}]
+    rows[completions.name] = [
+        {column.name: getattr(completion, column.name) for column in completions.c if column.name != "position"}
+    ]
+    messages = [{"role": message.role, "content": message.content} for message in completion.messages]
+    text = {"completion_id": completion.id, "revision": RESPONSE, "content": completion.response}
+    rows[texts.name].insert(0, text | {"messages": messages})
     return rows
 
 
 def edit_rows(edit: Edit, response: str, cost: Cost) -> Rows:
     """Table name → rows that record this edit of this response."""
     raw, units = priced(cost, response, edit.edited)
-    row = {
-        "completion_id": edit.completion_id,
-        "revision": edit.revision,
+    row = {name: getattr(edit, name) for name in _OF_EDIT} | {
         "accepted": edit.edited is None,
         "unchanged": edit.edited is None or edit.edited == response,
-        "user_id": edit.user_id,
-        "created_at": edit.created_at,
-        "metadata": edit.metadata,
         "raw": raw,
         "cost": units,
         "cost_name": cost.name,
@@ -127,8 +115,9 @@ def completion_from(row: RowMapping) -> Completion:
 
 def edit_from(row: RowMapping, edited: str | None) -> Edit | None:
     """Read an edit with its text, or ``None`` where the join found none."""
-    names = ("completion_id", "revision", "user_id", "created_at", "metadata")
-    return None if row[edits.c.completion_id] is None else Edit(edited=edited, **{n: row[edits.c[n]] for n in names})
+    if row[edits.c.completion_id] is None:
+        return None
+    return Edit(edited=edited, **{name: row[edits.c[name]] for name in _OF_EDIT})
 
 
 def edit_event(row: RowMapping) -> dict[str, Any]:
@@ -146,11 +135,8 @@ def decision_from(row: RowMapping) -> Decision | None:
     """Read a decision, or ``None`` where the join found none."""
     if row[decisions.c.completion_id] is None:
         return None
-    about = {column.name: row[column] for column in decisions.c}
-    candidates, scores, propensities = (about.pop(name) for name in ("candidates", "scores", "propensities"))
-    return Decision(
-        candidates=tuple(candidates),
-        scores=None if scores is None else tuple(float(score) for score in scores),
-        propensities=None if propensities is None else tuple(propensities),
-        **about,
-    )
+    about: dict[str, Any] = {column.name: row[column] for column in decisions.c}
+    for name in ("scores", "propensities"):
+        about[name] = None if about[name] is None else tuple(map(float, about[name]))
+    about["candidates"] = tuple(about["candidates"])
+    return Decision(**about)

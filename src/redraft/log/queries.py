@@ -16,10 +16,10 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
-    case,
     func,
     or_,
     select,
+    true,
     tuple_,
     update,
 )
@@ -99,14 +99,9 @@ def resolved_of(task: str | None) -> Select[Any]:
     """Decisions with their holding edit, in the order in which first edits arrived, as a live selector saw them."""
     other = edits.alias("first")
     first = select(func.min(other.c.position)).where(other.c.completion_id == completions.c.id)
-    statement = (
-        select(decisions, completions.c.task, edits.c.revision, edits.c.cost, edits.c.cost_name)
-        .select_from(completions)
-        .join(decisions, _answered_as_chosen)
-        .join(edits, _holding())
-        .order_by(first.scalar_subquery())
-    )
-    return _narrow(statement, task)
+    costs = edits.c.revision, edits.c.cost, edits.c.cost_name
+    statement = learnt_of(task).with_only_columns(decisions, completions.c.task, *costs)
+    return statement.where(edits.c.position.is_not(None)).order_by(first.scalar_subquery())
 
 
 def learnt_of(task: str | None) -> Select[Any]:
@@ -136,21 +131,17 @@ def edits_of(completion_id: str | None = None) -> Select[Any]:
 
 def tally(task: str | None, horizon: datetime) -> Select[*tuple[Any, ...]]:
     """Numbers of completions by what became of them; silence before ``horizon`` (or undated) is censored."""
-
-    def total(condition: ColumnElement[bool]) -> ColumnElement[int]:
-        return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
-
     silent = edits.c.position.is_(None)
     recent = and_(completions.c.created_at.is_not(None), completions.c.created_at > horizon)
     revisions = select(func.count()).select_from(edits).join(completions, completions.c.id == edits.c.completion_id)
     statement = (
         select(
             func.count().label("completions"),
-            total(edits.c.unchanged.is_(False)).label("edited"),
-            total(edits.c.unchanged.is_(True)).label("unchanged"),
-            total(edits.c.accepted.is_(True)).label("accepted"),
-            total(and_(silent, recent)).label("awaiting"),
-            total(and_(silent, ~recent)).label("censored"),
+            func.count().filter(edits.c.unchanged.is_(False)).label("edited"),
+            func.count().filter(edits.c.unchanged.is_(True)).label("unchanged"),
+            func.count().filter(edits.c.accepted.is_(True)).label("accepted"),
+            func.count().filter(and_(silent, recent)).label("awaiting"),
+            func.count().filter(and_(silent, ~recent)).label("censored"),
             _narrow(revisions, task).scalar_subquery().label("revisions"),
         )
         .select_from(completions)
@@ -161,12 +152,12 @@ def tally(task: str | None, horizon: datetime) -> Select[*tuple[Any, ...]]:
 
 def _theirs(user_id: str, tasks: Sequence[str] | None) -> tuple[Select[Any], Select[Any, Any]]:
     """A person's completions, and their edits by completion and revision."""
-    asked = select(completions.c.id).where(completions.c.user_id == user_id)
-    edited = select(edits.c.completion_id, edits.c.revision).where(edits.c.user_id == user_id)
-    if tasks is not None:
-        within = select(completions.c.id).where(completions.c.task.in_(tasks))
-        asked, edited = asked.where(completions.c.task.in_(tasks)), edited.where(edits.c.completion_id.in_(within))
-    return asked, edited
+    within = true() if tasks is None else completions.c.task.in_(tasks)
+    edited = select(edits.c.completion_id, edits.c.revision).join(
+        completions, completions.c.id == edits.c.completion_id
+    )
+    asked = select(completions.c.id).where(completions.c.user_id == user_id, within)
+    return asked, edited.where(edits.c.user_id == user_id, within)
 
 
 def written_by(user_id: str, tasks: Sequence[str] | None) -> CompoundSelect[Any]:

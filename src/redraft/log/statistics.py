@@ -25,7 +25,7 @@ from redraft.log.prepared import Prepared
 from redraft.log.schema import completions, decisions, statistics
 from redraft.types import Count
 
-__all__ = ["Changes", "differences", "known", "rebuild", "recount"]
+__all__ = ["Changes", "differences", "first_edit", "known", "rebuild", "recount", "settle"]
 
 
 _OF_TASK = select(statistics).where(statistics.c.task == bindparam("of_task"))
@@ -37,38 +37,28 @@ _SET = Prepared(
 )
 
 
-class Changes:
-    """What the events of one transaction change, added up until it ends."""
+Changes = dict[tuple[str, str], Count]
+"""(Task, policy) → what the events of one transaction change, added up until it ends."""
 
-    def __init__(self) -> None:
-        self._found: dict[tuple[str, str], Count] = defaultdict(Count)
 
-    def decided(self, task: str, policy: str) -> None:
-        """A decision was made and the chosen policy answered."""
-        self._found[task, policy] += Count(decisions=1)
+def first_edit(units: int) -> Count:
+    """What the first edit of a decision adds, given its cost."""
+    return Count(0, 1, units, units**2)
 
-    def resolved(self, task: str, policy: str, units: int) -> None:
-        """The first edit came."""
-        self._found[task, policy] += Count(0, 1, units, units**2)
 
-    def corrected(self, task: str, policy: str, old: int, new: int) -> None:
-        """A higher revision took the place of what held: the sums change, N does not."""
-        self._found[task, policy] += Count(0, 0, new - old, new**2 - old**2)
-
-    def settle(self, connection: Connection, cost_of: Callable[[str], Cost]) -> dict[str, dict[str, Count]]:
-        """Write them, and return the statistics of their tasks. Rows are locked in one order in all processes."""
-        settled: dict[str, dict[str, Count]] = {}
-        for task in sorted({task for task, _ in self._found}):
-            changed = {policy: count for (of, policy), count in self._found.items() if of == task}
-            rows = _locked(connection, task, changed, cost_of(task).name)
-            if any(cost_name != cost_of(task).name for cost_name, _ in rows.values()):
-                settled[task] = rebuild(connection, task, cost_of)
-                continue
-            after = settled[task] = {policy: old + changed.get(policy, Count()) for policy, (_, old) in rows.items()}
-            places = [{"of_task": task, "of_policy": policy, **asdict(after[policy])} for policy in changed]
-            _SET.execute(connection, places)
-        self._found.clear()
-        return settled
+def settle(connection: Connection, changes: Changes, cost_of: Callable[[str], Cost]) -> dict[str, dict[str, Count]]:
+    """Write changes, and return the statistics of their tasks. Rows are locked in one order in all processes."""
+    settled: dict[str, dict[str, Count]] = {}
+    for task in sorted({task for task, _ in changes}):
+        changed = {policy: count for (of, policy), count in changes.items() if of == task}
+        rows = _locked(connection, task, changed, cost_of(task).name)
+        if any(cost_name != cost_of(task).name for cost_name, _ in rows.values()):
+            settled[task] = rebuild(connection, task, cost_of)
+            continue
+        after = settled[task] = {policy: old + changed.get(policy, Count()) for policy, (_, old) in rows.items()}
+        places = [{"of_task": task, "of_policy": policy, **asdict(after[policy])} for policy in changed]
+        _SET.execute(connection, places)
+    return settled
 
 
 def known(connection: Connection, task: str, cost_name: str) -> dict[str, Count] | None:
@@ -81,29 +71,22 @@ def recount(connection: Connection, task: str | None, cost_of: Callable[[str], C
     """Task → policy → what its events say, from nothing but them."""
     found: dict[str, dict[str, Count]] = defaultdict(lambda: defaultdict(Count))
     for row in connection.execution_options(yield_per=1000).execute(queries.learnt_of(task)).mappings():
-        of = found[row[completions.c.task]]
         units = cost_today(connection, row, cost_of)
-        resolved = Count() if units is None else Count(0, 1, units, units**2)
-        of[row[decisions.c.chosen]] += Count(decisions=1) + resolved
+        resolved = Count() if units is None else first_edit(units)
+        found[row[completions.c.task]][row[decisions.c.chosen]] += Count(decisions=1) + resolved
     return found
 
 
 def differences(connection: Connection, cost_of: Callable[[str], Cost]) -> Iterator[str]:
     """One line for each policy whose kept numbers are not those of its events."""
-    kept = {
-        (row["task"], row["policy"]): _count(row)
-        for row in connection.execute(select(statistics)).mappings()
-        if row["cost_name"] == cost_of(row["task"]).name
-    }
-    stale = {task for (task,) in connection.execute(select(statistics.c.task).distinct())} - {task for task, _ in kept}
-    for task, policies in recount(connection, None, cost_of).items():
-        for policy, count in policies.items():
-            found = kept.pop((task, policy), Count())
-            if task not in stale and found != count:
-                yield f"statistics of {task}, {policy}: {asdict(found)} are kept, the events give {asdict(count)}"
-    for (task, policy), found in kept.items():
-        if found != Count():
-            yield f"statistics of {task}, {policy}: {asdict(found)} are kept, there is no such decision"
+    found = recount(connection, None, cost_of)
+    for task in sorted({*connection.scalars(select(statistics.c.task)), *found}):
+        kept, counted = known(connection, task, cost_of(task).name), found.get(task, {})
+        if kept is None:
+            continue  # summed under another Δ: counted anew at the next event
+        for policy in kept | counted:
+            if (old := kept.get(policy, Count())) != (new := counted.get(policy, Count())):
+                yield f"statistics of {task}, {policy}: {asdict(old)} are kept, the events give {asdict(new)}"
 
 
 def _locked(connection: Connection, task: str, policies: Iterable[str], cost_name: str) -> dict[str, tuple[str, Count]]:

@@ -11,7 +11,7 @@ Left out on purpose: deleting events. ``erase`` removes a person's texts, the ev
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -31,7 +31,7 @@ from redraft.log.mapping import completion_from, cost_today, decision_from, edit
 from redraft.log.schema import completions, edits, erasures, texts
 from redraft.log.statistics import known, rebuild
 from redraft.log.verify import problems
-from redraft.log.writer import Added, Refused, Writer, batches
+from redraft.log.writer import Added, Refused, Writer, batches, raising
 from redraft.types import COST_UNIT, Completion, Count, Decision, Edit, Interaction
 
 __all__ = ["Added", "Counts", "EditLog", "Erased"]
@@ -59,10 +59,6 @@ class Counts:
     awaiting: int
     censored: int
     revisions: int
-
-
-def _default_cost(_task: str) -> Cost:
-    return COSTS[DEFAULT_COST]
 
 
 class EditLog:
@@ -96,7 +92,7 @@ class EditLog:
         self,
         url: str,
         *,
-        cost_of: Callable[[str], Cost] = _default_cost,
+        cost_of: Callable[[str], Cost] = lambda _: COSTS[DEFAULT_COST],
         max_text_chars: int = 1_000_000,
         horizon_days: float = 14.0,
         create: bool = True,
@@ -157,7 +153,7 @@ class EditLog:
         interactions: Iterable[Interaction],
         *,
         strict: bool = False,
-        refused: Refused | None = None,
+        refused: Refused = raising,
     ) -> Added:
         """Log whole interactions, as an import does: one transaction per batch, or one for all when ``strict``.
 
@@ -167,11 +163,11 @@ class EditLog:
         pieces = batches(interactions, self.max_text_chars, refused)
         if strict:
             with self._writing() as writer:
-                return sum(map(writer.add_batch, pieces), Added())
+                return sum((writer.add_batch(piece, refused) for piece in pieces), Added())
         total = Added()
         for piece in pieces:
             with self._writing() as writer:
-                total += writer.add_batch(piece)
+                total += writer.add_batch(piece, refused)
         return total
 
     def write(self, events: Sequence[Event]) -> tuple[list[Outcome], dict[str, dict[str, Count]]]:
@@ -269,11 +265,9 @@ class EditLog:
         with reading(self._engine) as connection:
             return set(connection.scalars(gone))
 
-    @contextmanager
-    def keys(self) -> Generator[Connection]:
+    def keys(self) -> AbstractContextManager[Connection]:
         """A transaction for ``redraft.log.keys``."""
-        with writing(self._engine) as connection:
-            yield connection
+        return writing(self._engine)
 
     def key(self, text: str) -> Key | None:
         """The API key of this text; see ``redraft.log.keys.find_key``."""

@@ -21,7 +21,10 @@ __all__ = ["problems"]
 def problems(connection: Connection, cost_of: Callable[[str], Cost]) -> Iterator[str]:
     """One line for each inconsistency; costs under a Δ that the task no longer uses are recomputed with that Δ."""
     yield from _dangling(connection)
-    yield from _decisions(connection)
+    for row in connection.execution_options(yield_per=200).execute(select(decisions)).mappings():
+        decision = decision_from(row)
+        for problem in decision_problems(decision) if decision else ():
+            yield f"decision of {row[decisions.c.completion_id]!r}: {problem}"
     yield from differences(connection, cost_of)
 
     @cache
@@ -52,13 +55,6 @@ def _dangling(connection: Connection) -> Iterator[str]:
     stray = select(texts).outerjoin(edits, edit_of).where(texts.c.revision != RESPONSE, edits.c.position.is_(None))
     for row in connection.execute(stray).mappings():
         yield f"completion {row[texts.c.completion_id]!r}: a text of revision {row[texts.c.revision]} has no edit"
-
-
-def _decisions(connection: Connection) -> Iterator[str]:
-    for row in connection.execution_options(yield_per=200).execute(select(decisions)).mappings():
-        decision = decision_from(row)
-        for problem in decision_problems(decision) if decision else ():
-            yield f"decision of {row[decisions.c.completion_id]!r}: {problem}"
 
 
 def _edit_problem(row: RowMapping, cost_named: Callable[[str, str], Cost]) -> str | None:

@@ -5,6 +5,7 @@ Everything here happens inside a transaction that the caller holds; ``settle`` e
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -27,11 +28,13 @@ from redraft.log.mapping import (
 )
 from redraft.log.prepared import Prepared
 from redraft.log.schema import completions, decisions, edits, texts
-from redraft.log.statistics import Changes
+from redraft.log.statistics import Changes, first_edit, settle
 from redraft.types import Completion, Count, Decision, Edit, Interaction
 
-__all__ = ["Added", "Batch", "Refused", "Writer", "batches"]
+__all__ = ["Added", "Batch", "Refused", "Writer", "batches", "raising"]
 
+Batch = list[tuple[int, Interaction]]
+"""Rows for one transaction, each with its place in the whole."""
 Refused = Callable[[int, RedraftError], None]
 
 _INSERTS = {
@@ -56,43 +59,35 @@ class Added:
         return Added(self.new + other.new, self.known + other.known)
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows for one transaction with their place in the whole, and whom to tell about those that are refused."""
-
-    rows: list[tuple[int, Interaction]]
-    refused: Refused
+def raising(_index: int, error: RedraftError) -> NoReturn:
+    """Refuse a row by raising its error."""
+    raise error
 
 
-def batches(interactions: Iterable[Interaction], max_text_chars: int, refused: Refused | None) -> Iterator[Batch]:
+def batches(interactions: Iterable[Interaction], max_text_chars: int, refused: Refused) -> Iterator[Batch]:
     """Cut a stream into batches, bounded in rows and in characters so that long texts do not fill the memory.
 
-    Rows that could not be stored faithfully go to ``refused``; without one their ``DataError`` is raised.
+    Rows that could not be stored faithfully go to ``refused``.
     """
-    refuse = refused or _raise
-    rows: list[tuple[int, Interaction]] = []
+    rows: Batch = []
     size = 0
     for index, interaction in enumerate(interactions):
         try:
             rows.append((index, canonical(interaction, max_text_chars)))
         except RedraftError as error:
-            refuse(index, error)
+            refused(index, error)
             continue
         size += _characters(interaction)
         if len(rows) == BATCH_ROWS or size > BATCH_CHARS:
-            yield Batch(rows, refuse)
+            yield rows
             rows, size = [], 0
     if rows:
-        yield Batch(rows, refuse)
+        yield rows
 
 
 def _characters(interaction: Interaction) -> int:
     completion, edited = interaction.completion, interaction.edit and interaction.edit.edited
     return sum(len(message.content) for message in completion.messages) + len(completion.response) + len(edited or "")
-
-
-def _raise(_index: int, error: RedraftError) -> NoReturn:
-    raise error
 
 
 class Writer:
@@ -101,11 +96,11 @@ class Writer:
     def __init__(self, connection: Connection, cost_of: Callable[[str], Cost]) -> None:
         self._connection = connection
         self._cost_of = cost_of
-        self._changes = Changes()
+        self._changes: Changes = defaultdict(Count)
 
     def settle(self) -> dict[str, dict[str, Count]]:
         """Bring the statistics up to what was written; last of all. Returns those of the tasks where any changed."""
-        return self._changes.settle(self._connection, self._cost_of)
+        return settle(self._connection, self._changes, self._cost_of)
 
     def add(self, given: Interaction) -> bool:
         """Add what is new in an interaction and return whether there was anything.
@@ -128,23 +123,12 @@ class Writer:
             raise NotFoundError(f"completion {edit.completion_id!r} is not in the log: record it before its edits")
         return self.add_edit(row, edit)
 
-    def add_batch(self, batch: Batch) -> Added:
+    def add_batch(self, batch: Batch, refused: Refused) -> Added:
         """Add many interactions: unknown ones by one statement per table, the others one by one."""
-        fresh, repeated = self._divide(batch)
-        self._insert_fresh(fresh)
-        total = Added(len(fresh))
-        for index, interaction in repeated:
-            try:
-                total += Added(1, 0) if self.add(interaction) else Added(0, 1)
-            except RedraftError as error:
-                batch.refused(index, error)
-        return total
-
-    def _divide(self, batch: Batch) -> tuple[list[tuple[Interaction, Rows]], list[tuple[int, Interaction]]]:
-        seen = self._known([interaction.completion.id for _, interaction in batch.rows])
+        seen = self._known([interaction.completion.id for _, interaction in batch])
         fresh: list[tuple[Interaction, Rows]] = []
-        repeated: list[tuple[int, Interaction]] = []
-        for index, interaction in batch.rows:
+        repeated: Batch = []
+        for index, interaction in batch:
             if interaction.completion.id in seen:
                 repeated.append((index, interaction))
                 continue
@@ -152,8 +136,15 @@ class Writer:
                 fresh.append((interaction, self._rows(interaction)))
                 seen.add(interaction.completion.id)
             except RedraftError as error:
-                batch.refused(index, error)
-        return fresh, repeated
+                refused(index, error)
+        self._insert_fresh(fresh)
+        total = Added(len(fresh))
+        for index, interaction in repeated:
+            try:
+                total += Added(1, 0) if self.add(interaction) else Added(0, 1)
+            except RedraftError as error:
+                refused(index, error)
+        return total
 
     def _known(self, ids: list[str]) -> set[str]:
         """Those of these ids that the log knows."""
@@ -171,9 +162,9 @@ class Writer:
         for interaction, rows in several:
             completion, decision = interaction.completion, interaction.decision
             if decision is not None and completion.policy in ("", decision.chosen):
-                self._changes.decided(completion.task, decision.chosen)
+                self._changes[completion.task, decision.chosen] += Count(decisions=1)
                 for row in rows[edits.name]:
-                    self._changes.resolved(completion.task, decision.chosen, row["cost"])
+                    self._changes[completion.task, decision.chosen] += first_edit(row["cost"])
 
     def _insert(self, several: list[Rows]) -> None:
         for table, statement in _INSERTS.items():
@@ -216,9 +207,9 @@ class Writer:
         task, chosen, holding = row[completions.c.task], decision[decisions.c.chosen], decision[edits.c.revision]
         before = cost_today(self._connection, decision, self._cost_of)
         if before is None:
-            self._changes.resolved(task, chosen, units)
-        elif revision > holding:
-            self._changes.corrected(task, chosen, before, units)
+            self._changes[task, chosen] += first_edit(units)
+        elif revision > holding:  # the sums change, the number of resolved decisions does not
+            self._changes[task, chosen] += Count(0, 0, units - before, units**2 - before**2)
 
     def _require_same_completion(self, row: RowMapping, given: Completion) -> None:
         known = completion_from(row)

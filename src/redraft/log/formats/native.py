@@ -12,9 +12,9 @@ import math
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from redraft.log.formats.rows import BadRow, Options, Record, Row, json_rows
 from redraft.types import Completion, Decision, Edit, Interaction, Message
@@ -25,10 +25,6 @@ ABOUT = ("policy", "model", "user_id", "created_at", "decoding", "metadata")
 """What a line may say about a completion, under the names of its fields."""
 
 
-def _score(value: Any) -> Any:
-    return float(value) if value in ("inf", "-inf") else value
-
-
 class _Decision(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -37,7 +33,7 @@ class _Decision(BaseModel):
     t: int
     selector: str
     parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
-    scores: tuple[Annotated[float, BeforeValidator(_score)], ...] | None = None
+    scores: tuple[float, ...] | None = None  # "-inf" is text, since JSON has no infinity
     propensities: tuple[float, ...] | None = None
 
 

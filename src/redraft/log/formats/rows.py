@@ -19,24 +19,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from redraft.errors import DataError
 from redraft.log.canonical import canonical
-from redraft.types import Completion, Edit, Interaction, Message
+from redraft.types import Interaction
 
-__all__ = [
-    "BadRow",
-    "Options",
-    "Reader",
-    "Record",
-    "Row",
-    "Rows",
-    "TooLong",
-    "asked",
-    "describe",
-    "json_rows",
-    "lines",
-    "shorten",
-]
+__all__ = ["BadRow", "Options", "Reader", "Record", "Row", "Rows", "TooLong", "describe", "json_rows", "lines"]
 
 BYTES_PER_CHAR = 32  # a character takes at most 6 bytes in JSON ("\u00e9"), and a row has several texts
+LONGEST = 60  # characters of a value in a message
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # spreadsheets write one
 
 T = TypeVar("T")
@@ -188,15 +176,9 @@ def _problem(problem: Any) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return message
-    return f"{where or 'the row'} = {shorten(problem['input'])}: {message}"
+    return f"{where or 'the row'} = {_shortened(problem['input'])}: {message}"
 
 
-def shorten(value: object, width: int = 60) -> str:
-    """Write a value so that it fits into a message."""
-    text = repr(value[: width + 1] if isinstance(value, str) else value)
-    return text if len(text) <= width else text[:width] + "…"
-
-
-def asked(task: str, prompt: str, response: str, edited: str | None) -> Interaction:
-    """One user message, the response to it, and what a person made of that (``None``: accepted unchanged)."""
-    return Interaction(Completion("", task, (Message("user", prompt),), response), Edit("", edited))
+def _shortened(value: object) -> str:
+    text = repr(value[:LONGEST] if isinstance(value, str) else value)
+    return text if len(text) <= LONGEST else text[:LONGEST] + "…"
