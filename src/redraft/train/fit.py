@@ -60,7 +60,7 @@ def fit(run: Run, *, resume: bool = False) -> Manifest:
         model.unload()
         run.base.model.eval()
     write_card(run.folder, done)
-    write_sources(run.folder, sorted({t.source or t.id for t in (*run.data.train, *run.data.heldout)}))
+    write_sources(run.folder, [t.id for t in (*run.data.train, *run.data.heldout)])
     write_manifest(run.folder, done)
     shutil.rmtree(run.folder / CHECKPOINTS, ignore_errors=True)
     return done

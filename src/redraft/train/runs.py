@@ -138,9 +138,11 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def write_card(folder: Path, manifest: Manifest) -> None:
     """Write the model card ``README.md`` in place of PEFT's empty one."""
+    data, method = manifest.data, manifest.options["method"]
     text = [
         f"LoRA adapter for `{manifest.base['name']}` (revision `{manifest.base['revision']}`), trained by redraft with"
-        f" `{manifest.options['method']}` on {_learned(manifest)}; {manifest.data['heldout']} more were held out.",
+        f" `{method}` on {data['train']} human edits ({data['train_pairs']} of them preferences);"
+        f" {data['heldout']} more were held out.",
         "",
         *_table("Held-out metric", manifest.metrics),
         "",
@@ -169,12 +171,6 @@ def write_merged_card(folder: Path, manifest: Manifest) -> None:
 def _write_card(folder: Path, manifest: Manifest, library: str, tags: str, text: Sequence[str]) -> None:
     front = ["---", f"base_model: {manifest.base['source']}", f"library_name: {library}", f"tags: {tags}", "---"]
     write_text(folder / "README.md", "\n".join([*front, "", f"# {manifest.policy}", "", *text, ""]), ROOT)
-
-
-def _learned(manifest: Manifest) -> str:
-    if TrainOptions(**manifest.options).projects:
-        return f"{manifest.data['train']} of its base model's responses, weighted by their predicted costs"
-    return f"{manifest.data['train']} human edits ({manifest.data['train_pairs']} of them preferences)"
 
 
 def _table(title: str, values: Mapping[str, Any]) -> Sequence[str]:
