@@ -155,7 +155,7 @@ def learn_cost_model(
 
     store = PolicyStore(edits.root)
     folder = store.path(store.next(edits.task, "cost"))
-    advance = counter(progress, "reading", 2 * len(edits.interactions))
+    advance = counter(progress, "reading", len(edits.interactions))
     features = Features(base, edits.cache, max_prompt, max_response, advance)
     learnt = learn_cost(edits.interactions, features, edits.cost, holdout=holdout, seed=seed)
     return folder, learnt, write_cost(folder, learnt, features, edits.cost)
