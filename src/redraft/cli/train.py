@@ -96,8 +96,8 @@ def train_sweep(
     """Try hyperparameters, keep the table of trials, and make the best one a policy. Continues where it stopped."""
     from redraft.policies.store import PolicyStore
     from redraft.train.publish import publish_trial
+    from redraft.train.runs import verdict
     from redraft.train.sweep import GRIDS, grid, sweep
-    from redraft.train.verdict import verdict
 
     options = replace(options, method=method)
     trials = grid(options, _values(over) or GRIDS[method])
@@ -182,7 +182,7 @@ def _values(over: Sequence[str] | None) -> Mapping[str, Sequence[float | str]]:
 
 
 def _emit(task: str, manifests: Sequence[Manifest], as_json: bool) -> None:
-    from redraft.train.verdict import verdict
+    from redraft.train.runs import verdict
 
     titles = {
         "nll": "nll",

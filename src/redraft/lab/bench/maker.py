@@ -143,7 +143,7 @@ class Maker:
             from redraft.train.rl import priced_run
 
             run = priced_run(run, interactions, self.bound(arm.start, options.pessimism))
-        from redraft.train.publish import learn
+        from redraft.lab.bench.learn import learn
 
         manifests = learn(run, candidates, folder)
         self.folder.add_training([_row(self.setting, name, m, chosen=m is manifests[0]) for m in manifests])
