@@ -6,7 +6,6 @@ copied. Only what has a held-out score that is a number becomes a version.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
@@ -15,10 +14,10 @@ from redraft.errors import DataError
 from redraft.files import ROOT, whole
 from redraft.train.fit import fit
 from redraft.train.run import Run
-from redraft.train.runs import COMPLETE, Manifest, partial_of, read_manifest, write_card, write_manifest
+from redraft.train.runs import COMPLETE, Manifest, partial_of, write_card, write_manifest
 from redraft.train.sweep import Trial
 
-__all__ = ["publish_trial", "same_run", "train_version"]
+__all__ = ["publish_trial", "train_version"]
 
 
 def train_version(run: Run, folder: Path, *, resume: bool) -> Manifest:
@@ -40,11 +39,6 @@ def publish_trial(trial: Trial, folder: Path, policy: str) -> Manifest:
         write_card(scratch, manifest)
         write_manifest(scratch, manifest)
     return manifest
-
-
-def same_run(folders: Iterable[Path], like: Manifest) -> Manifest | None:
-    """The manifest among these policies' that has the same options, data and base, if there is one."""
-    return next((known for known in map(read_manifest, folders) if all(known.alike(like).values())), None)
 
 
 def _converged(manifest: Manifest, folder: Path) -> Manifest:

@@ -12,7 +12,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +97,8 @@ def new_manifest(policy: str, base: Base, data: Mapping[str, Any], options: Trai
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that decide a run's numbers."""
+    from importlib.metadata import version  # slow to import, and every command imports this module
+
     return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
 
 
