@@ -202,11 +202,11 @@ def test_train_rl_asks_for_a_cost_model_and_then_uses_it(shell: Callable[..., Ra
     assert "no cost model in policies: redraft train cost email makes one" in err
     limits = ("--max-prompt", "64", "--max-response", "24")
     assert shell("train", "cost", "email", "--holdout", "0.4", *limits, *model)[0] == 0
-    status, out, _ = shell("train", "rl", "email", *QUICK, *model, "--solver", "projection", "--samples", "2", "--json")
+    status, out, _ = shell("train", "rl", "email", *QUICK, *model, "--solver", "contrast", "--samples", "2", "--json")
     assert status == 0
     policy = json.loads(out)["policies"][0]
     assert policy["policy"] == "email/rl@1"
-    assert policy["data"]["train_pairs"] == 0  # samples are no pairs
+    assert policy["options"]["solver"] == "contrast"
     status, out, _ = shell("train", "rl", "email", *QUICK, *model, "--json")
     assert status == 0
     assert "regression_loss" in json.loads(out)["policies"][0]["metrics"]

@@ -16,13 +16,12 @@ Array = NDArray[np.float64]
 WEIGHTS = np.array([0.3, -0.2, 0.5])
 
 
-def examples(n: int, seed: int = 0, *, noise: float = 0.1, per_context: int = 2, edits: bool = False) -> Examples:
+def examples(n: int, seed: int = 0, *, noise: float = 0.1, per_context: int = 2) -> Examples:
     rng = np.random.default_rng(seed)
     text = rng.normal(size=(n, 3))
     costs = 1 + text @ WEIGHTS + noise * rng.standard_exponential(n)
-    edited = np.arange(n) % 4 == 3 if edits else np.zeros(n, dtype=bool)
     hidden = rng.normal(size=(n, 12))
-    return Examples(text, hidden, np.where(edited, 0.0, costs), np.arange(n) // per_context, edited, np.ones(n))
+    return Examples(text, hidden, costs, np.arange(n) // per_context, np.ones(n))
 
 
 @given(st.integers(0, 10_000), st.integers(2, 3), st.floats(0.1, 3.0), st.floats(0.05, 4.0))
@@ -50,8 +49,7 @@ def test_the_bound_is_the_maximum_over_the_confidence_set(seed: int, size: int, 
 
 
 def quality(model: CostModel, rows: Examples) -> Quality:
-    """How a model does on responses of contexts that it did not see; rows of y' are left out."""
-    rows = rows.take(~rows.edited)
+    """How a model does on responses of contexts that it did not see."""
     return measured(*model.predict(rows.text, rows.hidden), rows.costs)
 
 
@@ -71,21 +69,12 @@ def test_it_learns_and_covers_what_it_says() -> None:
     assert found.coverage == pytest.approx(COVERAGE, abs=0.03)
 
 
-def test_edits_join_in_where_they_help_and_are_never_counted_in_the_quality() -> None:
-    rows = examples(400, edits=True)  # cost 0 whatever the features: they can only mislead
-    model = fit_cost(rows)
-    assert not model.choice.with_edits
-    assert quality(model, rows).n == 300
-
-
 def test_a_few_empty_answers_do_not_decide() -> None:
     """Costs are distances over lengths; one response in fifty is a single word and costs what all of y' costs."""
     rng = np.random.default_rng(0)
     size, quality_of = np.where(np.arange(500) % 50 == 49, 1.0, 30.0), rng.uniform(size=500)
     costs = np.maximum(0, 30 - 20 * quality_of * (size > 1) + rng.normal(size=500)) / size
-    rows = Examples(
-        np.column_stack([1 / size, quality_of]), np.zeros((500, 1)), costs, np.arange(500), np.zeros(500, bool), size
-    )
+    rows = Examples(np.column_stack([1 / size, quality_of]), np.zeros((500, 1)), costs, np.arange(500), size)
     usual = quality(
         fit_cost(rows.take(np.arange(400))), rows.take(np.flatnonzero((np.arange(500) >= 400) & (size > 1)))
     )
@@ -98,8 +87,7 @@ def test_rows_of_a_context_stay_together() -> None:
     rng = np.random.default_rng(0)
     own = np.repeat(rng.normal(size=60), 5)
     hidden = np.repeat(np.eye(60), 5, axis=0)
-    numbers, none = np.repeat(np.arange(60), 5), np.zeros(300, dtype=bool)
-    rows = Examples(np.zeros((300, 1)), hidden, own, numbers, none, np.ones(300))
+    rows = Examples(np.zeros((300, 1)), hidden, own, np.repeat(np.arange(60), 5), np.ones(300))
     found = quality(fit_cost(rows), rows).r2
     assert found is not None
     assert found < 0.5

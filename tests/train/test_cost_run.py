@@ -31,10 +31,7 @@ def interactions(n: int) -> list[Interaction]:
         size = 1 + number % 7
         response = " ".join([WORDS[number % 10]] * size)
         edit = Edit(str(number), f"{response} and more", user_id="ann" if number % 2 else "bob")
-        metadata = {"domain": "short" if size < 4 else "long"}
-        rows.append(
-            Interaction(Completion(str(number), "email", ask(number), response, "base", metadata=metadata), edit)
-        )
+        rows.append(Interaction(Completion(str(number), "email", ask(number), response, "base"), edit))
     return rows
 
 
@@ -85,9 +82,6 @@ def test_a_cost_model_from_a_log_and_back(tiny_base: Base, tmp_path: Path) -> No
     assert run.heldout.r2 > 0.9  # the cost is 2 / words
     assert run.heldout.n == sum(found.n for found in run.by_user.values()) == 30
     assert sorted(run.by_user) == ["ann", "bob"]
-    assert sorted(run.by_domain) == ["long", "short"]
-    assert sum(found.n for found in run.by_domain.values()) == 30
-    assert run.by_domain["short"].mean_cost > run.by_domain["long"].mean_cost
     write_cost(tmp_path / "cost@1", run, features, COST)
     model, manifest = read_cost(tmp_path / "cost@1")
     text, hidden = features([r.completion.messages for r in rows], [r.completion.response for r in rows])

@@ -1,4 +1,4 @@
-"""Eq. 6 off-line: both solvers against the closed form, weights and gaps by hand, a run of each on the tiny model."""
+"""Eq. 6 off-line: the loss against the closed form, gaps by hand, a run of each solver on the tiny model."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from redraft.lm.load import Base
 from redraft.train.cost_run import Bound, Features, learn_cost, read_bound, write_cost
 from redraft.train.dataset import Dataset
 from redraft.train.fit import fit
-from redraft.train.losses import projection_weights, regression_loss, sft_loss
+from redraft.train.losses import regression_loss
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Triple
 from redraft.train.reference import reference_logprobs
-from redraft.train.rl import NEGLIGIBLE, SEEDS, Tracker, draw_samples, prepare_rl, priced_run
+from redraft.train.rl import SEEDS, Tracker, draw_samples, prepare_rl, priced_run
 from redraft.train.run import Run
 from redraft.train.runs import read_sources
 from redraft.train.start import reference_model
@@ -31,12 +31,11 @@ from redraft.train.sweep import grid
 from redraft.types import Decoding, Interaction
 
 from .test_cost_run import interactions
-from .test_fit import assert_same_weights
 from .test_packing import triples
 
 COST, BETA = COSTS["word"], 0.3
 OPTIONS = TrainOptions(
-    method="rl", solver="projection", epochs=1, batch_size=4, rank=2, samples=3, beta=BETA, max_prompt=64,
+    method="rl", solver="contrast", epochs=1, batch_size=4, rank=2, samples=3, beta=BETA, max_prompt=64,
     max_response=12, holdout=0.3,
 )  # fmt: skip
 
@@ -65,17 +64,11 @@ def solved(loss: Callable[[torch.Tensor], torch.Tensor], size: int) -> torch.Ten
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_both_solvers_reach_the_closed_form_where_all_responses_are_enumerated(seed: int) -> None:
+def test_regression_reaches_the_closed_form_where_all_responses_are_enumerated(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    counts = torch.from_numpy(rng.integers(1, 30, 12))  # a sample in which every response is as frequent as it is
-    reference = counts.double() / counts.sum()
+    reference = torch.from_numpy(rng.dirichlet(np.full(12, 3.0)))
     costs = torch.from_numpy(rng.gamma(2, 0.4, 12))
     best = objective(optimum(reference, costs), reference, costs)
-    drawn = torch.repeat_interleave(torch.arange(12), counts)
-    weights = projection_weights(costs[drawn], BETA)
-    ones = torch.ones(len(drawn))
-    projected = solved(lambda logp: sft_loss(logp[drawn], ones, weights), 12)
-    assert objective(projected, reference, costs) == pytest.approx(best, abs=1e-6)
     chosen, rejected = torch.triu_indices(12, 12, 1)
     ref = reference.log()
 
@@ -93,38 +86,18 @@ def test_regression_by_hand() -> None:
     assert regression_loss(*values, gap=torch.tensor([0.9]), beta=0.5).item() == pytest.approx(0.36)
 
 
-def test_weights_by_hand() -> None:
-    # A cost that is lower by β log 3 counts three times as much.
-    weights = projection_weights(torch.tensor([1.0, 1.0 - 0.2 * math.log(3)]), 0.2)
-    assert weights.tolist() == pytest.approx([0.25, 0.75])
-
-
 @pytest.fixture
 def bound(tiny_base: Base, tmp_path: Path) -> Bound:
     features = Features(tiny_base, tmp_path / "cache", 64, 12)
     return Bound(learn_cost(interactions(40), features, COST, holdout=0.3, seed=0).model, features)
 
 
-def test_samples_are_drawn_once_and_weighed_by_their_price(bound: Bound, tmp_path: Path) -> None:
+def test_samples_are_drawn_once(bound: Bound, tmp_path: Path) -> None:
     rows = interactions(20)
     counted: list[int] = []
     data = prepare_rl(rows, bound, OPTIONS, tmp_path / "cache", on_batch=counted.append)
     assert sum(counted) == 20 * 3
-    by_id = {i.completion.id: i for i in rows}
-    assert {t.source for t in data.train}.isdisjoint(t.source for t in data.heldout)
-    assert {t.source for t in (*data.train, *data.heldout)} == by_id.keys()
-    drawn = draw_samples(
-        bound.features.base,
-        [by_id[source].completion.messages for source in dict.fromkeys(t.source for t in data.train)],
-        OPTIONS,
-        Decoding(11, 1.0),
-        tmp_path / "cache",
-    )
-    for source, responses in zip(dict.fromkeys(t.source for t in data.train), drawn, strict=True):
-        own = {int(t.id.rpartition("/")[2]): t.weight for t in data.train if t.source == source}
-        prices = bound([by_id[source].completion.messages] * 3, responses)
-        expected = np.exp(-prices / BETA) / np.exp(-prices / BETA).sum()
-        assert own == pytest.approx({k: w for k, w in enumerate(expected) if w >= NEGLIGIBLE})
+    assert sorted(t.id for t in (*data.train, *data.heldout)) == sorted(i.completion.id for i in rows)
     again = prepare_rl(rows, bound, OPTIONS, tmp_path / "cache", on_batch=counted.append)
     assert again == data
     assert sum(counted) == 20 * 3
@@ -153,11 +126,10 @@ def test_pairs_get_their_gap(bound: Bound, tmp_path: Path) -> None:
 
 def test_a_contrast_is_between_the_cheapest_and_the_dearest_sample(bound: Bound, tmp_path: Path) -> None:
     rows = interactions(20)
-    options = replace(OPTIONS, solver="contrast")
-    data = prepare_rl(rows, bound, options, tmp_path / "cache")
+    data = prepare_rl(rows, bound, OPTIONS, tmp_path / "cache")
     by_id = {i.completion.id: i for i in rows}
     messages = [by_id[t.id].completion.messages for t in data.train]
-    drawn = draw_samples(bound.features.base, messages, options, Decoding(11, 1.0), tmp_path / "cache")
+    drawn = draw_samples(bound.features.base, messages, OPTIONS, Decoding(11, 1.0), tmp_path / "cache")
     tokenizer = bound.features.base.tokenizer
     for triple, x, responses in zip(data.train, messages, drawn, strict=True):
         prices = bound([x] * 3, responses)
@@ -166,7 +138,7 @@ def test_a_contrast_is_between_the_cheapest_and_the_dearest_sample(bound: Bound,
         assert triple.rejected == encode_response(tokenizer, responses[prices.argmax()])[:12]
 
 
-@pytest.mark.parametrize("solver", ["projection", "contrast", "regression"])
+@pytest.mark.parametrize("solver", ["contrast", "regression"])
 def test_a_run_of_each_solver(bound: Bound, tmp_path: Path, solver: str) -> None:
     options = replace(OPTIONS, solver=solver, nll_weight=0.0, epochs=6, learning_rate=1e-3, patience=9)
     rows = interactions(24)
@@ -176,12 +148,10 @@ def test_a_run_of_each_solver(bound: Bound, tmp_path: Path, solver: str) -> None
     steps = [line for line in manifest.history if "loss" in line]
     first, last = (np.mean([line["loss"] for line in steps if math.ceil(line["epoch"]) == epoch]) for epoch in (1, 6))
     assert last < first
-    if solver != "projection":  # LoRA begins at the reference: the first loss is the square of what is asked for
-        gaps = [t.gap**2 for t in data.train if t.gap is not None]
-        assert min(gaps) <= steps[0]["loss"] <= max(gaps)
-        assert "regression_loss" in steps[0]
+    gaps = [t.gap**2 for t in data.train if t.gap is not None]
+    assert min(gaps) <= steps[0]["loss"] <= max(gaps)  # LoRA begins at the reference: the square of what is asked for
+    assert "regression_loss" in steps[0]
     assert read_sources(run.folder) == {i.completion.id for i in rows}
-    assert ("weighted by their predicted costs" in (run.folder / "README.md").read_text()) == (solver == "projection")
 
 
 def test_a_run_is_followed_on_its_own_answers(bound: Bound, tmp_path: Path) -> None:
@@ -197,7 +167,7 @@ def test_a_run_is_followed_on_its_own_answers(bound: Bound, tmp_path: Path) -> N
     assert [line["epoch"] for line in (begun, *lines)] == [0, 1, 2, 3]
     assert begun["eval_own_kl"] == 0
     assert lines[-1]["eval_own_kl"] > 0.01
-    held = [i.completion.messages for i in rows if i.completion.id in {t.source for t in data.heldout}]
+    held = [i.completion.messages for i in rows if i.completion.id in {t.id for t in data.heldout}]
     assert len(follow.contexts) == len(held)
     # The policy as it was left, asked from outside: its answers, their likelihood under it and under the base model.
     prompts = [encode_prompt(base.tokenizer, x, options.max_prompt) for x in follow.contexts]
@@ -211,31 +181,10 @@ def test_a_run_is_followed_on_its_own_answers(bound: Bound, tmp_path: Path) -> N
         made = [Triple(str(n), x, y, None) for n, (x, y) in enumerate(zip(prompts, ids, strict=True))]
         own = reference_logprobs(policy, made, tmp_path / "fresh")
     other = reference_logprobs(base, made, tmp_path / "fresh")
-    best = next(line for line in lines if line["eval_nll"] == min(one["eval_nll"] for one in lines))
+    best = min(lines, key=lambda line: line["eval_objective"])
     assert best["eval_own_kl"] == pytest.approx(np.mean([own[t.id][0] - other[t.id][0] for t in made]), abs=1e-3)
     texts = [str(base.tokenizer.decode(y, skip_special_tokens=True)) for y in ids]
     assert best["eval_own_cost"] == pytest.approx(bound(follow.contexts, texts).mean(), abs=1e-4)
-
-
-def test_a_weight_counts_as_so_many_copies(tiny_base: Base, tmp_path: Path) -> None:
-    made = [replace(t, rejected=None) for t in triples(4)]
-    options = replace(OPTIONS, batch_size=8, epochs=2, learning_rate=1e-3)
-    for name, train in {
-        "copies": [*made, replace(made[0], id="again"), replace(made[0], id="and again")],
-        "weight": [replace(made[0], weight=3.0), *made[1:]],
-    }.items():
-        data = Dataset(train, triples(3, seed=1))
-        fit(Run(tiny_base, data, options, tmp_path / name, "email/rl@1", tmp_path / "cache"))
-    assert_same_weights(tmp_path / "copies", tmp_path / "weight", atol=1e-5)
-
-
-def test_accumulation_keeps_weights(tiny_base: Base, tmp_path: Path) -> None:
-    made = [replace(t, rejected=None, weight=1 / (n + 1)) for n, t in enumerate(triples(8))]
-    for batch in (8, 2):
-        options = replace(OPTIONS, batch_size=batch, accumulation=8 // batch, epochs=2, learning_rate=1e-3)
-        data = Dataset(made, triples(3, seed=1))
-        fit(Run(tiny_base, data, options, tmp_path / str(batch), "email/rl@1", tmp_path / "cache"))
-    assert_same_weights(tmp_path / "8", tmp_path / "2", atol=2e-5)
 
 
 def test_a_bound_is_read_back_or_refused(tiny_base: Base, tmp_path: Path) -> None:
@@ -264,7 +213,7 @@ def test_a_run_that_no_held_out_pair_can_score_is_refused(tiny_base: Base, tmp_p
 
 
 def test_trials_cannot_differ_in_what_data_was_priced_with() -> None:
-    for name, solver in (("beta", "projection"), ("samples", "projection"), ("pessimism", "regression")):
+    for name in ("samples", "pessimism"):
         with pytest.raises(ConfigError, match=f"sweep over {name}"):
-            grid(replace(OPTIONS, solver=solver), {name: [1.0, 2.0]})
-    assert len(grid(replace(OPTIONS, solver="regression"), {"beta": [0.1, 0.2]})) == 2
+            grid(OPTIONS, {name: [1.0, 2.0]})
+    assert len(grid(OPTIONS, {"beta": [0.1, 0.2]})) == 2

@@ -12,13 +12,16 @@ import typer
 from redraft.cli.ground import Model, Policies, concluded
 from redraft.cli.log import Format, columns_of, rows_of
 from redraft.cli.output import AsJson, emit, note
+from redraft.cli.session import bars
 from redraft.errors import DataError, NotFoundError
 from redraft.files import write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from redraft.log.formats import Options
+    from rich.console import Console
+
+    from redraft.log.formats import BadRow, Row
     from redraft.policies.evaluate import Evaluation
     from redraft.types import Interaction
 
@@ -35,9 +38,7 @@ def evaluate(
         list[str] | None,
         typer.Option(help="A policy such as sft or sft@3; repeatable. Default: the latest of every name."),
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Use at most this many edits, from the start of the file.")
-    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use at most this many edits, from the start.")] = None,
     max_prompt: Annotated[int, typer.Option(min=2, help="Prompt tokens kept; a longer prompt loses its middle.")] = 512,
     max_response: Annotated[int, typer.Option(min=2, help="Tokens of a logged text that are scored.")] = 512,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
@@ -48,7 +49,6 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Compare policies on held-out edits: likelihood, preference, and the distance of their own answers."""
-    from redraft.cli.session import bars
     from redraft.config import load_settings
     from redraft.costs import get_cost
     from redraft.lm.load import load_base
@@ -59,20 +59,18 @@ def evaluate(
 
     settings = load_settings()
     store = PolicyStore(policies or settings.policies.root)
-    references = [store.resolve(name, task) for name in policy or sorted({ref.name for ref in store.list(task)})]
-    if not references:
+    if not (names := policy or sorted({ref.name for ref in store.list(task)})):
         raise NotFoundError(f"task {task!r} has no policies in {store.root}: train some, or name one with --policy")
-    heldout = list(
-        islice(_edited(holdout, form, Options(task, settings.log.max_text_chars, columns_of(columns))), limit)
-    )
-    if not heldout:
+    adapters = {str(ref): store.path(ref) for ref in (store.resolve(name, task) for name in names)}
+    rows = rows_of(holdout, form, Options(task, settings.log.max_text_chars, columns_of(columns)))
+    if not (heldout := list(islice(_edited(rows), limit))):
         raise DataError(f"--holdout {holdout}: no edits in it")
     delta = get_cost(cost or settings.task(task).cost)
     base = load_base(model or settings.model.name, settings.cache)
     with bars() as progress:
         evaluated = evaluate_policies(
             base,
-            {str(reference): store.path(reference) for reference in references},
+            adapters,
             heldout,
             delta,
             limits=Limits(max_prompt, max_response),
@@ -92,35 +90,33 @@ def evaluate(
     if out is not None:
         write_json(out, data, "choose another place with --out")
         note(f"result: {out}")
-    named = {row.policy.removeprefix(f"{task}/"): row for row in evaluated}
-    verdicts = {name: row.verdict for name, row in named.items() if row.verdict}
-    emit(data, as_json, concluded(_columns(named), verdicts, _then(evaluated, task)))
+    emit(data, as_json, _drawn(evaluated, task))
 
 
-def _edited(file: Path, form: Format, options: Options) -> Iterator[Interaction]:
-    """Read the interactions of a file that have an edit; bad rows are reported and left out."""
+def _edited(rows: Iterable[Row | BadRow]) -> Iterator[Interaction]:
+    """Pick the interactions that have an edit; bad rows are reported and left out."""
     from redraft.log.formats import BadRow
 
-    for row in rows_of(file, form, options):
+    for row in rows:
         if isinstance(row, BadRow):
             note(str(row))
         elif row.interaction.edited is not None:
             yield row.interaction
 
 
-def _columns(named: Mapping[str, Evaluation]) -> dict[str, list[str]]:
-    """One row for each number of each policy: side by side, intervals do not fit a terminal."""
+def _drawn(evaluated: Sequence[Evaluation], task: str) -> Callable[[Console], None]:
+    """Draw one row for each number of each policy: side by side, intervals do not fit a terminal."""
+    named = {row.policy.removeprefix(f"{task}/"): row for row in evaluated}
     measures = ("distance", "against_base", "log_likelihood", "prefers_edit", "prefers_edit_over_reference")
     rows = [(m, name, found) for m in measures for name, row in named.items() if (found := getattr(row, m))]
-    return {
+    columns = {
         "measure": [measure.replace("_", " ") for measure, *_ in rows],
         "policy": [name for _, name, _ in rows],
         "mean": [f"{found.mean:.3f}" for *_, found in rows],
         "95 % interval": [f"{found.low:.3f} to {found.high:.3f}" for *_, found in rows],
     }
-
-
-def _then(evaluated: Sequence[Evaluation], task: str) -> str:
-    if any(row.verdict.startswith("better") for row in evaluated):
-        return "redraft serve, to let the policies answer; only edits of their own answers tell what they cost"
-    return f"redraft diagnose {task}, to see what this log can teach"
+    verdicts = {name: row.verdict for name, row in named.items() if row.verdict}
+    then = f"redraft diagnose {task}, to see what this log can teach"
+    if any(said.startswith("better") for said in verdicts.values()):
+        then = "redraft serve, to let the policies answer; only edits of their own answers tell what they cost"
+    return concluded(columns, verdicts, then)

@@ -14,6 +14,7 @@ import typer
 from redraft.cli.output import note
 from redraft.cli.session import LogUrl, open_log, require_task, table
 from redraft.errors import ConfigError, DataError
+from redraft.policies.store import PolicyStore
 from redraft.train.options import RL, TrainOptions
 
 if TYPE_CHECKING:
@@ -118,8 +119,6 @@ def read_edits(task: str, source: Source) -> Edits:
 
 def make_ground(task: str, options: TrainOptions, source: Source, progress: Progress) -> Ground:
     """Read, load and prepare what a run of ``options`` needs; warns where π_ref did not write the log."""
-    from redraft.policies.store import PolicyStore
-
     edits = read_edits(task, source)
     start: Path | None = None
     if options.start:
@@ -149,13 +148,12 @@ def learn_cost_model(
     seed: int = 0,
 ) -> tuple[Path, LearntCost, dict[str, Any]]:
     """Learn the task's next cost model, and return its folder, how it did and its manifest."""
-    from redraft.policies.store import PolicyStore
     from redraft.train.cost_run import Features, learn_cost, write_cost
     from redraft.train.run import counter
 
     store = PolicyStore(edits.root)
     folder = store.path(store.next(edits.task, "cost"))
-    advance = counter(progress, "reading", 2 * len(edits.interactions))
+    advance = counter(progress, "reading", len(edits.interactions))
     features = Features(base, edits.cache, max_prompt, max_response, advance)
     learnt = learn_cost(edits.interactions, features, edits.cost, holdout=holdout, seed=seed)
     return folder, learnt, write_cost(folder, learnt, features, edits.cost)

@@ -17,13 +17,12 @@ from redraft.cli.output import AsJson, emit, note
 from redraft.cli.session import LogUrl, Task, bars, open_log, table
 from redraft.errors import ConfigError, DataError, NotFoundError
 from redraft.files import whole
+from redraft.policies import BASE, PolicyStore
 from redraft.types import Decoding, Message
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from redraft.lm.load import Base
-    from redraft.policies import PolicyStore
     from redraft.train.runs import Manifest
 
 __all__ = ["export_policy", "generate", "policies"]
@@ -60,7 +59,6 @@ def generate(
     """Answer prompts with a policy."""
     from redraft.config import load_settings
     from redraft.lm.load import load_base
-    from redraft.policies import BASE, PolicyStore
 
     if by is Judged.CONSENSUS and best_of < 3:
         raise ConfigError("--by consensus needs at least 3 answers: add --best-of 8")
@@ -94,7 +92,6 @@ def generate(
 def policies(task: Task = None, *, policies: Policies = None, as_json: AsJson = False, log: LogUrl = None) -> None:
     """List the trained policies, and say which of them learnt from texts that were erased since."""
     from redraft.config import load_settings
-    from redraft.policies import PolicyStore
     from redraft.train.runs import read_manifest
 
     store = PolicyStore(policies or load_settings().policies.root)
@@ -143,7 +140,6 @@ def export_policy(
 ) -> None:
     """Write a policy as a folder for other programs: a PEFT adapter, or with --merged a whole model."""
     from redraft.config import load_settings
-    from redraft.policies import PolicyStore
 
     settings = load_settings()
     store = PolicyStore(policies or settings.policies.root)
@@ -152,20 +148,19 @@ def export_policy(
         raise ConfigError(f"{out} exists already: remove it or name another folder")
     with whole(out) as scratch:
         if merged:
-            from redraft.lm.load import load_base
-
-            _write_merged(load_base(model or settings.model.name, settings.cache), store.path(ref), scratch)
+            _write_merged(model or settings.model.name, settings.cache, store.path(ref), scratch)
         else:
             copytree(store.path(ref), scratch)
     kind = "model" if merged else "adapter"
     emit({"policy": str(ref), "kind": kind, "out": str(out)}, as_json, table({"policy": [ref], kind: [out]}))
 
 
-def _write_merged(base: Base, folder: Path, out: Path) -> None:
+def _write_merged(model: str, cache: Path, folder: Path, out: Path) -> None:
+    from redraft.lm.load import load_base
     from redraft.policies.adapter import merged_model
     from redraft.train.runs import read_manifest, write_merged_card
 
-    manifest = read_manifest(folder)
+    base, manifest = load_base(model, cache), read_manifest(folder)
     merged_model(base, folder).save_pretrained(out)
     base.tokenizer.save_pretrained(out)
     write_merged_card(out, manifest)

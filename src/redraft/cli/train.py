@@ -14,10 +14,12 @@ from redraft.cli.output import AsJson, emit, note
 from redraft.cli.session import bars
 from redraft.cli.train_cost import number, train_cost
 from redraft.errors import DataError
+from redraft.policies.store import PolicyStore
 from redraft.train.options import METHODS, RL, TrainOptions
+from redraft.train.runs import Manifest, new_manifest, partial_of, read_manifest, verdict
 
 if TYPE_CHECKING:
-    from redraft.train.runs import Manifest
+    from redraft.types import PolicyRef
 
 __all__ = ["train_app"]
 
@@ -94,20 +96,19 @@ def train_sweep(
     as_json: AsJson = False,
 ) -> None:
     """Try hyperparameters, keep the table of trials, and make the best one a policy. Continues where it stopped."""
-    from redraft.policies.store import PolicyStore
     from redraft.train.publish import publish_trial
     from redraft.train.sweep import GRIDS, grid, sweep
-    from redraft.train.verdict import verdict
 
     options = replace(options, method=method)
     trials = grid(options, _values(over) or GRIDS[method])
     with bars() as progress:
         ground = make_ground(task, options, source, progress)
-        reference = PolicyStore(ground.edits.root).next(task, method)
-        folder = ground.edits.root / task / f"{method}.sweep"
+        store = PolicyStore(ground.edits.root)
+        reference = store.next(task, method)
+        folder = store.root / task / f"{method}.sweep"
         tried = sweep(ground.run(folder, reference), [replace(trial, start=ground.options.start) for trial in trials])
-    place = PolicyStore(ground.edits.root).path(reference)
-    policy = _known(ground, method, tried[0].manifest) or publish_trial(tried[0], place, str(reference))
+    policy = _known(store, reference, tried[0].manifest)
+    policy = policy or publish_trial(tried[0], store.path(reference), str(reference))
     note(f"the best trial is {policy.policy}; all trials are listed in {folder / 'trials.jsonl'}")
     manifests = [trial.manifest for trial in tried]
     columns = {n: [m.options[n] for m in manifests] for n in ("learning_rate", "beta", "nll_weight")}
@@ -117,34 +118,30 @@ def train_sweep(
     emit(data, as_json, concluded(columns, {method: said}, _then(task)))
 
 
-def _known(ground: Ground, method: str, like: Manifest) -> Manifest | None:
-    """A policy of this method that was trained on the same data and base with the same options."""
-    from redraft.policies.store import PolicyStore
-    from redraft.train.publish import same_run
-
-    store = PolicyStore(ground.edits.root)
-    return same_run([store.path(ref) for ref in store.versions(ground.edits.task, method)], like)
+def _known(store: PolicyStore, wanted: PolicyRef, like: Manifest) -> Manifest | None:
+    """A version of the policy that was trained on the same data and base with the same options, if there is one."""
+    manifests = (read_manifest(store.path(ref)) for ref in store.versions(wanted.task, wanted.name))
+    return next((known for known in manifests if all(known.alike(like).values())), None)
 
 
 def _train(ground: Ground, resume: bool) -> Manifest:
-    from redraft.policies.store import PolicyStore
     from redraft.train.publish import train_version
-    from redraft.train.runs import new_manifest
 
     store, task, method = PolicyStore(ground.edits.root), ground.edits.task, ground.options.method
     interrupted = store.partial(task, method) if resume else None
     reference = interrupted or store.next(task, method)
     if resume and interrupted is None:
         begun = new_manifest(str(reference), ground.base, ground.data.counts, ground.options)
-        if (known := _known(ground, method, begun)) is not None:
+        if (known := _known(store, reference, begun)) is not None:
             note(f"{known.policy} is complete: nothing to resume")
             return known
         note(f"nothing to resume: {task}/{method} has no interrupted run; training {reference} from the start")
     try:
-        run = replace(ground.run(store.partial_path(reference), reference), on_log=_on_log)
+        run = replace(ground.run(store.path(reference), reference), on_log=_on_log)
         return train_version(run, store.path(reference), resume=resume)
     except KeyboardInterrupt:
-        note(f"stopped; the run is kept in {store.partial_path(reference)}: repeat the command with --resume to go on")
+        partial = partial_of(store.path(reference))
+        note(f"stopped; the run is kept in {partial}: repeat the command with --resume to go on")
         raise
 
 
@@ -171,19 +168,14 @@ def _values(over: Sequence[str] | None) -> Mapping[str, Sequence[float | str]]:
     values: dict[str, Sequence[float | str]] = {}
     for text in over or ():
         name, _, tried = text.partition("=")
-        if name in _IN_WORDS:
-            values[name] = tried.split(",")
-            continue
         try:
-            values[name] = [float(number) for number in tried.split(",")]
+            values[name] = tried.split(",") if name in _IN_WORDS else [float(value) for value in tried.split(",")]
         except ValueError as error:
             raise DataError(f"--over {text!r}: expected NAME=NUMBER,NUMBER, e.g. learning_rate=1e-4,5e-4") from error
     return values
 
 
 def _emit(task: str, manifests: Sequence[Manifest], as_json: bool) -> None:
-    from redraft.train.verdict import verdict
-
     titles = {
         "nll": "nll",
         "prefers_edit": "prefers edit",

@@ -35,12 +35,10 @@ def train_cost(
             edits, base, progress, max_prompt=max_prompt, max_response=max_response, holdout=holdout, seed=seed
         )  # fmt: skip
     found = learnt.heldout
-    rows = {
-        "on": [f"{found.n} held-out responses", *learnt.by_user, *learnt.by_domain],
-        **{
-            name: [number(getattr(q, key)) for q in (found, *learnt.by_user.values(), *learnt.by_domain.values())]
-            for name, key in _SHOWN.items()
-        },
+    rows = {"on": [f"{found.n} held-out responses", *learnt.by_user]}
+    rows |= {
+        name: [number(getattr(quality, key)) for quality in (found, *learnt.by_user.values())]
+        for name, key in _SHOWN.items()
     }
     note(f"a response costs {found.mean_cost:.3f} ± {found.deviation:.3f}; the model is in {folder}")
     emit({"task": task, "folder": str(folder), **manifest}, as_json, table(rows))

@@ -105,8 +105,8 @@ class _Demo:
 
     def train(self, base: Base, interactions: Sequence[Interaction]) -> dict[str, Manifest]:
         """One policy per method, from the same split and the same reference."""
+        from redraft.lab.bench.learn import learn
         from redraft.train.dataset import prepare
-        from redraft.train.publish import learn
         from redraft.train.run import Run
 
         manifests: dict[str, Manifest] = {}

@@ -69,7 +69,8 @@ def load_base(name: str, cache: Path) -> Base:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=_weights_dtype())
+        dtype = compute_dtype() if torch.cuda.is_available() else torch.float32
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -116,12 +117,6 @@ def quiet_libraries() -> None:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     hub_logging.set_verbosity_error()
-
-
-def _weights_dtype() -> torch.dtype:
-    import torch
-
-    return compute_dtype() if torch.cuda.is_available() else torch.float32
 
 
 def _locate(name: str, cache: Path) -> tuple[str, str | None]:

@@ -98,12 +98,10 @@ class AdapterHost:
         """
         from redraft.lm.generate import generate
 
-        tokenizer, adapter = self._base.tokenizer, self._adapter(name)
-        limit = self._max_prompt if adapter is None else adapter.max_prompt
-        prompts = [encode_prompt(tokenizer, messages, limit) for messages in contexts]
-        with self._turn, self._active(adapter):
+        prompts = [self.encode(name, messages) for messages in contexts]
+        with self._turn, self._active(self._adapter(name)):
             texts = generate(
-                self._model, tokenizer, prompts, decoding,
+                self._model, self.tokenizer, prompts, decoding,
                 batch_size=self._batch_size, on_batch=self._on_batch, seeds=seeds,
             )  # fmt: skip
         return [trim(text) for text in texts]

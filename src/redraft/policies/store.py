@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from redraft.errors import ConfigError, DataError, NotFoundError
-from redraft.train.runs import MANIFEST, PARTIAL, SOURCES, Manifest, partial_of, read_manifest, read_sources
+from redraft.train.runs import MANIFEST, PARTIAL, read_manifest, read_sources
 from redraft.types import PolicyRef
 
 __all__ = ["PolicyStore"]
@@ -31,10 +31,6 @@ class PolicyStore:
         found = [ref for ref, folder in self._folders("") if (folder / MANIFEST).is_file()]
         return [ref for ref in found if task in (None, ref.task)]
 
-    def learnt(self) -> Sequence[PolicyRef]:
-        """All that says which completions it learnt from: policies, and the cost models beside them."""
-        return [ref for ref, folder in self._folders("") if (folder / SOURCES).is_file()]
-
     def versions(self, task: str, name: str) -> Sequence[PolicyRef]:
         """Complete policies of one name, the latest last."""
         return [ref for ref in self.list(task) if ref.name == name]
@@ -52,18 +48,10 @@ class PolicyStore:
             raise NotFoundError(f"policy {text!r}: not in {self.root}, which holds {there}")
         return named[-1]
 
-    def manifest(self, ref: PolicyRef) -> Manifest:
-        """What made a policy; raises ``DataError`` where its folder does not say."""
-        return read_manifest(self.path(ref))
-
-    def sources(self, ref: PolicyRef) -> frozenset[str]:
-        """Ids of the completions that a policy or a cost model learnt from; none where its folder does not say."""
-        return read_sources(self.path(ref))
-
     def trained_on(self, completion_ids: Collection[str]) -> list[str]:
         """Names of what learnt from any of these completions, cost models too, or continues from a policy that did."""
         wanted = set(completion_ids)
-        named = {str(ref) for ref in self.learnt() if wanted & self.sources(ref)}
+        named = {str(ref) for ref, folder in self._folders("") if wanted & read_sources(folder)}
         starts = {str(ref): self._start(ref) for ref in self.list()}
         while more := {policy for policy, start in starts.items() if start in named} - named:
             named |= more
@@ -72,16 +60,12 @@ class PolicyStore:
     def _start(self, ref: PolicyRef) -> str:
         """Name of the policy that one continues from, if any; a broken manifest must not keep texts from erasure."""
         with suppress(DataError):
-            return str(self.manifest(ref).options.get("start", ""))
+            return str(read_manifest(self.path(ref)).options.get("start", ""))
         return ""
 
     def path(self, ref: PolicyRef) -> Path:
         """The folder of a policy, whether it exists or not."""
         return self.root / ref.task / f"{ref.name}@{ref.version}"
-
-    def partial_path(self, ref: PolicyRef) -> Path:
-        """The folder of a policy while it is being trained."""
-        return partial_of(self.path(ref))
 
     def partial(self, task: str, name: str) -> PolicyRef | None:
         """The newest unfinished run of a policy, if there is one."""

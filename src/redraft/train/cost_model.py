@@ -9,14 +9,15 @@ a few empty answers that cost ten times the rest decide everything (results/LOG.
 
 κ is calibrated rather than taken from a bound: it is the smallest with which the bound holds for ``COVERAGE`` of the
 responses when each is predicted by a fit that saw nothing of its context (the conformal quantile of the ratios of
-residual to ‖φ‖_{Λ⁻¹}). λ, how many directions of the hidden states are read, and whether y' with cost 0 joins in, are
-chosen by the squared error of the same predictions, on model responses alone: rows of y' would flatter it.
+residual to ‖φ‖_{Λ⁻¹}). λ and how many directions of the hidden states are read are chosen by the squared error of the
+same predictions. Left out: y' as responses that cost 0. Offered to the same choice, they were refused in all 14 fits of
+results/.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -49,15 +50,14 @@ DIRECTIONS = (0, 8, 32)
 class Examples:
     """Responses with what they cost: named features ``text`` [n, a], mean hidden states ``hidden`` [n, h], costs [n].
 
-    ``contexts`` [n] says which rows share a context, ``edited`` [n] which are y' with cost 0. ``sizes`` [n] are lengths
-    of the responses, at least 1, in any unit.
+    ``contexts`` [n] says which rows share a context, ``sizes`` [n] are lengths of the responses, at least 1, in any
+    unit.
     """
 
     text: Array
     hidden: Array
     costs: Array
     contexts: NDArray[np.int64]
-    edited: NDArray[np.bool_]
     sizes: Array
 
     def __len__(self) -> int:
@@ -93,11 +93,10 @@ class LinearBound:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen by held-out error: λ, directions of the hidden states, and whether y' joined in."""
+    """What was chosen by held-out error: λ, and how many directions of the hidden states are read."""
 
     ridge: float
     directions: int
-    with_edits: bool
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,12 @@ class CostModel:
     def from_arrays(cls, arrays: dict[str, Array], kappa: float, choice: dict[str, Any]) -> CostModel:
         """Read what ``arrays`` gave."""
         scale = _Scale(*(arrays[f"scale_{name}"] for name in ("mean", "deviation", "hidden_mean", "basis")))
-        return cls(LinearBound(arrays["weights"], arrays["factor"]), scale, kappa, Choice(**choice))
+        return cls(
+            LinearBound(arrays["weights"], arrays["factor"]),
+            scale,
+            kappa,
+            Choice(choice["ridge"], choice["directions"]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +171,6 @@ class Quality:
     mean_cost: float
     deviation: float
 
-    def as_dict(self) -> dict[str, float | None]:
-        """By name, for JSON."""
-        return asdict(self)
-
 
 def fit_cost(rows: Examples, *, choices: Sequence[Choice] | None = None) -> CostModel:
     """Fit f̂ on these responses, choosing and calibrating by contexts left out.
@@ -178,9 +178,10 @@ def fit_cost(rows: Examples, *, choices: Sequence[Choice] | None = None) -> Cost
     Raises ``DataError`` where there are fewer contexts than folds.
     """
     folds = _folds(rows.contexts)
-    best = min(choices or _choices(rows), key=lambda choice: _error(rows, folds, choice))
-    kappa = _kappa(rows, folds, best)
-    return replace(_fitted(rows, best), kappa=kappa)
+    directions = [k for k in DIRECTIONS if k <= min(rows.hidden.shape)]
+    choices = choices or [Choice(*both) for both in product(RIDGES, directions)]
+    best = min(choices, key=lambda choice: _error(rows, folds, choice))
+    return replace(_fitted(rows, best), kappa=_kappa(rows, folds, best))
 
 
 def check_contexts(count: int) -> None:
@@ -203,14 +204,7 @@ def measured(mean: Array, bonus: Array, costs: Array) -> Quality:
     )
 
 
-def _choices(rows: Examples) -> list[Choice]:
-    directions = [k for k in DIRECTIONS if k <= min(rows.hidden.shape)]
-    with_edits = [False, True] if rows.edited.any() else [False]
-    return [Choice(*found) for found in product(RIDGES, directions, with_edits)]
-
-
 def _fitted(rows: Examples, choice: Choice) -> CostModel:
-    rows = rows if choice.with_edits else rows.take(~rows.edited)
     scale = _Scale.fit(rows, choice.directions)
     weights = rows.sizes / np.sqrt(np.mean(rows.sizes**2))
     features = scale(rows.text, rows.hidden) * weights[:, None]
@@ -226,10 +220,10 @@ def _folds(contexts: NDArray[np.int64]) -> list[NDArray[np.bool_]]:
 
 
 def _left_out(rows: Examples, folds: list[NDArray[np.bool_]], choice: Choice) -> tuple[Array, Array, Array]:
-    """Of model responses: residual and ‖φ‖_{Λ⁻¹} as predicted without their contexts, and sizes."""
+    """Residual and ‖φ‖_{Λ⁻¹} of each response as predicted without its context, and sizes."""
     found: list[tuple[Array, Array, Array]] = []
     for out in folds:
-        model, unseen = _fitted(rows.take(~out), choice), rows.take(out & ~rows.edited)
+        model, unseen = _fitted(rows.take(~out), choice), rows.take(out)
         mean, width = model.predict(unseen.text, unseen.hidden)
         found.append((unseen.costs - mean, width, unseen.sizes))
     residuals, widths, sizes = (np.concatenate(part) for part in zip(*found, strict=True))

@@ -1,8 +1,6 @@
-"""From logged edits to a cost model in a folder: features of every y, and of every y', which costs nothing.
+"""From logged edits to a cost model in a folder, and back to what prices texts.
 
-Its author showed that y' costs 0 by writing it. Held-out error decides whether these rows help to price a model's own
-responses, and the manifest records the decision. The folder (``cost@VERSION`` beside the policies)
-holds ``cost_model.json``, arrays, and the ids of what was learnt from.
+``cost@VERSION``, beside the policies, holds ``cost_model.json``, arrays, and the ids of what was learnt from.
 """
 
 from __future__ import annotations
@@ -82,15 +80,11 @@ class Bound:
 
 @dataclass(frozen=True)
 class LearntCost:
-    """A cost model with how it does on contexts that were held out, and what it learnt from.
-
-    Over all, by user, and by the ``domain`` that a completion's metadata may name.
-    """
+    """A cost model, how it does on contexts that were held out (over all and by user), and what it learnt from."""
 
     model: CostModel
     heldout: Quality
     by_user: Mapping[str, Quality]
-    by_domain: Mapping[str, Quality]
     sources: Sequence[str]
     seconds: float
 
@@ -102,50 +96,33 @@ def learn_cost(
 
     Raises ``DataError`` when there are too few contexts.
     """
-    train, heldout = _split(interactions, holdout, seed)
-    examples, of = _examples([*train, *heldout], features, cost)
-    ids = [i.completion.id for i in [*train, *heldout]]
-    started = time.perf_counter()
-    seen = of < len(train)
-    first = fit_cost(examples.take(seen))
-    unseen = examples.take(~seen)
-    told = first.predict(unseen.text, unseen.hidden)
-    final = fit_cost(examples, choices=[first.choice])
-    seconds = round(time.perf_counter() - started, 3)
-    return _told(final, heldout, [part[~unseen.edited] for part in (*told, unseen.costs)], ids, seconds)
-
-
-def _split(interactions: Sequence[Interaction], holdout: float, seed: int) -> tuple[list[Interaction], ...]:
     edited = [i for i in interactions if i.edited is not None]
     train, heldout = split(edited, holdout=holdout, seed=seed)
     if not train or not heldout:
         raise DataError(f"{len(edited)} edits in too few contexts to learn from and to hold out: log more edits")
     check_contexts(len(set(context_groups(i.completion.messages for i in train).values())))
-    return train, heldout
+    examples = _examples([*train, *heldout], features, cost)
+    started = time.perf_counter()
+    first = fit_cost(examples.take(np.arange(len(train))))
+    unseen = examples.take(np.arange(len(train), len(examples)))
+    told = (*first.predict(unseen.text, unseen.hidden), unseen.costs)
+    users = np.array([(i.edit and i.edit.user_id) or "" for i in heldout])
+    by_user = {str(user): measured(*(part[users == user] for part in told)) for user in np.unique(users) if user}
+    final = fit_cost(examples, choices=[first.choice])
+    ids = [i.completion.id for i in (*train, *heldout)]
+    return LearntCost(final, measured(*told), by_user, ids, round(time.perf_counter() - started, 3))
 
 
-def _told(
-    model: CostModel,
-    heldout: Sequence[Interaction],
-    told: Sequence[NDArray[np.float64]],
-    sources: Sequence[str],
-    seconds: float,
-) -> LearntCost:
-    """What predictions, bonuses and costs of held-out responses say, over all and by who and what they are of."""
-
-    def by(name: Callable[[Interaction], object]) -> dict[str, Quality]:
-        names = np.array([str(name(i) or "") for i in heldout])
-        return {str(one): measured(*(part[names == one] for part in told)) for one in np.unique(names) if one}
-
-    by_user, by_domain = by(lambda i: i.edit and i.edit.user_id), by(lambda i: i.completion.metadata.get("domain"))
-    return LearntCost(model, measured(*told), by_user, by_domain, sources, seconds)
-
-
-def _numbered(messages: Sequence[Sequence[Message]]) -> NDArray[np.int64]:
-    """A number for each context, the same for those that are alike."""
+def _examples(interactions: Sequence[Interaction], features: Features, cost: Cost) -> Examples:
+    """Every response with its cost."""
+    messages = [i.completion.messages for i in interactions]
+    responses = [i.completion.response for i in interactions]
+    text, hidden = features(messages, responses)
     groups = context_groups(messages)
-    numbers = {group: place for place, group in enumerate(dict.fromkeys(groups.values()))}
-    return np.array([numbers[groups[context_key(x)]] for x in messages])
+    _, contexts = np.unique([groups[context_key(x)] for x in messages], return_inverse=True)
+    costs = np.array([cost(i.completion.response, i.edited or "") for i in interactions])
+    sizes = np.array([max(1.0, len(response.split())) for response in responses])
+    return Examples(text, hidden, costs, contexts, sizes)
 
 
 def write_cost(folder: Path, run: LearntCost, features: Features, cost: Cost) -> dict[str, Any]:
@@ -159,9 +136,8 @@ def write_cost(folder: Path, run: LearntCost, features: Features, cost: Cost) ->
         "choice": asdict(run.model.choice),
         "features": [*TEXT_FEATURES, "log-probability a token"],
         "responses": len(run.sources),
-        "heldout": run.heldout.as_dict(),
-        "by_user": {user: found.as_dict() for user, found in run.by_user.items()},
-        "by_domain": {domain: found.as_dict() for domain, found in run.by_domain.items()},
+        "heldout": asdict(run.heldout),
+        "by_user": {user: asdict(found) for user, found in run.by_user.items()},
         "seconds": run.seconds,
         "versions": versions(),
     }
@@ -206,20 +182,3 @@ def read_bound(
             raise DataError(f"{folder}: learnt with {what} {was}, not {wanted}: run redraft train cost {task}")
     limits = manifest["limits"]
     return Bound(model, Features(base, cache, limits["prompt"], limits["response"]), pessimism)
-
-
-def _examples(
-    interactions: Sequence[Interaction], features: Features, cost: Cost
-) -> tuple[Examples, NDArray[np.int64]]:
-    """Every response with its cost, then every y' that differs from it with cost 0; and the interaction of each."""
-    changed = [n for n, i in enumerate(interactions) if i.edited not in (None, i.completion.response)]
-    messages = [i.completion.messages for i in interactions]
-    responses = [i.completion.response for i in interactions]
-    texts = [*responses, *(interactions[n].edited or "" for n in changed)]
-    text, hidden = features([*messages, *(messages[n] for n in changed)], texts)
-    rows = np.array([*range(len(interactions)), *changed])
-    contexts = _numbered(messages)[rows]
-    costs = [cost(i.completion.response, i.edited or "") for i in interactions]
-    edited = np.arange(len(rows)) >= len(interactions)
-    sizes = np.array([max(1.0, len(text.split())) for text in texts])
-    return Examples(text, hidden, np.array([*costs, *[0.0] * len(changed)]), contexts, edited, sizes), rows

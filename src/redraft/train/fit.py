@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import signal
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,7 +20,6 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
 from redraft.errors import ConfigError, DataError
-from redraft.train.interrupt import Interrupt
 from redraft.train.reference import Reference, reference_logprobs
 from redraft.train.run import Run, counter
 from redraft.train.runs import (
@@ -60,7 +60,7 @@ def fit(run: Run, *, resume: bool = False) -> Manifest:
         model.unload()
         run.base.model.eval()
     write_card(run.folder, done)
-    write_sources(run.folder, sorted({t.source or t.id for t in (*run.data.train, *run.data.heldout)}))
+    write_sources(run.folder, [t.id for t in (*run.data.train, *run.data.heldout)])
     write_manifest(run.folder, done)
     shutil.rmtree(run.folder / CHECKPOINTS, ignore_errors=True)
     return done
@@ -93,7 +93,7 @@ def _train(run: Run, model: Any, reference: Reference, manifest: Manifest) -> Ma
         measure=measure,
     )
     trainer.remove_callback(PrinterCallback)
-    interrupt = Interrupt()
+    interrupt = _Interrupt()
     early_stop = [EarlyStoppingCallback(options.patience)] if options.keep == "best" else []
     for callback in (_Report(run), *early_stop, interrupt):
         trainer.add_callback(callback)
@@ -159,3 +159,39 @@ class _Report(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.run.on_log(_numbers(state.log_history[-1]))
+
+
+class _Interrupt(TrainerCallback):
+    """Turn Ctrl-C into a checkpoint after the step at hand; a second Ctrl-C stops at once.
+
+    ``requested`` says whether there was one.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __enter__(self) -> None:
+        try:
+            self.before = signal.signal(signal.SIGINT, self._request)
+        except ValueError:  # not the main thread: nobody can press Ctrl-C here
+            self.before = None
+
+    def __exit__(self, *_: object) -> None:
+        if self.before is not None:
+            signal.signal(signal.SIGINT, self.before)
+
+    def _request(self, *_: object) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Stop, and save where the step ends no epoch."""
+        if self.requested:
+            control.should_training_stop = True
+            control.should_save = bool(state.epoch % 1)  # at an epoch's end its evaluation comes first
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Leave out what belongs to an epoch that did not end."""
+        if self.requested and state.epoch % 1:  # the trainer takes any stop for the end of an epoch
+            control.should_evaluate = control.should_save = False

@@ -5,11 +5,9 @@ eqs. 3 and 7 sum over tokens and we average the likelihood over the response tok
 rate does not depend on lengths, while sequence sums stay inside eq. 4; and the paper's β in eq. 4, its τ here, keeps
 the option name ``beta``.
 
-Eq. 6, min E_{y~π}[f̄(x, y) + β log(π/π_ref)], is solved from responses that are there already, in two ways.
-*Projection*: of samples of π_ref those that cost little count more, in proportion to exp(−f̄/β), and π fits them by
-maximum likelihood; π* ∝ π_ref exp(−f̄/β) is the limit where π can be π*, else the nearest to it in forward KL.
-*Regression* (REBEL's objective, arXiv 2404.16767): at π* two responses' log-ratios differ by the difference of their
-costs over β, whoever wrote them; π is fitted to that.
+Eq. 6, min E_{y~π}[f̄(x, y) + β log(π/π_ref)], is solved by regression on responses that are there already (REBEL's
+objective, arXiv 2404.16767): at π* ∝ π_ref exp(−f̄/β) two responses' log-ratios differ by the difference of their costs
+over β, whoever wrote them; π is fitted to that.
 """
 
 from __future__ import annotations
@@ -17,17 +15,12 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-__all__ = ["early_loss", "preference_loss", "projection_weights", "regression_loss", "sft_loss"]
+__all__ = ["early_loss", "preference_loss", "regression_loss", "sft_loss"]
 
 
-def sft_loss(chosen: torch.Tensor, tokens: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
-    """−(1/Σ w tokens) Σ w log π(y'|x), a scalar: eq. 3 per token. ``chosen``, ``tokens``, ``weights`` [B]; no w is 1.
-
-    ``tokens`` may also be the sum [], weighted already.
-    """
-    if weights is None:
-        return -chosen.sum() / tokens.sum()  # eq. 3
-    return -(weights * chosen).sum() / (weights * tokens if tokens.ndim else tokens).sum()
+def sft_loss(chosen: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """−(1/Σ tokens) Σ log π(y'|x), a scalar: eq. 3 per token. ``chosen`` [B], ``tokens`` [B] or their sum []."""
+    return -chosen.sum() / tokens.sum()  # eq. 3
 
 
 def preference_loss(
@@ -40,11 +33,6 @@ def preference_loss(
 def early_loss(preference: torch.Tensor, nll: torch.Tensor, nll_weight: float) -> torch.Tensor:
     """L_DPO + λ·NLL(y'), a scalar: eq. 7. ``preference`` [] is the mean over pairs, ``nll`` [] per token."""
     return preference + nll_weight * nll  # eq. 7
-
-
-def projection_weights(costs: torch.Tensor, beta: float) -> torch.Tensor:
-    """exp(−f̄/β) over the samples [K] of one context, summing to 1: what each counts in the likelihood (eq. 6)."""
-    return torch.softmax(-costs / beta, dim=0)
 
 
 def regression_loss(

@@ -14,7 +14,7 @@ RL = "rl"  # needs a cost model too
 KEPT = ("best", "last")
 SHARED = frozenset({"method", "start", "holdout", "seed", "max_prompt", "max_response"})
 """What all trials of a sweep, and all runs that take options over from another, have in common."""
-SOLVERS = ("projection", "contrast", "regression")  # of eq. 6
+SOLVERS = ("contrast", "regression")  # of eq. 6
 
 
 def _option(default: Any, text: str) -> Any:
@@ -32,8 +32,8 @@ class TrainOptions:
     accumulation: int = _option(1, "Forward passes to one optimiser step.")
     beta: float = _option(0.1, "τ of eq. 4, usually called beta; for rl, β of eq. 6: the cost of a nat of KL.")
     nll_weight: float = _option(1.0, "λ of eq. 7 (early, rl): weight of the likelihood of y' beside the loss on pairs.")
-    solver: str = _option("regression", "For rl: regression (logged pairs), projection or contrast (samples of π_ref).")
-    samples: int = _option(8, "For rl, except regression: responses to draw and price for each context.")
+    solver: str = _option("regression", "For rl: regression (on logged pairs) or contrast (of samples of π_ref).")
+    samples: int = _option(8, "For contrast: responses to draw and price for each context.")
     pessimism: float = _option(1.0, "For rl: weight of the cost model's bonus; 0 trusts its mean.")
     warmup: float = _option(0.1, "Share of all steps over which the learning rate rises.")
     decay: float = _option(
@@ -78,26 +78,17 @@ class TrainOptions:
     @property
     def preference_weight(self) -> float:
         """Weight of L_DPO in the objective; for rl of the regression, which needs pairs."""
-        return 0.0 if self.method == "sft" or self.projects else 1.0
+        return 0.0 if self.method == "sft" else 1.0
 
     @property
     def likelihood_weight(self) -> float:
-        """Weight of the NLL of y' in the objective; where rl projects, of samples that count as their costs say."""
-        if self.method == "sft" or self.projects:
-            return 1.0
-        return 0.0 if self.method == "dpo" else self.nll_weight
-
-    @property
-    def projects(self) -> bool:
-        """Whether eq. 6 is solved by projection, from samples, rather than by regression on logged pairs."""
-        return self.method == RL and self.solver == "projection"
+        """Weight of the NLL of y' in the objective."""
+        return {"sft": 1.0, "dpo": 0.0}.get(self.method, self.nll_weight)
 
     @property
     def criterion(self) -> str:
         """Held-out metric that chooses epoch and trial, as the paper: lower is better."""
-        if self.method == RL:
-            return "nll" if self.projects else "objective"
-        return "preference_loss" if self.method == "dpo" else "nll"
+        return {"dpo": "preference_loss", RL: "objective"}.get(self.method, "nll")
 
     def as_dict(self) -> dict[str, Any]:
         """Every field by name, for a manifest."""

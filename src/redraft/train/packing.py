@@ -45,9 +45,8 @@ class Limits:
 class Triple:
     """Token ids of one edit. ``rejected`` is ``None`` where y' = y: a target, and no preference.
 
-    ``cut`` says that a text was longer than its limit; a cut response has no end-of-turn. ``weight`` is what the
-    likelihood of ``chosen`` counts, ``gap`` what ``rejected`` costs more than it, where that is known or predicted
-    (eq. 6). ``source`` is the logged completion that this was made of, if it is not ``id`` itself.
+    ``id`` is the logged completion's. ``cut`` says that a text was longer than its limit; a cut response has no
+    end-of-turn. ``gap`` is what ``rejected`` costs more than ``chosen``, where that is predicted (eq. 6).
     """
 
     id: str
@@ -55,9 +54,7 @@ class Triple:
     chosen: list[int]
     rejected: list[int] | None
     cut: bool = False
-    weight: float = 1.0
     gap: float | None = None
-    source: str = ""
 
     @property
     def length(self) -> int:
@@ -85,7 +82,7 @@ def fingerprint(triples: Sequence[Triple]) -> str:
     """Content hash of a tokenised data set: what a manifest and the reference cache are keyed by."""
     digest = hashlib.sha256()
     for triple in triples:
-        priced = [] if (triple.weight, triple.gap) == (1.0, None) else [triple.weight, triple.gap]
+        priced = [] if triple.gap is None else [1.0, triple.gap]  # 1.0: runs of earlier versions keep their hash
         digest.update(json.dumps([triple.prompt, triple.chosen, triple.rejected, *priced]).encode())
     return digest.hexdigest()[:16]
 
@@ -95,8 +92,8 @@ def collate(triples: Sequence[Triple], pad: int, *, pairs: bool) -> dict[str, to
 
     Returns ``input_ids``, ``position_ids`` [B, L], ``attention_mask`` [B, 1, L, L] (bool, true = may look at),
     ``logits_to_keep`` [K] column numbers, ``labels`` [B, K] for them, ``first_rejected`` [B], the label that column
-    P-1 has for y, and ``weights`` and ``gaps`` [B], no number where a gap is not known. With ``pairs=False`` y is left
-    out and ``first_rejected`` is ``IGNORED``.
+    P-1 has for y, and ``gaps`` [B], no number where a gap is not known. With ``pairs=False`` y is left out and
+    ``first_rejected`` is ``IGNORED``.
     """
     rejected = [(t.rejected or []) if pairs else [] for t in triples]
     prompt_width = max(len(t.prompt) for t in triples)
@@ -128,7 +125,6 @@ def collate(triples: Sequence[Triple], pad: int, *, pairs: bool) -> dict[str, to
         "labels": labels,
         "first_rejected": first_rejected,
         "rejected_from": torch.tensor(chosen_width + 1),
-        "weights": torch.tensor([t.weight for t in triples]),
         "gaps": torch.tensor([math.nan if t.gap is None else t.gap for t in triples]),
     }
 

@@ -6,7 +6,6 @@ copied. Only what has a held-out score that is a number becomes a version.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
@@ -14,12 +13,11 @@ from shutil import copytree
 from redraft.errors import DataError
 from redraft.files import ROOT, whole
 from redraft.train.fit import fit
-from redraft.train.options import TrainOptions
 from redraft.train.run import Run
-from redraft.train.runs import COMPLETE, Manifest, partial_of, read_manifest, write_card, write_manifest
-from redraft.train.sweep import Trial, sweep
+from redraft.train.runs import COMPLETE, Manifest, partial_of, write_card, write_manifest
+from redraft.train.sweep import Trial
 
-__all__ = ["learn", "publish_trial", "same_run", "train_version"]
+__all__ = ["publish_trial", "train_version"]
 
 
 def train_version(run: Run, folder: Path, *, resume: bool) -> Manifest:
@@ -41,27 +39,6 @@ def publish_trial(trial: Trial, folder: Path, policy: str) -> Manifest:
         write_card(scratch, manifest)
         write_manifest(scratch, manifest)
     return manifest
-
-
-def learn(run: Run, candidates: Sequence[TrainOptions], folder: Path) -> list[Manifest]:
-    """Train a policy into ``folder``: the best of ``candidates`` by its held-out criterion.
-
-    Returns every candidate's manifest, the best first. What was trained before is not trained again, and a run that
-    was cut off is continued. Raises ``DataError`` when all of them diverged.
-    """
-    if len(candidates) == 1:
-        if folder.exists():
-            return [read_manifest(folder)]
-        return [train_version(replace(run, options=candidates[0]), folder, resume=True)]
-    trials = sweep(replace(run, folder=folder.with_name(f"{folder.name}.sweep")), candidates)
-    if not folder.exists():
-        publish_trial(trials[0], folder, run.policy)
-    return [trial.manifest for trial in trials]
-
-
-def same_run(folders: Iterable[Path], like: Manifest) -> Manifest | None:
-    """The manifest among these policies' that has the same options, data and base, if there is one."""
-    return next((known for known in map(read_manifest, folders) if all(known.alike(like).values())), None)
 
 
 def _converged(manifest: Manifest, folder: Path) -> Manifest:

@@ -1,10 +1,9 @@
-"""Eq. 6 off-line: price existing responses, and give them to the trainer as weights or gaps.
+"""Eq. 6 off-line: price existing responses, and give them to the trainer as pairs with a gap.
 
-Three solvers of min E_{y~π}[f̄(x, y) + β log(π/π_ref)]; ``losses.py`` has their losses. *Projection*: K responses are
-drawn from π_ref for each context, once, and count in the likelihood by exp(−f̄/β). *Contrast*: of the same samples the
-cheapest and the dearest are asked to differ in log-ratio by the difference of their prices over β. What π_ref never
-writes neither can teach. *Regression*: so is each logged pair, y' at the price 0; it may be what π_ref would not write.
-Held-out contexts are priced alike, and the epoch is chosen by the solver's own loss on them.
+Two solvers of min E_{y~π}[f̄(x, y) + β log(π/π_ref)] with one loss (``losses.py``): two responses are asked to differ in
+log-ratio by the difference of their prices over β. *Regression*: each logged pair, y' at the price 0; it may be what
+π_ref would not write. *Contrast*: of K responses that π_ref draws for each context, once, the cheapest and the dearest.
+What π_ref never writes they cannot teach. Held-out contexts are priced alike, and their loss chooses the epoch.
 
 ``Tracker`` follows a run on answers of its own: what the bound predicts for them, and the KL from π_ref. Left out:
 on-policy rollouts. A response that the token limit cut counts as one that ended there, as it does in the log.
@@ -21,16 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from redraft.files import CACHE, write_text
-from redraft.lm.encode import encode_prompt, encode_response
+from redraft.lm.encode import encode_prompt
 from redraft.lm.generate import generate, generate_ids, stop_tokens
 from redraft.lm.load import Base
 from redraft.train.cost_run import Bound
 from redraft.train.dataset import Dataset, prepare
-from redraft.train.losses import projection_weights
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Limits, Triple, encode
 from redraft.train.run import Run
@@ -40,7 +36,6 @@ from redraft.types import Contexts, Decoding, Edit, Interaction
 
 __all__ = ["Tracker", "draw_samples", "prepare_rl", "priced_run"]
 
-NEGLIGIBLE = 0.05  # of a context's weight: samples that count less are left out
 SEEDS = 1_000_003  # apart enough that the samples of two seeds never coincide
 
 
@@ -61,17 +56,17 @@ def prepare_rl(
     base = bound.features.base
     data = prepare(interactions, base, options)
     by_id = {i.completion.id: i for i in interactions}
-    sides = [[by_id[triple.id] for triple in side] for side in (data.train, data.heldout)]
-    if options.solver == "regression":
-        train, heldout = (_gaps(*side, bound) for side in zip((data.train, data.heldout), sides, strict=True))
-        return Dataset(train, heldout)
     decoding = _decoding(interactions, options)
     parts: list[list[Triple]] = []
-    for side in sides:
-        messages = [i.completion.messages for i in side]
+    for triples in (data.train, data.heldout):
+        side = [by_id[triple.id] for triple in triples]
+        if options.solver == "regression":
+            parts.append(_gaps(triples, side, bound))
+            continue
         with reference_model(base, start) as reference:
+            messages = [i.completion.messages for i in side]
             drawn = draw_samples(reference, messages, options, decoding, cache, on_batch=on_batch)
-        parts.append((_weighted if options.projects else _contrasted)(side, drawn, bound, options))
+        parts.append(_contrasted(side, drawn, bound, options))
     return Dataset(*parts)
 
 
@@ -139,7 +134,7 @@ class Tracker:
 def priced_run(run: Run, interactions: Sequence[Interaction], bound: Bound) -> Run:
     """The run, measured on the contexts that are held out of these interactions."""
     messages = {i.completion.id: i.completion.messages for i in interactions}
-    held = [messages[source] for source in dict.fromkeys(t.source or t.id for t in run.data.heldout)]
+    held = [messages[triple.id] for triple in run.data.heldout]
     return replace(run, track=Tracker(bound, held, run.options, _decoding(interactions, run.options)))
 
 
@@ -149,30 +144,14 @@ def _decoding(interactions: Sequence[Interaction], options: TrainOptions) -> Dec
     return Decoding(min(max(said) or options.max_response, options.max_response - 1), temperature=1.0)
 
 
-def _weighted(
-    side: Sequence[Interaction], drawn: Sequence[Sequence[str]], bound: Bound, options: TrainOptions
-) -> list[Triple]:
-    """Every sample as a target that counts by its price; those of a context sum to about 1."""
-    tokenizer, limits = bound.features.base.tokenizer, Limits(options.max_prompt, options.max_response)
-    triples: list[Triple] = []
-    for interaction, responses, costs in zip(side, drawn, _prices(side, drawn, bound), strict=True):
-        identity = interaction.completion.id
-        prompt = encode_prompt(tokenizer, interaction.completion.messages, limits.prompt)
-        for number, weight in enumerate(projection_weights(torch.from_numpy(costs), options.beta).tolist()):
-            if weight >= NEGLIGIBLE:
-                full = encode_response(tokenizer, responses[number])
-                cut = len(full) > limits.response or len(prompt) == limits.prompt
-                kept = full[: limits.response]
-                triples.append(Triple(f"{identity}/{number}", prompt, kept, None, cut, weight, source=identity))
-    return triples
-
-
 def _contrasted(
     side: Sequence[Interaction], drawn: Sequence[Sequence[str]], bound: Bound, options: TrainOptions
 ) -> list[Triple]:
     """The cheapest sample of each context against its dearest, with what that one costs more."""
     triples: list[Triple] = []
-    for interaction, responses, costs in zip(side, drawn, _prices(side, drawn, bound), strict=True):
+    messages = [i.completion.messages for i, part in zip(side, drawn, strict=True) for _ in part]
+    prices = bound(messages, [y for part in drawn for y in part]).reshape(len(side), -1)  # [contexts, K]
+    for interaction, responses, costs in zip(side, drawn, prices, strict=True):
         best, worst = responses[int(costs.argmin())], responses[int(costs.argmax())]
         completion = replace(interaction.completion, response=worst)
         limits = Limits(options.max_prompt, options.max_response)
@@ -180,12 +159,6 @@ def _contrasted(
         made = encode([Interaction(completion, edit)], bound.features.base.tokenizer, limits)
         triples += [replace(triple, gap=float(np.ptp(costs))) for triple in made]
     return triples
-
-
-def _prices(side: Sequence[Interaction], drawn: Sequence[Sequence[str]], bound: Bound) -> NDArray[np.float64]:
-    """f̄ of every sample [contexts, K]."""
-    messages = [i.completion.messages for i, part in zip(side, drawn, strict=True) for _ in part]
-    return bound(messages, [y for part in drawn for y in part]).reshape(len(side), -1)
 
 
 def _gaps(triples: Sequence[Triple], side: Sequence[Interaction], bound: Bound) -> list[Triple]:

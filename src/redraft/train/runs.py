@@ -12,7 +12,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ __all__ = [
     "partial_of",
     "read_manifest",
     "read_sources",
+    "verdict",
     "versions",
     "write_card",
     "write_manifest",
@@ -47,6 +47,7 @@ SOURCES = "completions.json"
 CHECKPOINTS = "checkpoints"
 PARTIAL = ".partial"
 RUNNING, COMPLETE, DIVERGED = "running", "complete", "diverged"
+CAUTION = "do not serve before `redraft evaluate`"
 _LIBRARIES = ("redraft", "torch", "transformers", "peft", "accelerate")
 
 
@@ -96,6 +97,8 @@ def new_manifest(policy: str, base: Base, data: Mapping[str, Any], options: Trai
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that decide a run's numbers."""
+    from importlib.metadata import version  # slow to import, and every command imports this module
+
     return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
 
 
@@ -118,6 +121,30 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(f"{file}: not a redraft manifest ({error}): train the policy again") from error
 
 
+def verdict(manifest: Manifest) -> str:
+    """Say whether a policy finds held-out edits likelier than its reference does; for rl, what costs it predicts.
+
+    What its answers really cost is not among a run's scores: ``redraft evaluate`` compares what it writes, and only
+    people's edits tell what they change.
+    """
+    metrics, than = manifest.metrics, manifest.options.get("start") or "base"
+    nll, before = metrics.get("nll", 0.0), metrics.get("reference_nll")
+    moved = metrics.get("chosen_above_reference")
+    begun = next((line["eval_own_cost"] for line in manifest.history if "eval_own_cost" in line), None)
+    if begun is not None and "own_cost" in metrics:
+        costs = f"{begun:.2f} → {metrics['own_cost']:.2f}"
+        if metrics["own_cost"] >= begun:
+            return f"its answers are predicted to cost no less than those of {than} ({costs}): {CAUTION}"
+        return f"its answers are predicted to cost less than those of {than} ({costs}); only edits tell the real cost"
+    if moved is not None and moved < 0:
+        return f"held-out edits became less likely than under {than} ({moved:+.0f} nats each): {CAUTION}"
+    if before is None:  # trained by a version that did not keep it
+        return f"held-out edits have nll {nll:.2f} (nats per token)"
+    if nll >= before:
+        return f"no likelier than {than} on held-out edits (nll {before:.2f} → {nll:.2f}): {CAUTION}"
+    return f"likelier than {than} on held-out edits (nll {before:.2f} → {nll:.2f})"
+
+
 def write_sources(folder: Path, completion_ids: Sequence[str]) -> None:
     """Write ``completions.json``: what a policy learnt from, for the day someone wants to be erased."""
     write_text(folder / SOURCES, json.dumps(sorted(completion_ids)) + "\n", ROOT)
@@ -138,9 +165,11 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def write_card(folder: Path, manifest: Manifest) -> None:
     """Write the model card ``README.md`` in place of PEFT's empty one."""
+    data, method = manifest.data, manifest.options["method"]
     text = [
         f"LoRA adapter for `{manifest.base['name']}` (revision `{manifest.base['revision']}`), trained by redraft with"
-        f" `{manifest.options['method']}` on {_learned(manifest)}; {manifest.data['heldout']} more were held out.",
+        f" `{method}` on {data['train']} human edits ({data['train_pairs']} of them preferences);"
+        f" {data['heldout']} more were held out.",
         "",
         *_table("Held-out metric", manifest.metrics),
         "",
@@ -169,12 +198,6 @@ def write_merged_card(folder: Path, manifest: Manifest) -> None:
 def _write_card(folder: Path, manifest: Manifest, library: str, tags: str, text: Sequence[str]) -> None:
     front = ["---", f"base_model: {manifest.base['source']}", f"library_name: {library}", f"tags: {tags}", "---"]
     write_text(folder / "README.md", "\n".join([*front, "", f"# {manifest.policy}", "", *text, ""]), ROOT)
-
-
-def _learned(manifest: Manifest) -> str:
-    if TrainOptions(**manifest.options).projects:
-        return f"{manifest.data['train']} of its base model's responses, weighted by their predicted costs"
-    return f"{manifest.data['train']} human edits ({manifest.data['train_pairs']} of them preferences)"
 
 
 def _table(title: str, values: Mapping[str, Any]) -> Sequence[str]:

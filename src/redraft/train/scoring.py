@@ -21,7 +21,7 @@ __all__ = ["Scores", "score", "with_reference"]
 class Scores:
     """Log-probabilities in nats of each triple's y' and y, by the model and by the reference, and token counts: [n].
 
-    ``rejected_tokens`` is 0 where y' = y and there is no preference. ``weights`` and ``gaps`` are the triples' own.
+    ``rejected_tokens`` is 0 where y' = y and there is no preference. ``gaps`` are the triples' own.
     """
 
     chosen: torch.Tensor
@@ -30,7 +30,6 @@ class Scores:
     rejected_tokens: torch.Tensor
     ref_chosen: torch.Tensor
     ref_rejected: torch.Tensor
-    weights: torch.Tensor
     gaps: torch.Tensor
 
     @property
@@ -56,8 +55,8 @@ class Scores:
         ``rejected_above_reference`` (nats per response).
         """
         metrics = {
-            "nll": float(sft_loss(self.chosen, self.chosen_tokens, self.weights)),
-            "reference_nll": float(sft_loss(self.ref_chosen, self.chosen_tokens, self.weights)),
+            "nll": float(sft_loss(self.chosen, self.chosen_tokens)),
+            "reference_nll": float(sft_loss(self.ref_chosen, self.chosen_tokens)),
         }
         if not self.pair.any():
             return metrics
@@ -89,14 +88,14 @@ def score(
     model.eval()
     device = next(model.parameters()).device
     order = sorted(range(len(triples)), key=lambda i: triples[i].length)
-    rows = torch.zeros(8, len(triples), dtype=torch.float64)
+    rows = torch.zeros(7, len(triples), dtype=torch.float64)
     with torch.autocast(device.type, compute_dtype(), enabled=compute_dtype() == torch.bfloat16):
         for start in range(0, len(order), batch_size):
             part = order[start : start + batch_size]
             batch = with_reference([triples[i] for i in part], reference, pad=pad, pairs=True)
             found = packed_logprobs(model, {k: v.to(device) for k, v in batch.items()}, head)
             columns = (found.chosen, found.rejected, found.chosen_tokens, found.rejected_tokens)
-            given = (*batch["reference"].T, batch["weights"], batch["gaps"])
+            given = (*batch["reference"].T, batch["gaps"])
             rows[:, part] = torch.stack([c.double().cpu() for c in (*columns, *given)])
     return Scores(*rows)
 

@@ -51,9 +51,7 @@ def grid(options: TrainOptions, values: Mapping[str, Sequence[float | str]]) -> 
 
     Trials share one split and one encoding, and for rl one pricing, so that their scores can be compared.
     """
-    priced = (
-        {"solver", "samples", "pessimism", *(["beta"] if options.projects else [])} if options.method == RL else set()
-    )
+    priced = {"solver", "samples", "pessimism"} if options.method == RL else set()
     unknown = set(values) - (set(options.as_dict()) - SHARED - priced)
     if unknown:
         raise ConfigError(f"sweep over {', '.join(sorted(unknown))}: not an option that trials can differ in")

@@ -1,8 +1,8 @@
 """One trainer for every signal of an edit: transformers' Trainer with our batches, our loss and our held-out scores.
 
 The objective is w_p · L_DPO + w_l · NLL(y') (eq. 7), with weights (0, 1) for sft, (1, 0) for dpo and (1, λ) for early:
-one flow, no subclass per method. For rl (eq. 6) the regression takes the place of L_DPO, or weighted samples that of
-y'. Rows with y' = y teach the likelihood and no preference. Accelerate, checkpoints and callbacks are the Trainer's own
+one flow, no subclass per method. For rl (eq. 6) the regression takes the place of L_DPO. Rows with y' = y teach the
+likelihood and no preference. Accelerate, checkpoints and callbacks are the Trainer's own
 (tried in one process so far). Guaranteed: gradient accumulation does not change the gradient (denominators are those of
 the whole step), and a run resumed from a checkpoint equals an uninterrupted one.
 """
@@ -83,9 +83,9 @@ class EditTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], torch.Tensor]:
-        """Fetch one step's batches and count its (weighted) response tokens and pairs [2], over all processes."""
+        """Fetch one step's batches and count its response tokens and pairs [2], over all processes."""
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
-        tokens = sum(((_chosen_labels(b) != -100).sum(1) * b["weights"]).sum() for b in batches)
+        tokens = sum((b["labels"][:, : int(b["rejected_from"])] != -100).sum() for b in batches)
         pairs = sum((b["first_rejected"] != -100).sum() for b in batches)
         counts = torch.tensor([float(tokens), float(pairs)], device=device)
         return batches, self.accelerator.reduce(counts, "sum")  # pyright: ignore[reportReturnType]
@@ -101,9 +101,8 @@ class EditTrainer(Trainer):
         scored = packed_logprobs(model, inputs, self.head)
         assert isinstance(num_items_in_batch, torch.Tensor)
         tokens, pairs = num_items_in_batch
-        weights = inputs["weights"]
-        nll = sft_loss(scored.chosen, tokens, weights)
-        self._count(nll_sum=-(weights * scored.chosen).sum(), tokens=(weights * scored.chosen_tokens).sum())
+        nll = sft_loss(scored.chosen, tokens)
+        self._count(nll_sum=-scored.chosen.sum(), tokens=scored.chosen_tokens.sum())
         if self.options.preference_weight == 0:
             loss = nll
         else:
@@ -166,10 +165,6 @@ class EditTrainer(Trainer):
         self.log(named)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
         return named
-
-
-def _chosen_labels(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    return batch["labels"][:, : int(batch["rejected_from"])]
 
 
 def _arguments(options: TrainOptions, folder: Path, rows: int, *, device: str) -> TrainingArguments:

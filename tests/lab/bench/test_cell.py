@@ -13,13 +13,13 @@ import pytest
 from redraft.costs import COSTS
 from redraft.errors import DataError
 from redraft.lab.bench.cell import Answers, Setting, answer, log_edits, price
+from redraft.lab.bench.learn import learn
 from redraft.lab.users import user_rng
 from redraft.lm.load import Base
 from redraft.log import EditLog
 from redraft.train.dataset import Dataset
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Triple
-from redraft.train.publish import learn
 from redraft.train.run import Run, counter
 from redraft.train.runs import read_manifest
 from redraft.types import Context, Decoding, Message

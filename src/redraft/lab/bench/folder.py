@@ -58,7 +58,7 @@ class TrainedRun:
 class CostModelRow:
     """A row of ``cost_models.jsonl``: how the model of one log does on held-out responses, and how it was chosen.
 
-    Rows of early versions have no ``seconds`` and no ``by_domain``.
+    Rows of early versions lack ``seconds`` or have ``by_domain``.
     """
 
     seed: int

@@ -143,7 +143,7 @@ class Maker:
             from redraft.train.rl import priced_run
 
             run = priced_run(run, interactions, self.bound(arm.start, options.pessimism))
-        from redraft.train.publish import learn
+        from redraft.lab.bench.learn import learn
 
         manifests = learn(run, candidates, folder)
         self.folder.add_training([_row(self.setting, name, m, chosen=m is manifests[0]) for m in manifests])
@@ -213,14 +213,13 @@ class Maker:
         if writer not in self._bounds:
             limits, cell = self.experiment.decoding, self.setting
             log = self.log(writer)
-            advance = counter(self.progress, "reading", 2 * len(log))
+            advance = counter(self.progress, "reading", len(log))
             features = Features(self.base, self.cache, limits.max_prompt, limits.max_new_tokens + 1, advance)
             run = learn_cost(log, features, self.cost, holdout=HOLDOUT, seed=cell.seed)
             kappa, choice = run.model.kappa, asdict(run.model.choice)  # pyright: ignore[reportAttributeAccessIssue]
-            by_domain = {name: found.as_dict() for name, found in run.by_domain.items()}
             row = CostModelRow(
-                **asdict(cell), writer=writer, kappa=kappa, choice=choice, heldout=run.heldout.as_dict(),
-                seconds=run.seconds, by_domain=by_domain,
+                **asdict(cell), writer=writer, kappa=kappa, choice=choice, heldout=asdict(run.heldout),
+                seconds=run.seconds,
             )  # fmt: skip
             self.folder.add_cost_models([row])
             self._bounds[writer] = Bound(run.model, replace(features, on_batch=None))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redraft.train.runs import Manifest
-from redraft.train.verdict import verdict
+from redraft.train.runs import Manifest, verdict
 
 
 @pytest.mark.parametrize(
