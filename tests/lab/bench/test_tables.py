@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from redraft.lab.bench.experiment import Arm, Description
 from redraft.lab.bench.matrix import cost_table
-from redraft.lab.bench.paper import TABLE_1, TABLE_2, paper_table
 from redraft.lab.bench.tables import (
     SHARE_OF_BASE,
     Cell,
@@ -26,6 +25,7 @@ from redraft.lab.bench.tables import (
     rivals,
     winner,
 )
+from redraft.lab.paper import TABLE_1, TABLE_2, paper_table
 from redraft.lab.replay import replay
 from redraft.select import LateEnsemble
 

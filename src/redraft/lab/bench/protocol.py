@@ -84,7 +84,7 @@ def run_experiment(
     if not isinstance(experiment, Experiment):
         folder.claim(experiment.model_dump(mode="json"), about)
         return Outcome(0, [], [])
-    run = _Run(experiment, folder, place, progress)
+    run = _Cells(experiment, folder, place, progress)
     folder.claim(experiment.model_dump(mode="json"), about)
     deadline = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
     with folder.appending():
@@ -104,7 +104,9 @@ def run_experiment(
         return Outcome(len(run.settings), left, _means(folder.rows()), left_out)
 
 
-class _Run:
+class _Cells:
+    """The cells of an experiment, made one by one into its folder."""
+
     def __init__(self, experiment: Experiment, folder: RunFolder, place: Place, progress: Progress) -> None:
         self.experiment, self.folder, self.place, self.progress = experiment, folder, place, progress
         self.cost = get_cost(experiment.cost)

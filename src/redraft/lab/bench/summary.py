@@ -15,7 +15,6 @@ from redraft.lab.bench.experiment import Description
 from redraft.lab.bench.folder import CostModelRow, TrainedRun
 from redraft.lab.bench.gains import Choice, Doubt, Learner, Promise
 from redraft.lab.bench.matrix import MatrixRow, grouped
-from redraft.lab.bench.paper import PaperTable, paper_table
 from redraft.lab.bench.regret import AlphaCurve, Horizon, Regret, Subset
 from redraft.lab.bench.semantic import Repriced
 from redraft.lab.bench.subopt import LateAgainstMedian, Subopt, subopt
@@ -34,6 +33,7 @@ from redraft.lab.bench.tables import (
     rivals,
     winner,
 )
+from redraft.lab.paper import PaperTable, paper_table
 
 __all__ = [
     "BesidePaper",

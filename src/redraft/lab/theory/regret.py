@@ -15,18 +15,14 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
 from redraft.lab.kernels import Array
+from redraft.lab.paper import TABLE_1
 from redraft.lab.theory.simulate import Rule, gamma_costs, simulate
 from redraft.lab.theory.tabular import Row
 
 __all__ = ["PAPER", "gaps", "informed_bound", "lai_robbins", "level_pulls", "minimax", "regret_rows"]
 
-PAPER = {
-    "summary strong": {"base": 0.9455, "sft": 0.5377, "dpo": 1.0790, "early": 0.2092, "late": 0.2768},
-    "summary weak": {"base": 0.9445, "sft": 0.9304, "dpo": 0.8267, "early": 0.3586, "late": 0.4403},
-    "email strong": {"base": 0.5108, "sft": 0.4159, "dpo": 0.3365, "early": 0.3438, "late": 0.4202},
-    "email weak": {"base": 0.4923, "sft": 0.4539, "dpo": 0.3368, "early": 0.4864, "late": 0.3739},
-}
-"""Table 1: mean edit costs by setting. The paper's LateEnsemble chose among sft, dpo and early."""
+PAPER = TABLE_1.mean_cost
+"""Mean edit costs by setting. The paper's LateEnsemble chose among sft, dpo and early."""
 
 ARMS = ("sft", "dpo", "early")
 ROUNDS, SPREADS = 200, (0.7, 1.0, 1.2)  # σ/mean of MLQE-PE's Romanian post-edits, of exponentials, of DeFacto
