@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from redraft.errors import ConfigError, DataError, NotFoundError
+from redraft.errors import ConfigError, DataError, NotFoundError, did_you_mean
 from redraft.train.runs import MANIFEST, PARTIAL, read_manifest, read_sources
 from redraft.types import PolicyRef
 
@@ -45,7 +45,8 @@ class PolicyStore:
         named = [ref for ref in known if wanted & {str(ref), f"{ref.task}/{ref.name}"}]
         if not named:
             there = ", ".join(map(str, known)) or "none yet: train one"
-            raise NotFoundError(f"policy {text!r}: not in {self.root}, which holds {there}")
+            near = did_you_mean(text, [name for ref in known for name in (str(ref), f"{ref.task}/{ref.name}")])
+            raise NotFoundError(f"policy {text!r}: not in {self.root}, which holds {there}{near and f'; {near}'}")
         return named[-1]
 
     def trained_on(self, completion_ids: Collection[str]) -> list[str]:
