@@ -11,10 +11,11 @@ import runpy
 from collections.abc import Iterator, Mapping
 from graphlib import TopologicalSorter
 from pathlib import Path
+from textwrap import wrap
 
 ROOT = Path(__file__).parents[1]
 PAGE, BEGIN, END = ROOT / "docs" / "architecture.md", "<!-- tree begins -->\n", "<!-- tree ends -->\n"
-COLUMN = 24
+COLUMN, WIDTH = 25, 82
 
 
 def summary(file: Path) -> str:
@@ -44,7 +45,9 @@ def lines(package: str, graph: Mapping[str, set[str]], files: Mapping[str, Path]
     for child in ordered(needs):
         folder = child in files and files[child].name == "__init__.py"
         label = "  " * depth + child.rpartition(".")[2] + ("/" if folder else ".py")
-        yield f"{label:<{COLUMN}} {summary(files[child])}".rstrip()
+        yield from wrap(
+            summary(files[child]), WIDTH, initial_indent=f"{label:<{COLUMN}}", subsequent_indent=" " * COLUMN
+        )
         if folder:
             yield from lines(child, graph, files, depth + 1)
 
