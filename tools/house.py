@@ -21,7 +21,7 @@ ONCE = {
     "integer units of a cost": ("COST_UNIT = 10", "UNITS = 10"),
     "LateEnsemble over many runs": ("np.argmin(total", "def lowest_bound", "def _lowest"),
     "Metropolis-Hastings kernels": ("class MetropolisHastings", "def metropolis"),
-    "scratch files put in place": ("os.getpid()",),
+    "scratch files put in place": ("scratch = place.with_name", "os.getpid()"),
 }
 """What once stood several times, and code that tells: it may be found in one file only."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import secrets
 import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -38,7 +39,7 @@ def whole(place: Path, remedy: str = ELSEWHERE) -> Generator[Path]:
     ...     [file.name for file in Path(folder).iterdir()]
     ['a.txt']
     """
-    scratch = place.with_name(f".{os.getpid()}.{place.name}")
+    scratch = place.with_name(f".{secrets.token_hex(4)}.{place.name}")  # process ids repeat between containers
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         yield scratch

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from redraft.config import PolicySettings, Settings, TaskSettings
+from redraft.config import PolicySettings, ServeSettings, Settings, TaskSettings, UpstreamSettings
 from redraft.errors import ConfigError
 from redraft.gateway.setup import make_gateway
 from redraft.log import EditLog
@@ -32,3 +32,15 @@ def test_a_policy_can_be_named_within_its_task_or_in_full(tmp_path: Path) -> Non
     assert reranked == ["email/sft@10+consensus3", "base+consensus3", "email/dpo@1"]
     with pytest.raises(ConfigError, match=r"tasks.email: policy 'kto' is neither trained .*: use base, email/dpo@1"):
         served("kto")
+    assert served("email/base", "sft", fallback="email/base") == ["base", "email/sft@10"]
+
+
+def test_two_policies_of_one_full_name_are_refused() -> None:
+    there = UpstreamSettings(url="http://127.0.0.1:9/v1", models={"llama": "a", "email/llama": "b"})
+    email = TaskSettings(policies=("llama", "email/llama"))
+    settings = Settings(serve=ServeSettings(upstreams={"x": there}), tasks={"email": email})
+    with (
+        EditLog("sqlite://") as log,
+        pytest.raises(ConfigError, match=r"tasks\.email: two policies have one full name"),
+    ):
+        make_gateway(settings, log)

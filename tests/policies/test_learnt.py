@@ -34,3 +34,10 @@ def test_policies_cost_models_and_what_goes_on_from_them_are_named(tmp_path: Pat
     assert not (store.path(store.resolve("email/old")) / SOURCES).exists()
     assert store.trained_on(["b"]) == ["email/aft@1", "email/cost@1", "email/dpo@1", "email/sft@1"]
     assert store.trained_on(["nobody's"]) == []
+
+
+def test_half_a_file_of_sources_keeps_nobody_from_being_erased(tmp_path: Path) -> None:
+    learnt(tmp_path, "sft@1", ["a"])
+    learnt(tmp_path, "sft@2", ["a"])
+    (tmp_path / "email" / "sft@2" / SOURCES).write_text('["a", "b')
+    assert PolicyStore(tmp_path).trained_on(["a"]) == ["email/sft@1"]

@@ -55,9 +55,10 @@ def _command(kind: str) -> None:
         if out.exists() and not force:
             raise ConfigError(f"{out} exists already: add --force to replace it, or name another file")
         write = _write_jsonl if chosen == "jsonl" else _write_parquet
-        with open_log(log) as edit_log, whole(out) as scratch:
+        with open_log(log) as edit_log:
             require_task(edit_log, task)
-            count = write(kind, scratch, progress(_rows(kind, edit_log, task), f"writing {out.name}"))
+            with whole(out) as scratch:
+                count = write(kind, scratch, progress(_rows(kind, edit_log, task), f"writing {out.name}"))
         result = {"out": str(out), "kind": kind, "format": chosen, "rows": count}
         emit(result, as_json, table({key: [value] for key, value in result.items()}))
 

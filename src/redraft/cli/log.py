@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Format", "columns_of", "export_app", "import_file", "log_app", "rows_of"]
 
 PROBLEMS_IN_JSON = 100
+MOST_REASONS = 1000  # kept apart: reasons that name an id differ from row to row
 Format = Literal["native", "csv", "trl", "defacto", "mlqe"]
 """What can be imported; the readers are in ``redraft.log.formats``."""
 SHOWN = ("completions", "edited", "unchanged", "awaiting", "censored")
@@ -154,6 +155,8 @@ class _Reading:
         self._note(self._lines[index], str(error))
 
     def _note(self, line: int, reason: str) -> None:
+        if len(self._bad) >= MOST_REASONS and reason not in self._bad:
+            reason = "another problem: correct the rows named above and import again"
         self._bad.setdefault(reason, [line, 0])[1] += 1
         if len(self.problems) < PROBLEMS_IN_JSON:
             self.problems.append({"file": str(self._file), "line": line, "reason": reason})

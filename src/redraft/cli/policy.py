@@ -62,6 +62,8 @@ def generate(
 
     if by is Judged.CONSENSUS and best_of < 3:
         raise ConfigError("--by consensus needs at least 3 answers: add --best-of 8")
+    if policy.endswith(f"/{BASE}"):  # a gateway's name for it
+        policy = BASE
     if policy == BASE and best_of > 1:
         raise ConfigError("--best-of needs a task: use --policy TASK/NAME")
     settings = load_settings()
@@ -123,6 +125,9 @@ def _learnt_from_erased(store: PolicyStore, url: str | None) -> list[str]:
         with open_log(url) as edit_log:
             erased = edit_log.erased()
     except NotFoundError:
+        return []
+    except ConfigError as error:  # policies can be listed without their log
+        note(f"not known which learnt from erased texts: {error}")
         return []
     return store.trained_on(erased) if erased else []
 

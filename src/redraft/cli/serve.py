@@ -23,7 +23,9 @@ keys_app = typer.Typer(help="API keys of the gateway.", no_args_is_help=True)
 
 def serve(
     host: Annotated[str | None, typer.Option(help="Address, instead of serve.host in the settings.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port, instead of serve.port in the settings.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port, instead of serve.port in the settings.")
+    ] = None,
     without_keys: Annotated[
         bool, typer.Option("--without-keys", help="Accept requests without an API key, from this machine only.")
     ] = False,

@@ -203,7 +203,10 @@ def _edits(app: FastAPI, gateway: Gateway, authority: Authority) -> None:
         now = datetime.now(UTC)
         given = Edit(asked.completion_id, asked.edited, revision, asked.user_id, now, asked.metadata)
         found = await gateway.edit(given, caller.project, key=asked.idempotency_key)
-        policy = gateway.tasks[found.task].full(found.policy)
+        task = gateway.tasks[found.task]
+        policy = (
+            task.full(found.policy) if found.policy in task.engines else found.policy
+        )  # an import's may be free text
         return EditResponse.model_validate(asdict(found) | {"completion_id": given.completion_id, "policy": policy})
 
     @app.post("/v1/edits")

@@ -44,6 +44,8 @@ def make_gateway(settings: Settings, log: EditLog) -> Gateway:
         answering = {policy: engines(name, policy) for policy in (*arms, fallback) if policy is not None}
         selector = _selector(name, task, arms)
         tasks.append(Task(name, task.project, selector, answering, fallback, settings.model.name))
+        if len(tasks[-1].pins) < len(answering):
+            raise ConfigError(f"tasks.{name}: two policies have one full name, {', '.join(answering)}: rename one")
     return Gateway(log, tasks, trained_on=store.trained_on, traces=make_traces())
 
 
@@ -51,6 +53,8 @@ def _full_name(settings: Settings, store: PolicyStore, task: str, policy: str) -
     """A configured policy's name as the log keeps it: ``sft`` is the latest ``email/sft@N`` of its task ``email``."""
     reranked = best_of(policy)
     of = policy if reranked is None else reranked[0]
+    if of == f"{task}/{BASE}":
+        return policy.removeprefix(f"{task}/")
     if of != BASE and not any({policy, of} & set(found.models) for found in settings.serve.upstreams.values()):
         with suppress(NotFoundError):
             return f"{store.resolve(of, task)}{policy.removeprefix(of)}"

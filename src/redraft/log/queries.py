@@ -170,7 +170,8 @@ def erasing(user_id: str, tasks: Sequence[str] | None) -> Update:
     """What erases a person's texts: all of their completions, and of others' their edits."""
     asked, edited = _theirs(user_id, tasks)
     theirs = texts.c.completion_id.in_(asked) | tuple_(texts.c.completion_id, texts.c.revision).in_(edited)
-    return update(texts).where(texts.c.content.is_not(None), theirs).values(messages=None, content=None)
+    there = or_(texts.c.content.is_not(None), texts.c.messages.is_not(None))  # a stream that goes on has messages alone
+    return update(texts).where(there, theirs).values(messages=None, content=None)
 
 
 def _narrow(statement: AnySelect, task: str | None, completion_id: str | None = None) -> AnySelect:

@@ -151,9 +151,11 @@ def write_sources(folder: Path, completion_ids: Sequence[str]) -> None:
 
 
 def read_sources(folder: Path) -> frozenset[str]:
-    """Ids of the completions behind a policy; none where its folder does not say."""
-    file = folder / SOURCES
-    return frozenset(json.loads(file.read_text("utf-8"))) if file.is_file() else frozenset()
+    """Ids of the completions behind a policy; none where its folder does not say, or says it in half a file."""
+    try:
+        return frozenset(json.loads((folder / SOURCES).read_text("utf-8")))
+    except (OSError, ValueError):
+        return frozenset()
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -187,7 +189,7 @@ def write_card(folder: Path, manifest: Manifest) -> None:
 
 def write_merged_card(folder: Path, manifest: Manifest) -> None:
     """Write the model card of a policy whose adapter was merged into its base."""
-    base = f"`{manifest.base['name']}` (revision `{manifest.base['revision']}`)"
+    base = f"`{manifest.base.get('name')}` (revision `{manifest.base.get('revision')}`)"
     text = [
         f"{base} with the adapter `{manifest.policy}` merged into its weights, trained by redraft on how people edited"
         " its responses. Any program that loads a model of transformers loads it.",
@@ -196,7 +198,8 @@ def write_merged_card(folder: Path, manifest: Manifest) -> None:
 
 
 def _write_card(folder: Path, manifest: Manifest, library: str, tags: str, text: Sequence[str]) -> None:
-    front = ["---", f"base_model: {manifest.base['source']}", f"library_name: {library}", f"tags: {tags}", "---"]
+    source = manifest.base.get("source", manifest.base.get("name", ""))
+    front = ["---", f"base_model: {source}", f"library_name: {library}", f"tags: {tags}", "---"]
     write_text(folder / "README.md", "\n".join([*front, "", f"# {manifest.policy}", "", *text, ""]), ROOT)
 
 
