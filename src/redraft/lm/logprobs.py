@@ -17,8 +17,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from redraft.lm.lora import lean_lora
-
 __all__ = ["PackedLogprobs", "frozen_head", "packed_logprobs"]
 
 _IGNORED = -100
@@ -45,13 +43,12 @@ def packed_logprobs(model: Any, batch: Mapping[str, torch.Tensor], head: torch.T
     # y[0] follows x as y'[0] does: both are predicted by the column that ends x, which therefore comes twice.
     labels = torch.cat([batch["labels"], batch["first_rejected"][:, None]], dim=1)
     if head is None:
-        with lean_lora(model):
-            logits = model(**inputs, use_cache=False).logits
+        logits = model(**inputs, use_cache=False).logits
         rest = functional.cross_entropy(logits.flatten(0, 1).float(), batch["labels"].flatten(), reduction="none")
         first = functional.cross_entropy(logits[:, 0].float(), batch["first_rejected"], reduction="none")
         token = -torch.cat([rest.view_as(batch["labels"]), first[:, None]], dim=1)
     else:
-        with _hidden_states(model), lean_lora(model):
+        with _hidden_states(model):
             hidden = model(**inputs, use_cache=False).logits
         counted = labels != _IGNORED
         rows = torch.cat([hidden, hidden[:, :1]], dim=1)[counted]
