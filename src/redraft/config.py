@@ -1,18 +1,20 @@
 """Settings: ``redraft.toml`` and the environment, checked together.
 
 A ``REDRAFT_*`` variable (``__`` between levels: ``REDRAFT_LOG__URL``) overrides the file, and a command's own option
-(``--log``) overrides both. Unknown keys and variables are refused, and all problems are reported together, each with
-its place. Variables are split and merged here rather than by pydantic-settings, which stops at the first one that it
-cannot read and ignores those that it does not know.
+(``--log``) overrides both. Unknown keys are refused, and all problems are reported together, each with its place.
+Unknown variables are warned of and ignored: whoever runs the machine may set some that are not meant for us, as
+Kubernetes does for a service called redraft (``REDRAFT_PORT=tcp://…``). Variables are split and merged here rather than
+by pydantic-settings, which stops at the first one that it cannot read and ignores the others in silence.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -42,6 +44,8 @@ NOT_SETTINGS = {
 }
 """``REDRAFT_*`` variables that are not settings, and what they do."""
 DEFAULT_FILE = "redraft.toml"
+
+_log = logging.getLogger("redraft")
 
 
 class _Section(BaseModel):
@@ -73,17 +77,30 @@ class PolicySettings(_Section):
     root: Path = Field(default=Path("policies"), description="Folder of policies, stored as TASK/NAME@VERSION.")
 
 
+class DecodingSettings(_Section):
+    """How a task's policies write, wherever they are asked: served, evaluated, compared."""
+
+    temperature: float = Field(default=0.0, ge=0, le=2, description="0 is greedy. A client's own value goes before it.")
+    max_new_tokens: int | None = Field(
+        default=None, gt=0, description="Longest answer. Default: serve.max_new_tokens, or an upstream's own."
+    )
+    explore_share: float = Field(
+        default=0.0, ge=0, le=1, description="Share of the requests that are answered at temperature 1, for coverage."
+    )
+
+
 class TaskSettings(_Section):
     """A task: what an edit costs, and which policies serve it."""
 
     cost: str = Field(default="word", description="Cost of an edit (Δ), the same in training, selection and reports.")
     project: str = Field(default="default", min_length=1, description="Only API keys of this project see the task.")
     policies: tuple[str, ...] = Field(
-        default=(), description="Policies to choose from. Default: base and the latest version of each policy."
+        default=(), description="Policies to choose from. Default: base, and what did better on held-out edits."
     )
     selector: Literal["late", "uniform", "fixed"] = Field(default="late", description="Rule that chooses a policy.")
     alpha: float | None = Field(default=None, ge=0, description="α of the rule late. Default: the scale of the costs.")
     fallback: str | None = Field(default=None, description="Policy that answers when the chosen one fails.")
+    decoding: DecodingSettings = Field(default=DecodingSettings(), description="How its policies write.")
 
     @field_validator("cost")
     @classmethod
@@ -102,6 +119,7 @@ class UpstreamSettings(_Section):
     adapters: bool = Field(default=False, description="Load trained policies into it (vLLM).")
     timeout_seconds: float = Field(default=120.0, gt=0, description="Longest wait for one answer.")
     retries: int = Field(default=2, ge=0, le=10, description="Further attempts when one fails.")
+    drop: tuple[str, ...] = Field(default=(), description="Fields that it does not take, e.g. temperature.")
 
 
 class ServeSettings(_Section):
@@ -112,7 +130,14 @@ class ServeSettings(_Section):
     max_body_bytes: int = Field(default=4_000_000, gt=0, description="Larger requests are refused.")
     body_seconds: float = Field(default=30.0, gt=0, description="Requests that take longer to arrive are refused.")
     concurrency: int = Field(default=512, gt=0, description="Requests handled at once; the rest are told to retry.")
+    socket: Path | None = Field(default=None, description="Unix socket to listen on instead of host and port.")
+    stop_seconds: float = Field(default=8.0, ge=0, description="Told to stop, how long to wait for running answers.")
+    trusted_proxies: str = Field(default="127.0.0.1", description="Addresses whose X-Forwarded-* headers are believed.")
+    cors_origins: tuple[str, ...] = Field(default=(), description='Origins of pages that may call, or "*".')
     max_new_tokens: int = Field(default=256, gt=0, description="Longest answer of the embedded model.")
+    max_prompt_tokens: int | None = Field(
+        default=None, gt=0, description="Longest prompt of the embedded model. Default: its context."
+    )
     upstreams: dict[str, UpstreamSettings] = Field(
         default_factory=dict[str, UpstreamSettings], description="Other servers that answer for policies."
     )
@@ -146,14 +171,37 @@ def load_settings(file: Path | None = None) -> Settings:
     optional = file is None and not os.environ.get("REDRAFT_CONFIG")
     values = {} if optional and not named.exists() else read_toml(named)
     places = dict.fromkeys(_leaves(values), str(named))
-    for variable in sorted(name for name in os.environ if name.startswith(PREFIX) and name not in NOT_SETTINGS):
-        path = tuple(variable.removeprefix(PREFIX).lower().split("__"))
+    for variable, path in _variables():
         _put(values, path, os.environ[variable])
         places[path] = variable
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         raise ConfigError("; ".join(_describe(problem, places) for problem in error.errors())) from error
+
+
+def _variables() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The variables that set something, each with the path of its key; the others are warned of."""
+    for variable in sorted(name for name in os.environ if name.startswith(PREFIX) and name not in NOT_SETTINGS):
+        path = tuple(variable.removeprefix(PREFIX).lower().split("__"))
+        doubt = "" if len(path) == 1 else _doubt(path)  # sections are no values
+        if doubt is None:
+            yield variable, path
+        else:
+            _log.warning("%s sets nothing and is ignored%s", variable, f": {doubt}" if doubt else "")
+
+
+def _doubt(path: Sequence[str]) -> str | None:
+    """What may have been meant by a path that leads to no setting; ``None`` where it leads to one."""
+    kind: Any = Settings
+    for part in path:
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+        elif part in (fields := getattr(kind, "model_fields", {})):
+            kind = fields[part].annotation
+        else:
+            return did_you_mean(part, fields)
+    return None
 
 
 def settings_file() -> Path:

@@ -43,10 +43,14 @@ _POLICY = re.compile(r"(?P<task>[^/@\s]+)/(?P<name>[^/@\s]+)@(?P<version>[1-9]\d
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One chat message, in OpenAI's terms."""
+    """One chat message, in OpenAI's terms: ``content`` is the text that ``redraft.messages`` gives it.
+
+    ``more`` keeps the fields that this text stands for where it is not all: tool calls, parts, a refusal.
+    """
 
     role: Role
     content: str
+    more: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
 
 
 Contexts = Sequence[Sequence[Message]]
@@ -105,7 +109,9 @@ class Completion:
     """A response y to a context x, as it was given. ``id`` is the key of everything that follows from it.
 
     ``policy`` names who answered (``email/sft@3``, ``base``, or free text in imported logs) and ``model`` the base
-    model under it, both empty when unknown. ``decoding`` holds temperature, token limit and the like.
+    model under it, both empty when unknown. ``decoding`` holds temperature, token limit and the like. ``answer`` keeps
+    what ``response`` stands for where that is not all: OpenAI's message and its ``finish_reason``. ``untaught`` says
+    why neither a policy nor a selector learns from it (``refusal``, ``empty``); it is empty where they do.
     """
 
     id: str
@@ -118,6 +124,8 @@ class Completion:
     created_at: datetime | None = None
     decoding: Mapping[str, Any] = field(default_factory=dict[str, Any])
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    answer: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    untaught: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,9 +44,7 @@ class Scripted(Engine):
     async def complete(self, policy: str, request: ChatRequest) -> Answer:
         pieces = [piece async for piece in self.stream(policy, request)]
         text = "".join(piece.text for piece in pieces)
-        return Answer(
-            {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}, pieces[-1].usage, text
-        )
+        return Answer({"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}, pieces[-1].usage)
 
     async def stream(self, policy: str, request: ChatRequest) -> AsyncIterator[Piece]:
         self.asked.append(policy)
@@ -63,8 +61,8 @@ class Scripted(Engine):
                 raise EngineError(f"{policy} broke off")
             await asyncio.sleep(0)
             last = "stop" if number + 1 == len(words) else None
-            yield Piece(({"index": 0, "delta": {"content": word}, "finish_reason": last},), None, word)
-        yield Piece((), {"prompt_tokens": 3, "completion_tokens": len(words), "total_tokens": 3 + len(words)}, "")
+            yield Piece(({"index": 0, "delta": {"content": word}, "finish_reason": last},), None)
+        yield Piece((), {"prompt_tokens": 3, "completion_tokens": len(words), "total_tokens": 3 + len(words)})
 
 
 def task(engine: Engine, selector: Selector | None = None, **fields: Any) -> Task:

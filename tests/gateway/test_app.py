@@ -96,7 +96,7 @@ def test_openais_client_understands_errors(theirs: openai.OpenAI, engine: Script
     with pytest.raises(openai.BadRequestError, match="messages"):
         theirs.chat.completions.create(model="email", messages=[])
     with pytest.raises(openai.BadRequestError, match="n: ") as two:
-        theirs.chat.completions.create(model="email", messages=ASK, n=2)
+        theirs.chat.completions.create(model="email", messages=ASK, n=17)
     assert two.value.param == "n"
     engine.refuses = EngineError("too busy", status=429)
     with pytest.raises(openai.RateLimitError):

@@ -94,7 +94,7 @@ class Embedded:
             usage = piece.usage or usage
             reason = piece.choices[0]["finish_reason"] if piece.choices else reason
         message = {"role": "assistant", "content": text}
-        return Answer({"message": message, "finish_reason": reason}, usage, text)
+        return Answer({"message": message, "finish_reason": reason}, usage)
 
     async def stream(self, policy: str, request: ChatRequest) -> AsyncIterator[Piece]:
         """Answer piece by piece, a token or so at a time."""
@@ -189,11 +189,11 @@ class Embedded:
             reason = "stop" if ended else "length" if full else None
             new = text[job.sent :]
             role = {} if job.sent else {"role": "assistant"}
-            job.put(Piece.of(new, role | {"content": new}, reason))
+            job.put(Piece.of(role | {"content": new}, reason))
             job.sent = max(job.sent, len(text))
         if ended or full:
             usage = {"prompt_tokens": len(job.prompt), "completion_tokens": len(job.ids)}
-            job.put(Piece((), usage | {"total_tokens": sum(usage.values())}, ""))
+            job.put(Piece((), usage | {"total_tokens": sum(usage.values())}))
             job.put(None)
         return ended or full
 

@@ -9,39 +9,75 @@ from typing import Any, Protocol
 
 from redraft.errors import RedraftError
 from redraft.gateway.openai import ChatRequest
+from redraft.messages import content_text, message_text
 
 __all__ = ["Answer", "Breaker", "Engine", "EngineError", "Piece"]
 
 
 class EngineError(RedraftError):
-    """A policy did not answer. ``status`` is what the client gets; ``retry``: another policy may answer instead."""
+    """A policy did not answer. ``status`` is what the client gets; ``retry``: another policy may answer instead.
 
-    def __init__(self, message: str, *, status: int = 502, retry: bool = True):
+    ``kind``, ``code`` and ``param`` are the other fields of OpenAI's error object, and ``retry_after`` is the seconds
+    that an upstream asked to wait. ``final`` says that the client should not ask again: we did, or it is of no use.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 502,
+        retry: bool = True,
+        kind: str | None = None,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: float | None = None,
+        final: bool = False,
+    ) -> None:
         super().__init__(message)
-        self.status, self.retry = status, retry
+        self.status, self.retry, self.final = status, retry, final
+        self.kind, self.code, self.param, self.retry_after = kind, code, param, retry_after
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer: OpenAI's choice (message and finish reason), usage, and the text y as it is logged."""
+    """A whole answer: OpenAI's choice (message and finish reason) and usage.
+
+    ``more`` has the other fields of the upstream's body (``system_fingerprint``, ``citations``, …), ``request_id`` its
+    ``x-request-id``.
+    """
 
     choice: Mapping[str, Any]
     usage: Mapping[str, Any] | None
-    text: str
+    more: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    request_id: str = ""
+
+    @property
+    def text(self) -> str:
+        """The text y as it is logged."""
+        return message_text(self.choice["message"])
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of a streamed answer: OpenAI's choices of one chunk, or the usage at its end."""
+    """A piece of a streamed answer: OpenAI's choices of one chunk, or the usage at its end; the rest as in ``Answer``.
+
+    Every choice has a ``delta`` that is a mapping.
+    """
 
     choices: tuple[Mapping[str, Any], ...]
     usage: Mapping[str, Any] | None
-    text: str
+    more: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    request_id: str = ""
 
     @classmethod
-    def of(cls, text: str, delta: Mapping[str, Any], reason: str | None) -> Piece:
+    def of(cls, delta: Mapping[str, Any], reason: str | None) -> Piece:
         """A piece with one choice."""
-        return cls(({"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None},), None, text)
+        return cls(({"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None},), None)
+
+    @property
+    def text(self) -> str:
+        """What it adds to the answer's content."""
+        return "".join(content_text(choice["delta"].get("content")) for choice in self.choices)
 
 
 class Engine(Protocol):

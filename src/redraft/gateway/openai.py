@@ -9,11 +9,13 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
+from redraft.messages import message_text
 from redraft.types import Message
 
-__all__ = ["ChatMessage", "ChatRequest", "completion_body", "error_body", "error_response", "text_of"]
+__all__ = ["ChatMessage", "ChatRequest", "completion_body", "error_body", "error_response"]
 
 _KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_ROLES = {"developer": "system", "function": "tool"}
 _HEADERS = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}}
 
 
@@ -24,6 +26,16 @@ class ChatMessage(BaseModel):
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[dict[str, Any]] | None = None
+
+    def logged(self) -> Message:
+        """Its text, and the fields that this stands for where it is not all."""
+        role = cast(Any, _ROLES.get(self.role, self.role))
+        if isinstance(self.content, str) and not self.model_extra:
+            return Message(role, self.content)
+        whole = self.model_dump(exclude_unset=True, exclude={"role"})
+        plain = isinstance(self.content, str)
+        more = {name: value for name, value in whole.items() if value is not None and not (plain and name == "content")}
+        return Message(role, message_text(whole), more)
 
 
 class StreamOptions(BaseModel):
@@ -41,7 +53,7 @@ class ChatRequest(BaseModel):
 
     model: Annotated[str, Field(min_length=1, max_length=200)]
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    n: Annotated[int, Field(ge=1, le=1, description="Only 1: an edit belongs to one answer.")] | None = None
+    n: Annotated[int, Field(ge=1, le=16)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -70,12 +82,8 @@ class ChatRequest(BaseModel):
         return (stop,) if isinstance(stop, str) else tuple(text for text in stop if text)
 
     def logged(self) -> tuple[Message, ...]:
-        """The messages as the log keeps them: their text, and a mark for every part that is not text."""
-        roles = {"developer": "system", "function": "tool"}
-        return tuple(
-            Message(cast(Any, roles.get(message.role, message.role)), text_of(message.content))
-            for message in self.messages
-        )
+        """The messages as the log keeps them: their text, and the fields that it stands for where it is not all."""
+        return tuple(message.logged() for message in self.messages)
 
     def decoding(self) -> dict[str, Any]:
         """The decoding that was asked for, as the log keeps it."""
@@ -85,13 +93,6 @@ class ChatRequest(BaseModel):
     def forwarded(self, model: str) -> dict[str, Any]:
         """The body for an upstream that knows the policy as ``model``; what only concerns us is left out."""
         return {**self.model_dump(exclude_unset=True, exclude={"metadata", "user"}), "model": model}
-
-
-def text_of(content: str | Sequence[Mapping[str, Any]] | None) -> str:
-    """The text of a message or an answer; a part that is not text leaves its type in brackets."""
-    if content is None or isinstance(content, str):
-        return content or ""
-    return "".join(str(p.get("text", "")) if p.get("type") == "text" else f"[{p.get('type')}]" for p in content)
 
 
 def completion_body(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from redraft.gateway.engine import Answer, Engine, Piece
@@ -72,15 +73,14 @@ class Reranked(Engine):
         answers = await asyncio.gather(*(self._engine.complete(self._of, one) for one in (request, *others)))
         prices = await asyncio.to_thread(self._prices, request.logged(), [answer.text for answer in answers])
         best = answers[min(range(self._n), key=lambda number: prices[number])]
-        return Answer(best.choice, _total([answer.usage for answer in answers]), best.text)
+        return replace(best, usage=_total([answer.usage for answer in answers]))
 
     async def stream(self, policy: str, request: ChatRequest) -> AsyncIterator[Piece]:
         """The same in one piece: nothing can be sent before all have answered."""
         answer = await self.complete(policy, request)
-        delta = {"role": "assistant", "content": answer.text, **answer.choice["message"]}
-        yield Piece.of(answer.text, delta, answer.choice.get("finish_reason"))
+        yield Piece.of({"role": "assistant", **answer.choice["message"]}, answer.choice.get("finish_reason"))
         if answer.usage is not None:
-            yield Piece((), answer.usage, "")
+            yield Piece((), answer.usage)
 
     @staticmethod
     def _sampled(request: ChatRequest, number: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import aiohttp
 
 from redraft.errors import ConfigError, ModelError
 from redraft.gateway.engine import Answer, EngineError, Piece
-from redraft.gateway.openai import ChatRequest, text_of
+from redraft.gateway.openai import ChatRequest
 
 __all__ = ["Upstream"]
 
@@ -93,7 +93,7 @@ class Upstream:
             try:
                 found = json.loads(await response.read())
                 choice = {key: found["choices"][0].get(key) for key in ("message", "finish_reason", "logprobs")}
-                return Answer(choice, found.get("usage"), text_of(choice["message"].get("content")))
+                return Answer(choice | {"message": dict(choice["message"])}, found.get("usage"))
             except (ValueError, LookupError, TypeError, AttributeError) as error:
                 raise EngineError(f"{self.name} answered without a completion") from error
 
@@ -113,8 +113,8 @@ class Upstream:
             if "error" in found:
                 raise EngineError(f"{self.name} broke off: {str(found['error'])[:_QUOTED]}")
             choices = cast(Sequence[Mapping[str, Any]], found["choices"])
-            text = "".join(text_of((choice.get("delta") or {}).get("content")) for choice in choices)
-            return Piece(tuple(choices), found.get("usage"), text)
+            found_choices = tuple({**choice, "delta": choice.get("delta") or {}} for choice in choices)
+            return Piece(found_choices, found.get("usage"))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise EngineError(f"{self.name} sent a malformed chunk") from error
 

@@ -50,8 +50,11 @@ class Selector(ABC):
         self.counts = {arm: Count() for arm in self.arms}
 
     @abstractmethod
-    def select(self, completion_id: str) -> Decision:
-        """Choose the policy that answers, record the decision and return it with what made it."""
+    def select(self, completion_id: str, among: Sequence[str] | None = None) -> Decision:
+        """Choose the policy that answers, record the decision and return it with what made it.
+
+        ``among`` are the arms that can answer now, in the order of ``arms``; by default all can.
+        """
 
     @property
     def t(self) -> int:
@@ -64,19 +67,21 @@ class Selector(ABC):
         chosen: str,
         parameters: Mapping[str, Any] | None = None,
         *,
+        among: Sequence[str] | None = None,
         scores: tuple[float, ...] | None = None,
         propensities: tuple[float, ...] | None = None,
     ) -> Decision:
         """Record a choice and return it as a decision. Without ``propensities`` nothing was left to chance."""
+        candidates = self.arms if among is None else tuple(among)
         decision = Decision(
             completion_id=completion_id,
-            candidates=self.arms,
+            candidates=candidates,
             chosen=chosen,
             t=self.t,
             selector=self.name,
             parameters=parameters or {},
             scores=scores,
-            propensities=propensities or tuple(float(arm == chosen) for arm in self.arms),
+            propensities=propensities or tuple(float(arm == chosen) for arm in candidates),
         )
         self.record(decision)
         return decision

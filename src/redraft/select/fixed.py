@@ -35,6 +35,7 @@ class Fixed(Selector):
         if self.policy not in self.arms:
             raise ConfigError(f"policy = {policy!r}: must be one of the arms {', '.join(self.arms)}")
 
-    def select(self, completion_id: str) -> Decision:
-        """Choose the policy."""
-        return self.decide(completion_id, self.policy)
+    def select(self, completion_id: str, among: Sequence[str] | None = None) -> Decision:
+        """Choose the policy; where it cannot answer, the first that can."""
+        arms = among or self.arms
+        return self.decide(completion_id, self.policy if self.policy in arms else arms[0], among=arms)

@@ -74,16 +74,17 @@ class LateEnsemble(Selector):
             raise ConfigError(f"alpha = {alpha!r}: must be a finite number ≥ 0, or None to follow the costs' scale")
         self.alpha = alpha
 
-    def select(self, completion_id: str) -> Decision:
+    def select(self, completion_id: str, among: Sequence[str] | None = None) -> Decision:
         """Choose the policy that answers; the decision keeps the bounds and the α they were computed with."""
-        counts, alpha, scores = self.counts, None, None
-        if any(count.resolved == 0 for count in counts.values()):
-            chosen = min(self.arms, key=lambda arm: counts[arm].decisions)
+        arms, counts, alpha, scores = among or self.arms, self.counts, None, None
+        if any(counts[arm].resolved == 0 for arm in arms):
+            chosen = min(arms, key=lambda arm: counts[arm].decisions)
         else:
             alpha = self._scale() if self.alpha is None else self.alpha
-            scores = tuple(self._bound(arm, alpha) for arm in self.arms)
-            chosen = self.arms[scores.index(min(scores))]
-        return self.decide(completion_id, chosen, {"alpha": self.alpha, "alpha_t": alpha}, scores=scores)
+            scores = tuple(self._bound(arm, alpha) for arm in arms)
+            chosen = arms[scores.index(min(scores))]
+        parameters = {"alpha": self.alpha, "alpha_t": alpha}
+        return self.decide(completion_id, chosen, parameters, among=arms, scores=scores)
 
     def _bound(self, arm: str, alpha: float) -> float:
         count = self.counts[arm]

@@ -36,10 +36,10 @@ class Uniform(Selector):
         super().__init__(arms)
         self.seed = seed
 
-    def select(self, completion_id: str) -> Decision:
+    def select(self, completion_id: str, among: Sequence[str] | None = None) -> Decision:
         """Draw the policy that answers."""
         # random() on a string seed is the one stream that Python promises never to change.
         draw = random.Random(f"{self.seed}/{completion_id}").random()
-        arms = self.arms
-        propensities = (1 / len(arms),) * len(arms)
-        return self.decide(completion_id, arms[int(draw * len(arms))], {"seed": self.seed}, propensities=propensities)
+        arms = among or self.arms
+        chosen, propensities = arms[int(draw * len(arms))], (1 / len(arms),) * len(arms)
+        return self.decide(completion_id, chosen, {"seed": self.seed}, among=arms, propensities=propensities)
