@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Generator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import pytest
@@ -56,13 +56,13 @@ def settings(folder: Path, upstream: str, log: str) -> Path:
 
 
 @contextmanager
-def process(file: Path) -> Generator[tuple[subprocess.Popen[str], str]]:
+def process(file: Path, stderr: IO[str] | int = subprocess.DEVNULL) -> Generator[tuple[subprocess.Popen[str], str]]:
     command = [sys.executable, "-c", "from redraft.cli.app import main; main()", "--config", str(file), "serve"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("REDRAFT_")}
     started = subprocess.Popen(
         [*command, "--without-keys", "--json"],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=stderr,
         text=True,
         env=environment,
     )

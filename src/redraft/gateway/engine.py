@@ -75,6 +75,14 @@ class Piece:
         return cls(({"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None},), None)
 
     @property
+    def says(self) -> bool:
+        """Whether it is part of an answer, rather than the announcement of one."""
+        return self.usage is not None or any(
+            choice.get("finish_reason") or any(value for name, value in choice["delta"].items() if name != "role")
+            for choice in self.choices
+        )
+
+    @property
     def text(self) -> str:
         """What it adds to the answer's content."""
         return "".join(content_text(choice["delta"].get("content")) for choice in self.choices)
@@ -115,11 +123,16 @@ class Breaker:
         """Whether all requests may go there."""
         return self._failed < self.failures
 
+    @property
+    def ready(self) -> bool:
+        """Whether a request may go there now, be it to try again."""
+        return self.closed or self.clock() >= self._open_until
+
     def allows(self) -> bool:
         """Whether a request may go there now. While one tries again, others are kept away."""
         if self.closed:
             return True
-        if self.clock() < self._open_until:
+        if not self.ready:
             return False
         self._open_until = self.clock() + self.pause
         return True

@@ -1,36 +1,46 @@
 """What a gateway does, without HTTP: choose a policy, let it answer, log both, and learn from the edit.
 
-Guaranteed: a decision is durable before the first byte of its answer is sent, and an edit before it is acknowledged. An
-answer by the fallback, because the chosen policy failed, is logged as such and the selector learns nothing from it.
-When a client goes away in the middle of a stream, the log keeps what it had been sent.
+Guaranteed: a decision is durable before the first byte of its answer is sent, and an edit before it is acknowledged. A
+policy that fails gives way to another one, and where any can answer the request is answered. An answer by the
+fallback, because the chosen policy failed, is logged as such and the selector learns nothing from it. An answer that
+nobody was there to receive is not logged; of a stream that ends too early the log keeps what was sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any, TypeVar
 
-from redraft.errors import NotFoundError, RedraftError
+from redraft.errors import ConflictError, NotFoundError, RedraftError
 from redraft.gateway.board import Board
 from redraft.gateway.engine import Answer, Breaker, Engine, EngineError, Piece
 from redraft.gateway.ledger import Ledger
 from redraft.gateway.metrics import Metrics
 from redraft.gateway.openai import ChatRequest
+from redraft.gateway.streams import Speech, Streams
 from redraft.gateway.traces import Traces
+from redraft.gateway.turn import Task, Turn, make_turn
 from redraft.log import EditLog, Erased
-from redraft.log.canonical import canonical, check_text
-from redraft.log.events import Answered, Event, Feedback, Finished, Pinned, Revised, Started, checked
-from redraft.select import Selector
-from redraft.types import COST_UNIT, Completion, Count, Decision, Edit, Interaction
+from redraft.log.events import Answered, Event, Feedback, Pinned, Revised, Started, checked
+from redraft.messages import Draft
+from redraft.types import Completion, Count, Decision, Edit
 
 __all__ = ["Gateway", "Reply", "Task"]
 
@@ -38,32 +48,9 @@ T = TypeVar("T")
 
 REFRESH_SECONDS = 1.0
 """How often statistics are read again, for what other processes wrote."""
+_BLAMELESS = frozenset({409, 413})  # says something about the request, not about the policy
 
 _log = logging.getLogger("redraft.gateway")
-
-
-@dataclass(frozen=True)
-class Task:
-    """A task as it is served: the selector chooses among its arms, and ``fallback`` answers where they fail.
-
-    ``engines`` answer for the arms and the fallback, by the policies' names in the log.
-    """
-
-    name: str
-    project: str
-    selector: Selector
-    engines: Mapping[str, Engine]
-    fallback: str | None = None
-    model: str = ""
-
-    def full(self, policy: str) -> str:
-        """A policy's full name, by which clients pin it: ``email/base``, ``email/sft@3``."""
-        return policy if policy.startswith(f"{self.name}/") else f"{self.name}/{policy}"
-
-    @cached_property
-    def pins(self) -> Mapping[str, str]:
-        """Every policy that can be pinned, by its full name."""
-        return {self.full(policy): policy for policy in self.engines}
 
 
 @dataclass(slots=True)
@@ -76,26 +63,12 @@ class Reply:
     decision: Decision | None
     answer: Answer | None = None
     pieces: AsyncIterator[Piece] | None = None
+    request_id: str = ""
 
     @property
     def model(self) -> str:
         """Full name of the policy that answered."""
         return self.task.full(self.policy)
-
-
-@dataclass(slots=True)
-class _Turn:
-    """One request while it is answered."""
-
-    task: Task
-    request: ChatRequest
-    decision: Decision | None
-    policies: list[str]
-    completion: Completion  # without policy and response
-
-    def answered(self, policy: str, response: str) -> Completion:
-        """The completion as it is logged. No log can hold half a surrogate pair, but models can write one."""
-        return replace(self.completion, policy=policy, response=response.encode(errors="replace").decode())
 
 
 class Gateway:
@@ -117,6 +90,10 @@ class Gateway:
         self._boards = {task.name: Board(task.selector) for task in tasks}
         self._breakers: dict[tuple[str, str], Breaker] = {}
         self._ledger: Ledger | None = None
+        self._streams = Streams(self._write)
+        self._running = set[asyncio.Task[Any]]()
+        self._ending = False
+        self._engines = set[Engine]()
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Gateway:
@@ -124,11 +101,11 @@ class Gateway:
         async with AsyncExitStack() as stack:
             if self._traces is not None:
                 stack.push_async_callback(asyncio.to_thread, self._traces.close)
-            for engine, policies in self._engines().items():
-                stack.push_async_callback(engine.close)
-                await engine.start(policies)
+            stack.push_async_callback(self._close_engines)
+            await self._start(self.tasks.values())
             self._ledger = Ledger(self.log, self._settled)
             stack.push_async_callback(self._ledger.close)
+            stack.push_async_callback(self._streams.close)
             for work in (self._keep_fresh(), self._warm()):
                 stack.callback(asyncio.create_task(work).cancel)
             self._open = stack.pop_all()
@@ -136,6 +113,20 @@ class Gateway:
 
     async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
+
+    async def reload(self, tasks: Sequence[Task]) -> None:
+        """Serve these tasks from now on; running answers end as they began. An error leaves all as it was."""
+        boards = {task.name: Board(task.selector) for task in tasks}
+        for name, board in boards.items():
+            board.settle(await asyncio.to_thread(self.log.statistics, name))
+        await self._start(tasks)
+        self.tasks, self._boards = {task.name: task for task in tasks}, boards
+
+    def cut(self) -> None:
+        """End all running answers: streams with an error that says why, after what they said was logged."""
+        self._ending = True
+        for task in self._running:
+            task.cancel()
 
     def of(self, project: str) -> dict[str, Task]:
         """The tasks of a project, by name."""
@@ -151,22 +142,28 @@ class Gateway:
         Raises ``NotFoundError`` for a model that the project does not have, ``DataError`` for what cannot be logged,
         and ``EngineError`` when no policy answers.
         """
-        turn = await self._turn(request, project)
+        turn = self._turn(request, project)
         try:
-            return await (self._streamed(turn) if request.stream else self._whole(turn))
+            with self._cuttable():
+                if turn.decision is not None and request.conversation is not None:
+                    await self._follow(turn, turn.decision, request.conversation)
+                return await (self._streamed(turn) if request.stream else self._whole(turn))
         except RedraftError as error:
             self._traced(turn, error=error)
             raise
         finally:
-            self._boards[turn.task.name].close(turn.completion.id)
+            turn.board.close(turn.completion.id)
 
     async def edit(self, edit: Edit, project: str, *, key: str | None = None) -> Revised:
         """Log what a person made of a completion. A revision below 0 asks for the next one.
 
         Raises ``NotFoundError``, ``ConflictError`` and ``DataError`` as the log does.
         """
-        feedback = Feedback(edit, project, frozenset(self.of(project)), key)
-        outcome = await self._write(checked(feedback, self.log.max_text_chars))
+        feedback = checked(Feedback(edit, project, frozenset(self.of(project)), key), self.log.max_text_chars)
+        if self._streams.running(edit.completion_id):
+            raise ConflictError(f"completion {edit.completion_id!r} is still being written: send its edit when it ends")
+        await self._streams.settle(edit.completion_id)
+        outcome = await self._write(feedback)
         assert isinstance(outcome, Revised)
         self.metrics.edited(outcome)
         return outcome
@@ -177,13 +174,13 @@ class Gateway:
 
     def standing(self, task: str) -> list[dict[str, Any]]:
         """What is known about each policy of a task, and whether it answers."""
-        counts = self._boards[task].counts()
+        board = self._boards[task]
         return [
             {
                 "policy": name,
-                "state": "active" if policy in counts else "pinned only",
+                "state": "active" if policy in board.selector.arms else "pinned only",
                 "failing": not self._breaker(task, policy).closed,
-                **_numbers(counts.get(policy, Count())),
+                **board.numbers(policy),
             }
             for name, policy in self.tasks[task].pins.items()
         ]
@@ -194,7 +191,7 @@ class Gateway:
 
     async def refresh(self) -> None:
         """Take over what other processes wrote."""
-        for name, board in self._boards.items():
+        for name, board in list(self._boards.items()):
             board.settle(await asyncio.to_thread(self.log.statistics, name))
 
     async def _warm(self) -> None:
@@ -209,111 +206,182 @@ class Gateway:
             await asyncio.sleep(REFRESH_SECONDS)
             try:
                 await self.refresh()
-            except RedraftError as error:  # the next one may reach the log again; requests fail by themselves
-                _log.warning("statistics could not be read", extra={"error": str(error)})
+            except RedraftError:  # the next one may reach the log again; requests fail by themselves
+                _log.warning("statistics could not be read")
 
-    async def _turn(self, request: ChatRequest, project: str) -> _Turn:
+    def _turn(self, request: ChatRequest, project: str) -> Turn:
+        """The turn of a request with the policy to ask first."""
         task, pinned = self._named(request.model, project)
         board = self._boards[task.name]
-        completion = canonical(Interaction(_asked(request, task)), self.log.max_text_chars).completion
-        if pinned is not None:
-            return _Turn(task, request, None, [pinned], completion)
-        decision = board.choose(completion.id)
-        if request.conversation is not None:
-            decision = await self._pinned(board, task, decision, request.conversation)
-        policies = dict.fromkeys(filter(None, (decision.chosen, task.fallback)))
-        return _Turn(task, request, decision, list(policies), completion)
+        turn = make_turn(task, board, request, pinned, self.log.max_text_chars)
+        turn.chosen = pinned or self._chosen(turn, self._able(task))
+        return turn
 
-    async def _pinned(self, board: Board, task: Task, decision: Decision, conversation: str) -> Decision:
-        """The decision for a conversation: its first one holds for all of it."""
-        pin = Pinned(task.name, conversation, decision.chosen, datetime.now(UTC))
-        try:
-            policy = await self._write(pin)
-        except BaseException:
-            board.close(decision.completion_id)
-            raise
-        if policy == decision.chosen or policy not in board.selector.arms:  # a retired policy ends its conversations
-            return decision
-        board.close(decision.completion_id)
-        return board.keep(decision.completion_id, str(policy))
+    def _chosen(self, turn: Turn, among: Sequence[str] | None) -> str:
+        """What the selector chooses; what a policy costs at temperature 1 is not what it costs as it is served."""
+        decision = turn.board.choose(turn.completion.id, among)
+        if turn.explored:
+            turn.board.close(turn.completion.id)
+        else:
+            turn.decision = decision
+        return decision.chosen
 
-    async def _whole(self, turn: _Turn) -> Reply:
+    async def _follow(self, turn: Turn, decision: Decision, conversation: str) -> None:
+        """Let the policy answer that answered this conversation first, unless it cannot now."""
+        pin = Pinned(turn.task.name, conversation, decision.chosen, datetime.now(UTC))
+        policy = str(await self._write(checked(pin, self.log.max_text_chars)))
+        if policy != decision.chosen and policy in decision.candidates:  # a retired policy ends its conversations
+            turn.decision, turn.chosen = turn.board.keep(turn.completion.id, policy), policy
+
+    async def _whole(self, turn: Turn) -> Reply:
         async def whole(engine: Engine, policy: str) -> Answer:
             return await engine.complete(policy, turn.request)
 
         policy, answer = await self._ask(turn, whole)
-        completion = turn.answered(policy, answer.text)
-        check_text("response", completion.response, self.log.max_text_chars)
+        message, text = answer.choice["message"], answer.text
+        self._require_short(len(text), turn.task.full(policy))
+        completion = turn.answered(policy, message, text, answer.choice.get("finish_reason"))
         await self._write(Answered(completion, turn.decision))
         self._traced(turn, policy, answer.usage)
-        return Reply(turn.completion.id, turn.task, policy, turn.decision, answer=answer)
+        reply = Reply(turn.completion.id, turn.task, policy, turn.decision, answer=answer)
+        reply.request_id = answer.request_id
+        return reply
 
-    async def _streamed(self, turn: _Turn) -> Reply:
-        async def begin(engine: Engine, policy: str) -> tuple[Piece, AsyncIterator[Piece]]:
-            pieces = engine.stream(policy, turn.request)
-            try:
-                return await anext(pieces), pieces
-            except StopAsyncIteration:
-                raise EngineError(f"policy {turn.task.full(policy)} ended without a word") from None
+    async def _streamed(self, turn: Turn) -> Reply:
+        async def begin(engine: Engine, policy: str) -> tuple[list[Piece], AsyncIterator[Piece]]:
+            pieces, held = engine.stream(policy, turn.request), list[Piece]()
+            async for piece in pieces:
+                held.append(piece)
+                if piece.says:  # until then another policy may answer
+                    return held, pieces
+            raise EngineError(f"policy {turn.task.full(policy)} ended without a word")
 
-        policy, (first, pieces) = await self._ask(turn, begin)
-        await self._write(Started(turn.answered(policy, ""), turn.decision))
-        logged = self._logged(turn, policy, first, pieces)
-        return Reply(turn.completion.id, turn.task, policy, turn.decision, pieces=logged)
-
-    async def _logged(self, turn: _Turn, policy: str, first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
-        """Pass pieces on and log what was sent, however it ends; the last piece follows the log."""
-        said, held, broken = [first.text], first, None
+        policy, (held, pieces) = await self._ask(turn, begin)
         try:
-            async for piece in rest:
-                yield held
-                held = piece
-                said.append(piece.text)
+            await self._write(Started(replace(turn.completion, policy=policy), turn.decision))
+        except BaseException:
+            await _closed(pieces)
+            raise
+        reply = Reply(turn.completion.id, turn.task, policy, turn.decision, request_id=held[0].request_id)
+        reply.pieces = self._logged(turn, policy, held, pieces)
+        return reply
+
+    async def _logged(
+        self, turn: Turn, policy: str, held: list[Piece], rest: AsyncIterator[Piece]
+    ) -> AsyncIterator[Piece]:
+        """Pass pieces on at once and log what was said, however it ends; the finish reason follows the log."""
+
+        def logged(draft: Draft) -> Completion:
+            return turn.answered(policy, draft.message, draft.text, draft.finish_reason)
+
+        speech, usage, broken = Speech(turn.completion.id, logged), None, None
+        self._streams.begin(speech)
+        try:
+            with self._cuttable():
+                while (piece := held.pop(0) if held else await anext(rest, None)) is not None:
+                    usage = piece.usage or usage
+                    if not speech.finished:
+                        self._require_short(speech.size + len(piece.text), turn.task.full(policy))
+                        self._streams.say(speech, piece)
+                        if speech.draft.finish_reason is not None:
+                            await self._streams.finish(speech)
+                        yield piece
+                    elif piece.usage is not None:  # what a policy says after its end is not in the log
+                        yield replace(piece, choices=())
         except EngineError as error:
             broken = error
         finally:
-            sent = turn.answered(policy, "".join(said)).response
-            await asyncio.shield(self._write(Finished(turn.completion.id, sent)))
-            self._traced(turn, policy, held.usage, broken)
-        yield held
+            await self._streams.finish(speech)
+            await _closed(rest)
+            self._traced(turn, policy, usage, broken)
         if broken is not None:
             raise broken
 
-    async def _ask(self, turn: _Turn, ask: Callable[[Engine, str], Awaitable[T]]) -> tuple[str, T]:
-        """Let the chosen policy answer, or the fallback where it fails; raises ``EngineError`` when neither does."""
-        problem = EngineError(f"task {turn.task.name}: no policy is ready", status=503)
-        for policy in turn.policies:
+    def _require_short(self, size: int, policy: str) -> None:
+        """Raise ``EngineError`` for an answer that the log does not take: it could never be edited or exported."""
+        if size > (most := self.log.max_text_chars):
+            raise EngineError(
+                f"policy {policy} wrote more than {most:,} characters: ask for a shorter answer",
+                code="answer_too_long",
+                retry=False,
+                final=True,
+            )
+
+    @contextmanager
+    def _cuttable(self) -> Generator[None]:
+        """What ``cut`` ends: the running task gets an ``EngineError`` in place of a cancellation."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self._ending:
+                raise
+            task.uncancel()
+            raise EngineError("the gateway is shutting down: try again", status=503, retry=False) from None
+        finally:
+            self._running.discard(task)
+
+    async def _ask(self, turn: Turn, ask: Callable[[Engine, str], Awaitable[T]]) -> tuple[str, T]:
+        """Let the chosen policy answer, or another one where it fails; raises ``EngineError`` when none does."""
+        problem: EngineError | None = None
+        for policy in self._in_turn(turn):
             breaker = self._breaker(turn.task.name, policy)
             if not breaker.allows():
                 name = turn.task.full(policy)
-                problem = EngineError(f"policy {name} failed several times in a row: try again later", status=503)
+                said = f"policy {name} failed several times in a row: try again later"
+                problem = problem or EngineError(said, status=503, retry_after=breaker.pause)
                 continue
             started = time.perf_counter()
             try:
-                found = await ask(turn.task.engines[policy], policy)
+                answer = await ask(turn.task.engines[policy], policy)
             except EngineError as error:
                 self.metrics.failed(turn.task.name, policy)
                 if not error.retry:
                     raise
-                breaker.failed()
+                if error.status not in _BLAMELESS:
+                    breaker.failed()
                 _log.warning("policy failed", extra={"policy": policy, "completion_id": turn.completion.id})
                 problem = error
             else:
                 breaker.succeeded()
                 self.metrics.answered(turn.task.name, policy, time.perf_counter() - started)
-                return policy, found
+                return policy, answer
+        assert problem is not None
         raise problem
+
+    def _in_turn(self, turn: Turn) -> Iterator[str]:
+        """Whom to ask, one after the other: who was chosen, the fallback, then whoever is chosen among the rest."""
+        tried = [turn.chosen]
+        yield turn.chosen
+        if turn.pinned is not None:
+            return
+        if (fallback := turn.task.fallback) is not None and fallback not in tried:
+            tried.append(fallback)
+            yield fallback
+        while rest := [arm for arm in turn.board.selector.arms if arm not in tried and self._ready(turn.task, arm)]:
+            tried.append(self._chosen(turn, rest))
+            yield tried[-1]
+
+    def _able(self, task: Task) -> Sequence[str] | None:
+        """The arms that can answer now; ``None``, as nearly always, where all of them can."""
+        arms = [arm for arm in task.selector.arms if self._ready(task, arm)]
+        return None if len(arms) == len(task.selector.arms) else arms
+
+    def _ready(self, task: Task, policy: str) -> bool:
+        breaker = self._breakers.get((task.name, policy))
+        return breaker is None or breaker.ready
 
     def _traced(
         self,
-        turn: _Turn,
+        turn: Turn,
         policy: str | None = None,
         usage: Mapping[str, Any] | None = None,
         error: RedraftError | None = None,
     ) -> None:
         if self._traces is not None:
-            chosen = turn.decision and turn.decision.chosen
-            self._traces.chat(turn.completion, turn.request.model, policy, chosen, usage=usage, error=error)
+            self._traces.chat(turn.completion, turn.request.model, policy, turn.chosen, usage=usage, error=error)
 
     def _breaker(self, task: str, policy: str) -> Breaker:
         return self._breakers.setdefault((task, policy), Breaker())
@@ -332,41 +400,26 @@ class Gateway:
         return await self._ledger.write(event)
 
     def _settled(self, statistics: Mapping[str, Mapping[str, Count]]) -> None:
-        for task, found in statistics.items():
+        for task, counts in statistics.items():
             if task in self._boards:
-                self._boards[task].settle(found)
+                self._boards[task].settle(counts)
 
-    def _engines(self) -> dict[Engine, list[str]]:
-        found: dict[Engine, dict[str, None]] = {}
-        for task in self.tasks.values():
+    async def _start(self, tasks: Iterable[Task]) -> None:
+        """Make the policies of these tasks ready."""
+        wanted: dict[Engine, dict[str, None]] = {}
+        for task in tasks:
             for policy, engine in task.engines.items():
-                found.setdefault(engine, {})[policy] = None
-        return {engine: list(policies) for engine, policies in found.items()}
+                wanted.setdefault(engine, {})[policy] = None
+        for engine, policies in wanted.items():
+            self._engines.add(engine)
+            await engine.start(list(policies))
+
+    async def _close_engines(self) -> None:
+        for engine in self._engines:
+            await engine.close()
 
 
-def _asked(request: ChatRequest, task: Task) -> Completion:
-    return Completion(
-        # in the order of time, so that indexes stay compact, and impossible to guess
-        id=f"chatcmpl-{time.time_ns():016x}{secrets.token_hex(8)}",
-        task=task.name,
-        messages=request.logged(),
-        response="",
-        policy="",
-        model=task.model,
-        user_id=request.user,
-        created_at=datetime.now(UTC),
-        decoding=request.decoding(),
-        metadata=dict(request.metadata or {}),
-    )
-
-
-def _numbers(count: Count) -> dict[str, Any]:
-    """Counts as JSON; the interval is the mean ± 1.96 standard errors, from the second edit on."""
-    mean = count.mean if count.resolved else None
-    interval = None
-    if mean is not None and count.resolved > 1:
-        biased = max(count.squares / COST_UNIT**2 / count.resolved - mean**2, 0)
-        variance = biased * count.resolved / (count.resolved - 1)
-        half = 1.96 * math.sqrt(variance / count.resolved)
-        interval = [mean - half, mean + half]
-    return {"decisions": count.decisions, "edits": count.resolved, "mean_cost": mean, "interval": interval}
+async def _closed(pieces: AsyncIterator[Piece]) -> None:
+    """Let an engine go that nobody listens to any more."""
+    if isinstance(pieces, AsyncGenerator):
+        await pieces.aclose()

@@ -1,0 +1,114 @@
+"""A task as it is served, and one request to it on its way to an answer."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from redraft.config import DecodingSettings
+from redraft.gateway.board import Board
+from redraft.gateway.engine import Engine
+from redraft.gateway.openai import ChatRequest
+from redraft.log.canonical import canonical, cleaned
+from redraft.messages import untaught
+from redraft.select import Selector
+from redraft.types import Completion, Decision, Interaction
+
+__all__ = ["Task", "Turn", "make_turn"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task as it is served: the selector chooses among its arms, and ``fallback`` answers where they fail.
+
+    ``engines`` answer for the arms and the fallback, by the policies' names in the log.
+    """
+
+    name: str
+    project: str
+    selector: Selector
+    engines: Mapping[str, Engine]
+    fallback: str | None = None
+    model: str = ""
+    decoding: DecodingSettings = field(default_factory=DecodingSettings)
+
+    def full(self, policy: str) -> str:
+        """A policy's full name, by which clients pin it: ``email/base``, ``email/sft@3``."""
+        return policy if policy.startswith(f"{self.name}/") else f"{self.name}/{policy}"
+
+    @cached_property
+    def pins(self) -> Mapping[str, str]:
+        """Every policy that can be pinned, by its full name."""
+        return {self.full(policy): policy for policy in self.engines}
+
+
+@dataclass(slots=True)
+class Turn:
+    """One request while it is answered. ``chosen`` is the policy to ask first; a ``pinned`` one is the only one.
+
+    ``completion`` is without policy and response. ``decision`` is what the selector will learn from, if anything.
+    """
+
+    task: Task
+    board: Board
+    request: ChatRequest
+    completion: Completion
+    pinned: str | None
+    explored: bool
+    chosen: str = ""
+    decision: Decision | None = None
+
+    def answered(self, policy: str, message: Mapping[str, Any], text: str, reason: str | None) -> Completion:
+        """The completion as it is logged. Models can write what no log can hold, such as half a surrogate pair."""
+        done = replace(self.completion, policy=policy, response=cleaned(text))
+        if text and reason in (None, "stop") and message.keys() <= {"role", "content"}:
+            return done  # as nearly always: the text is all
+        kept = {name: value for name, value in message.items() if value is not None}
+        return replace(done, answer=cleaned({"message": kept, "finish_reason": reason}), untaught=untaught(message))
+
+
+def make_turn(task: Task, board: Board, request: ChatRequest, pinned: str | None, max_text_chars: int) -> Turn:
+    """The turn of a request, before any policy is chosen; raises ``DataError`` for what cannot be logged."""
+    completion_id = _new_id()
+    free = pinned is None and request.temperature is None
+    explored = free and _drawn(completion_id) < task.decoding.explore_share
+    request = _as_served(request, task.decoding, explored)
+    asked = Completion(
+        id=completion_id,
+        task=task.name,
+        messages=request.logged(),
+        response="",
+        policy="",
+        model=task.model,
+        user_id=request.user,
+        created_at=datetime.now(UTC),
+        decoding=request.decoding() | ({"explored": True} if explored else {}),
+        metadata=dict(request.metadata or {}),
+    )
+    completion = canonical(Interaction(asked), max_text_chars).completion
+    return Turn(task, board, request, completion, pinned, explored)
+
+
+def _new_id() -> str:
+    """In the order of time, so that indexes stay compact, and impossible to guess."""
+    return f"chatcmpl-{time.time_ns():016x}{secrets.token_hex(8)}"
+
+
+def _drawn(completion_id: str) -> float:
+    """A number in [0, 1) that the id decides."""
+    return int(completion_id[-8:], 16) / 16**8
+
+
+def _as_served(request: ChatRequest, decoding: DecodingSettings, explored: bool) -> ChatRequest:
+    """The request with the task's decoding where it names none of its own."""
+    given: dict[str, Any] = {}
+    if request.temperature is None:
+        given["temperature"] = 1.0 if explored else decoding.temperature
+    if request.limit is None and decoding.max_new_tokens is not None:
+        given["max_tokens"] = decoding.max_new_tokens
+    return request.model_copy(update=given) if given else request
