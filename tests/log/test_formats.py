@@ -227,6 +227,11 @@ class TestNative:
         assert accepted.edit == Edit("n", None, user_id="ann")
         assert struck.edit == Edit(struck.completion.id, "", user_id=None)
 
+    def test_rows_without_an_id_keep_the_names_that_commit_524eb1b_gave_them(self, tmp_path: Path) -> None:
+        rows = [as_json(prompt="Hi", response="Dear Ann", edited="Hi Ann"), as_json(prompt="Hi", response="Dear")]
+        names = [found.completion.id for found in good(read("native", write(tmp_path, NATIVE, rows)))]
+        assert names == ["f64e1ec9edeff4ecb4cd36df", "83730bebfab807f26a8d9028"]
+
     @settings(deadline=None)
     @given(st.data())
     def test_round_trip(self, data: st.DataObject) -> None:
@@ -236,7 +241,7 @@ class TestNative:
             assert good(read("native", write(Path(folder), NATIVE, rows))) == given
 
 
-text = st.text(st.characters(codec="utf-8"), max_size=8)
+text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
 moment = st.none() | st.datetimes(timezones=st.just(UTC), min_value=datetime(2000, 1, 1))
 user = st.none() | text.filter(bool)
 objects = st.dictionaries(text, st.none() | st.integers() | text | st.lists(st.booleans(), max_size=2), max_size=2)
@@ -245,9 +250,10 @@ objects = st.dictionaries(text, st.none() | st.integers() | text | st.lists(st.b
 @st.composite
 def interactions(draw: st.DrawFn) -> Interaction:
     role = st.sampled_from(["system", "user", "assistant", "tool"])
-    messages = draw(st.lists(st.builds(Message, role, text), min_size=1, max_size=3))
+    messages = draw(st.lists(st.builds(Message, role, text, objects), min_size=1, max_size=3))
     completion = Completion("id", "task", tuple(messages), draw(text), draw(text), draw(text), draw(user), draw(moment))
-    completion = replace(completion, decoding=draw(objects), metadata=draw(objects))
+    completion = replace(completion, decoding=draw(objects), metadata=draw(objects), answer=draw(objects))
+    completion = replace(completion, untaught=draw(st.sampled_from(["", "refusal"])))
     edit = None
     if draw(st.booleans()):
         edit = Edit("id", draw(st.none() | text), draw(st.integers(0, 9)), draw(user), draw(moment), draw(objects))

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, create_engine, insert, select, tex
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.pool import StaticPool
 
-from redraft.errors import ConfigError
+from redraft.errors import UnavailableError
 from redraft.log import EditLog
 from redraft.log.prepared import Prepared
 from redraft.log.schema import conversations, decisions, keys, schema, statistics
@@ -113,6 +113,6 @@ def test_one_statement_serves_several_kinds_of_database(connection: Connection) 
 def test_what_the_driver_refuses_is_explained_and_undone(log: EditLog) -> None:
     with log.keys() as transaction:
         transaction.execute(text("DROP TABLE decisions"))
-    with pytest.raises(ConfigError, match="no such table: decisions"):
+    with pytest.raises(UnavailableError, match="no such table: decisions"):
         log.record(Completion("c", "t", (Message("user", "x"),), "y", "a"), Decision("c", ("a",), "a", 1, "late"))
     assert log.tasks() == []

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from log_parts import ARMS, NOW, completion, decision, feedback, give
 from sqlalchemy import text
 
 from redraft.costs import COSTS, Cost
@@ -19,33 +19,14 @@ from redraft.log import EditLog
 from redraft.log.database import writing
 from redraft.log.events import Answered, Event, Feedback, Finished, Pinned, Revised, Started, checked
 from redraft.select import LateEnsemble, rebuild
-from redraft.types import Completion, Count, Decision, Edit, Interaction, Message
+from redraft.types import Count, Edit, Interaction
 
 NewLog = Callable[[], AbstractContextManager[EditLog]]
-ARMS = ("base", "email/sft@1")
 TEXTS = ("one two three", "one two", "", "one two three four five", "ONE")
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def completion(name: str, policy: str = "base", response: str = "one two three") -> Completion:
-    return Completion(name, "email", (Message("user", f"context of {name}"),), response, policy)
-
-
-def decision(name: str, chosen: str = "base", t: int = 1) -> Decision:
-    return Decision(name, ARMS, chosen, t, "late")
 
 
 def by_characters(_task: str) -> Cost:
     return COSTS["character"]
-
-
-def give(log: EditLog, *events: Event) -> list[Any]:
-    return log.write([checked(event, 10_000) for event in events])[0]
-
-
-def feedback(name: str, edited: str | None, revision: int = -1, key: str | None = None, **fields: Any) -> Feedback:
-    edit = Edit(name, edited, revision, created_at=NOW, **fields)
-    return Feedback(edit, "default", frozenset({"email"}), key)
 
 
 events = st.one_of(

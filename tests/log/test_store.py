@@ -17,17 +17,19 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from redraft.config import Settings
 from redraft.costs import COSTS, Cost
 from redraft.errors import ConfigError, ConflictError, DataError, NotFoundError, RedraftError
 from redraft.log import Added, Counts, EditLog, migrations
-from redraft.log.database import NEWEST
+from redraft.log.database import NEWEST, writing
 from redraft.log.writer import batches, raising
 from redraft.types import Completion, Decision, Edit, Interaction, Message
 
 NewLog = Callable[[], AbstractContextManager[EditLog]]
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+OLD_MESSAGES = r'[{"role": "user", "content": "\u0000"}]'
 
 
 def completion(name: str = "a", response: str = "one two three", **fields: Any) -> Completion:
@@ -43,7 +45,7 @@ def test_everything_comes_back_as_it_went_in(log: EditLog) -> None:
     full = Completion(
         "ä/1",
         "email",
-        (Message("system", "be brief"), Message("user", "\u2028 ü \0 🙂")),
+        (Message("system", "be brief"), Message("user", "\u2028 ü \x01 🙂", {"tool_calls": [{"id": "1"}]})),
         "",
         "email/sft@3",
         "smollm2",
@@ -51,6 +53,8 @@ def test_everything_comes_back_as_it_went_in(log: EditLog) -> None:
         moment,
         {"temperature": 1.0, "stop": None},
         {"n": [1, {"deep": 2.5}], "text": "ß"},
+        {"message": {"content": None, "refusal": "no"}},
+        "refusal",
     )
     chosen = decision("ä/1", scores=(float("-inf"), 0.25), propensities=(0.75, 0.25))
     edit = Edit("ä/1", "\nnew\r\n", 2, "bob", moment, {"editor": "vim"})
@@ -61,6 +65,28 @@ def test_everything_comes_back_as_it_went_in(log: EditLog) -> None:
     assert found.completion.created_at is not None
     assert found.completion.created_at.tzinfo is UTC
     assert log.interaction("ä/1") == found
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_what_an_older_log_holds_can_be_read(log: EditLog) -> None:
+    log.record(completion())
+    with writing(log._engine) as connection:  # pyright: ignore[reportPrivateUsage]
+        connection.execute(text("UPDATE texts SET content = 'a' || char(0), messages = :m"), {"m": OLD_MESSAGES})
+    assert log.interaction("a").completion.messages == (Message("user", "\0"),)
+    with pytest.raises(DataError, match=r"U\+0000"):
+        log.add_many(log.interactions())
+
+
+def test_names_that_an_index_cannot_hold_are_refused(log: EditLog) -> None:
+    log.record(completion(user_id="ü" * 500))
+    with pytest.raises(DataError, match="user_id has 1,002 bytes in UTF-8, more than 1,000"):
+        log.record(completion("b", user_id="ü" * 501))
 
 
 def test_a_naive_time_is_utc(log: EditLog) -> None:
@@ -216,6 +242,17 @@ def test_interactions_stream_in_order_while_others_write(log: EditLog) -> None:
         (Interaction(completion(task="a b")), "task 'a b'"),
         (Interaction(completion(response="x" * 101)), "response has 101 characters, more than 100"),
         (Interaction(completion(response="\ud800")), "response is not valid Unicode at character 0"),
+        (Interaction(completion(response="a\0")), r"response has U\+0000 at character 1"),
+        (Interaction(completion("x" * 101, user_id="\0")), "id has 101 characters"),
+        (Interaction(completion(metadata={"k": ["\ud800"]})), "a text in metadata is not valid Unicode"),
+        (Interaction(completion(metadata={"k": {"a\0": 1}})), r"a text in metadata has U\+0000"),
+        (Interaction(completion(decoding={"k": nested(64)})), "decoding is nested more than 64 deep"),
+        (Interaction(completion(answer={"k": nested(100_000)})), "answer is nested more than 64 deep"),
+        (Interaction(replace(completion(), messages=(Message("user", "x", {"k": "\0"}),))), r"in messages\[0\] has"),
+        (Interaction(completion(created_at=datetime.min.replace(tzinfo=timezone(timedelta(hours=2))))), "years 1 to"),
+        (Interaction(completion(), Edit("a", "x", metadata={"k": "\ud800"})), "in edit metadata is not valid"),
+        (Interaction(completion(), None, decision(candidates=("base", "\0"))), r"a candidate has U\+0000"),
+        (Interaction(completion(), None, decision(t=2**63)), "no number of decisions"),
         (Interaction(completion(metadata={"k": float("inf")})), "metadata cannot be written as JSON"),
         (Interaction(completion(metadata={"k": object()})), "metadata cannot be written as JSON"),
         (Interaction(completion(), Edit("a", "x" * 101)), "edited has 101 characters"),
@@ -420,7 +457,7 @@ CORRUPTIONS = {
     "update edits set raw = 7": "recomputed",
     "update edits set unchanged = 1": "unchanged is True",
     "update edits set accepted = 1": "accepted unchanged, but with a cost or a text",
-    "update edits set cost_name = 'gone'": "cannot be recomputed",
+    "update edits set cost_name = 'gone'": "1 edits were priced under 'gone', which no task in the settings names",
     "update edits set revision = 4": "a text of revision 0 has no edit",
     "update decisions set chosen = 'x'": "chosen 'x' is not among the candidates",
     "update decisions set propensities = '[0.1, 0.1]'": "propensities",
@@ -460,10 +497,47 @@ def test_invalid_url_is_one_line_with_a_remedy(tmp_path: Path, bad: str, message
     assert "\n" not in str(caught.value)
 
 
-def test_passwords_stay_out_of_errors() -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nosuch://user:secret@host/base?password=secret",
+        "postgresql://user:secret@127.0.0.1:1/base?application_name=secret",
+        "postgresql://127.0.0.1:1/base?user=ann&password=secret",
+        "postgresql://127.0.0.1:1/base?connect_timeout=secret",
+    ],
+)
+def test_passwords_stay_out_of_errors(url: str) -> None:
+    pytest.importorskip("psycopg")
     with pytest.raises(ConfigError) as caught:
-        EditLog("nosuch://user:secret@host/base")
+        EditLog(url)
     assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cost_that_a_log_names_is_never_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "evil.py").write_text("open('proof', 'w')\ndef run(response, edited): return 0.0\n")
+    (tmp_path / "mine.py").write_text("def half(response, edited): return 0.5\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    tasks = {"email": {"cost": "word"}, "old": {"cost": "mine:half"}, "gone": {"cost": "no_such_module:f"}}
+    given = Settings.model_validate({"log": {"url": "sqlite:///log.db"}, "tasks": tasks})
+    with EditLog.from_settings(given) as log:
+        names = ("word", "character", "mine:half", "evil:run", "evil:run", "subtoken:proof", "no_such_module:f")
+        log.add_many(Interaction(completion(str(n)), Edit(str(n), "one")) for n in range(len(names)))
+        for n, name in enumerate(names):
+            with writing(log._engine) as connection:  # pyright: ignore[reportPrivateUsage]
+                given_name = {"name": name, "id": str(n)}
+                connection.execute(text("UPDATE edits SET cost_name = :name WHERE completion_id = :id"), given_name)
+        problems = log.verify()
+        assert list(log.interactions())
+    assert not Path("proof").exists()
+    assert "evil" not in sys.modules
+    assert [problem.partition(":")[0] for problem in problems[:2]] == [
+        "completion '1', revision 0",  # recomputed, under known names
+        "completion '2', revision 0",
+    ]
+    assert problems[2] == "2 edits were priced under 'evil:run', which no task in the settings names: not recomputed"
+    assert len(problems) == 5
 
 
 def test_a_log_that_must_exist(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 A disk commits some hundred times a second, and a server gets more requests than that. While one transaction waits for
 the disk the next one fills: a request waits for at most two, and none is acknowledged before its event is durable.
+
+An event that no database can hold fails alone: a transaction that cannot be written is halved until it is found. Where
+the database is away, all fail at once.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from redraft.errors import UnavailableError
 from redraft.log import EditLog
 from redraft.log.events import Event, Outcome
 from redraft.types import Count
@@ -49,7 +53,7 @@ class Ledger:
     async def write(self, event: Event) -> Outcome:
         """Write one event and return what became of it once that is durable.
 
-        Raises the event's own ``RedraftError``, and ``ConfigError`` when the log cannot be written at all.
+        Raises the event's own ``RedraftError``, and ``UnavailableError`` when the log cannot be written at all.
         """
         future: asyncio.Future[Outcome | BaseException] = self._loop.create_future()
         self._given.put((event, future))
@@ -81,6 +85,11 @@ class Ledger:
         try:
             outcomes, statistics = self._log.write([event for event, _ in given])
         except BaseException as error:
+            if len(given) > 1 and not isinstance(error, UnavailableError):
+                middle = len(given) // 2
+                self._write(given[:middle])
+                self._write(given[middle:])
+                return
             outcomes = [error] * len(given)
         self._loop.call_soon_threadsafe(self._tell, given, outcomes, statistics)
 

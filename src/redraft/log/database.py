@@ -16,13 +16,14 @@ from typing import Any
 from pydantic_core import to_json
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, inspect, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
-from redraft.errors import ConfigError, NotFoundError
+from redraft.errors import ConfigError, DataError, NotFoundError, UnavailableError
 
 __all__ = ["absent_file", "adding", "open_database", "reading", "writing"]
 
-NEWEST = "0002"  # the last of migrations/versions
+NEWEST = "0003"  # the last of migrations/versions
+_LIMITS = "54"  # PostgreSQL's class of errors for what is too large or too complex
 PRAGMAS = ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON")
 
 
@@ -37,8 +38,10 @@ def open_database(url: str, *, create: bool = True) -> Engine:
         raise NotFoundError(f"log {url}: does not exist yet: import something first, or correct [log] url or --log")
     try:
         _upgrade(engine)
-    except BaseException:
+    except BaseException as error:
         engine.dispose()
+        if isinstance(error, UnavailableError):
+            raise ConfigError(str(error)) from error
         raise
     return engine
 
@@ -53,14 +56,20 @@ def absent_file(url: str) -> Path | None:
 
 @contextmanager
 def reading(engine: Engine) -> Generator[Connection]:
-    """Give a connection that sees one state of the log throughout, whatever others write meanwhile."""
+    """Give a connection that sees one state of the log throughout, whatever others write meanwhile.
+
+    Raises ``UnavailableError`` where the log cannot be reached.
+    """
     with _explained(engine), engine.connect() as connection:
         yield connection
 
 
 @contextmanager
 def writing(engine: Engine) -> Generator[Connection]:
-    """Give a connection in one transaction: committed durably at the end, undone as a whole by any exception."""
+    """Give a connection in one transaction: committed durably at the end, undone as a whole by any exception.
+
+    Raises ``UnavailableError`` where the log cannot be reached, ``DataError`` for a value that it cannot hold.
+    """
     with _explained(engine), engine.connect().execution_options(begin="IMMEDIATE") as connection, connection.begin():
         yield connection
 
@@ -73,16 +82,35 @@ def adding(connection: Connection, table: Table) -> postgresql.Insert | sqlite.I
 
 @contextmanager
 def _explained(engine: Engine) -> Generator[None]:
+    driver = engine.dialect.loaded_dbapi
     try:
         yield
-    except (IntegrityError, engine.dialect.loaded_dbapi.IntegrityError):
+    except (IntegrityError, driver.IntegrityError):
         raise
-    except (DatabaseError, engine.dialect.loaded_dbapi.DatabaseError) as error:  # the driver's own: see ``prepared``
-        said = error.orig if isinstance(error, DatabaseError) else error
-        raise ConfigError(
-            f"log {engine.url}: {said}: check that its folder exists, is writable and has room, "
+    except (DBAPIError, driver.Error) as error:  # the driver's own: see ``prepared``
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        said = _redacted(str(cause), engine.url)
+        if isinstance(cause, driver.DataError) or str(getattr(cause, "sqlstate", None)).startswith(_LIMITS):
+            raise DataError(
+                f"a value cannot be stored ({said.partition(' DETAIL: ')[0]}): correct or shorten it"
+            ) from error
+        raise UnavailableError(
+            f"log {_shown(engine.url)}: {said}: check that its folder exists, is writable and has room, "
             "that the file is a redraft log, and that no other process holds it for long ([log] url, --log)"
         ) from error
+
+
+def _shown(url: URL) -> str:
+    """A URL without its password, and without its query, where one may stand too."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+def _redacted(said: str, url: URL) -> str:
+    """What a driver said, in one line, without what a URL keeps secret."""
+    values = [value for found in url.query.values() for value in ([found] if isinstance(found, str) else found)]
+    for secret in filter(None, (url.password, *values)):
+        said = said.replace(secret, "***")
+    return " ".join(said.split())
 
 
 def _parsed(url: str) -> URL:
@@ -95,19 +123,19 @@ def _parsed(url: str) -> URL:
 
 
 def _unusable(url: str, reason: str) -> str:
-    shown = url.rpartition("@")[2]  # what stands before it may be a password
+    shown = url.rpartition("@")[2].partition("?")[0]  # what stands before and behind may be a password
     return f"log url {shown!r}: {reason}: write it as sqlite:///FILE ([log] url, --log)"
 
 
 def _engine(url: str) -> Engine:
     place = _parsed(url)
     try:
-        engine = create_engine(place, json_serializer=_json)
+        # A server that was restarted has closed what waits in the pool; files do not.
+        engine = create_engine(place, json_serializer=_json, pool_pre_ping=place.get_backend_name() != "sqlite")
     except ModuleNotFoundError as error:
-        shown = place.render_as_string(hide_password=True)
         package = "'psycopg[binary]'" if error.name == "psycopg" else error.name
         raise ConfigError(
-            f"log {shown}: needs the package {error.name}, which is not installed: pip install {package}"
+            f"log {_shown(place)}: needs the package {error.name}, which is not installed: pip install {package}"
         ) from error
     except (ArgumentError, ImportError) as error:
         raise ConfigError(_unusable(url, str(error).splitlines()[0])) from error
@@ -149,4 +177,6 @@ def _upgrade(engine: Engine) -> None:
         with writing(engine) as config.attributes["connection"]:
             upgrade(config, "head")
     except CommandError as error:
-        raise ConfigError(f"log {engine.url}: its schema is newer than this redraft ({error}): upgrade it") from error
+        raise ConfigError(
+            f"log {_shown(engine.url)}: its schema is newer than this redraft ({error}): upgrade it"
+        ) from error

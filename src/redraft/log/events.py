@@ -1,36 +1,53 @@
 """What a gateway tells the log, many events per transaction: one wait for the disk serves all that arrived meanwhile.
 
 Each event has its own outcome: one that is refused leaves the others as they are. Within a transaction answers come
-before edits, and edits in the order of their completions, so that processes lock the same rows in the same order.
+before what follows on them, and that comes in the order of their completions, texts before edits, so that processes
+lock the same rows in the same order.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, select, update
 
-from redraft.errors import ConflictError, NotFoundError, RedraftError
+from redraft.errors import ConflictError, DataError, NotFoundError, RedraftError
 from redraft.log import queries
-from redraft.log.canonical import canonical, canonical_edit
+from redraft.log.canonical import MAX_REVISION, canonical, canonical_edit, check_name, check_task, utc
 from redraft.log.database import adding
 from redraft.log.schema import RESPONSE, completions, conversations, edits, requests, texts
-from redraft.log.writer import Writer
+from redraft.log.writer import LEARNT, Writer
 from redraft.types import COST_UNIT, Completion, Decision, Edit, Interaction
 
-__all__ = ["Answered", "Event", "Feedback", "Finished", "Outcome", "Pinned", "Revised", "Started", "checked", "write"]
+__all__ = [
+    "Answered",
+    "Event",
+    "Feedback",
+    "Finished",
+    "Outcome",
+    "Pinned",
+    "Revised",
+    "Spoken",
+    "Started",
+    "checked",
+    "write",
+]
 
 
-_RESPOND = (
+_BEGUN = (
     update(texts)
     .where(texts.c.completion_id == bindparam("of_completion"), texts.c.revision == RESPONSE)
-    .where(texts.c.messages.is_not(None))
-    .values(content=bindparam("response"))
+    .where(texts.c.messages.is_not(None))  # unless it was erased: a person's wish comes before what arrives later
 )
+_BEGIN = _BEGUN.where(texts.c.content == "").values(content=None)
+_OPEN = _BEGUN.where(texts.c.content.is_(None))
+_SPEAK = _OPEN.values(partial=bindparam("response"))
+_FINISH = _OPEN.values(content=bindparam("response"), answer=bindparam("said"), untaught=bindparam("why"), partial=None)
 _PINNED = select(conversations.c.policy).where(
     conversations.c.task == bindparam("task"), conversations.c.id == bindparam("id")
 )
@@ -52,11 +69,24 @@ class Started(Answered):
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """What was streamed of a started answer."""
+class Spoken:
+    """What has been said so far of a started answer: its text, should the stream break off here."""
 
     completion_id: str
     response: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What was streamed of a started answer; ``answer`` and ``untaught`` as in ``Completion``.
+
+    Without effect where an edit was priced against a part of it.
+    """
+
+    completion_id: str
+    response: str
+    answer: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    untaught: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +132,8 @@ class Revised:
     unchanged: bool
 
 
-Event = Answered | Finished | Pinned | Feedback
+_Following = Spoken | Finished | Pinned | Feedback
+Event = Answered | Spoken | Finished | Pinned | Feedback
 Outcome = Revised | str | None | RedraftError
 """``Revised`` for feedback, the policy for a conversation, ``None`` for an answer, or why the event was refused."""
 
@@ -115,8 +146,18 @@ def checked(event: Event, max_text_chars: int) -> Event:
     if isinstance(event, Feedback):
         asked = max(event.edit.revision, 0)
         ready = canonical_edit(replace(event.edit, revision=asked), max_text_chars)
+        check_name("idempotency_key", event.key or "")
         return replace(event, edit=replace(ready, revision=event.edit.revision))
-    return event
+    if isinstance(event, Pinned):
+        for name, value in {"conversation": event.conversation, "policy": event.policy}.items():
+            check_name(name, value)
+        check_task(event.task)
+        return replace(event, created_at=utc(event.created_at))
+    about = Completion(event.completion_id, "any", (), event.response)
+    if isinstance(event, Finished):
+        about = replace(about, answer=event.answer, untaught=event.untaught)
+    ready = canonical(Interaction(about), max_text_chars).completion
+    return replace(event, answer=ready.answer) if isinstance(event, Finished) else event
 
 
 def write(connection: Connection, writer: Writer, events: Sequence[Event]) -> list[Outcome]:
@@ -130,25 +171,44 @@ def write(connection: Connection, writer: Writer, events: Sequence[Event]) -> li
     writer.add_batch(answers, outcomes.__setitem__)
     for event in events:
         if isinstance(event, Started):
-            _set_response(connection, event.completion.id, None)
-        elif isinstance(event, Finished):
-            _set_response(connection, event.completion_id, event.response)
-    rest = [(index, event) for index, event in enumerate(events) if isinstance(event, Pinned | Feedback)]
+            connection.execute(_BEGIN, {"of_completion": event.completion.id})
+    rest = [(index, event) for index, event in enumerate(events) if not isinstance(event, Answered)]
     for index, event in sorted(rest, key=lambda pair: _place(pair[1])):
         try:
-            outcomes[index] = _pin(connection, event) if isinstance(event, Pinned) else _give(connection, writer, event)
+            outcomes[index] = _follow(connection, writer, event)
         except RedraftError as error:
             outcomes[index] = error
     return outcomes
 
 
-def _place(event: Pinned | Feedback) -> tuple[str, ...]:
-    return ("", event.task, event.conversation) if isinstance(event, Pinned) else ("edit", event.edit.completion_id)
+def _place(event: _Following) -> tuple[str, ...]:
+    if isinstance(event, Pinned):
+        return "", event.task, event.conversation
+    edit = isinstance(event, Feedback)
+    return "answer", event.edit.completion_id if edit else event.completion_id, "then its edits" if edit else ""
 
 
-def _set_response(connection: Connection, completion_id: str, response: str | None) -> None:
-    """Unless it was erased: a person's wish comes before what arrives later."""
-    connection.execute(_RESPOND, {"of_completion": completion_id, "response": response})
+def _follow(connection: Connection, writer: Writer, event: _Following) -> Outcome:
+    if isinstance(event, Pinned):
+        return _pin(connection, event)
+    if isinstance(event, Feedback):
+        return _give(connection, writer, event)
+    if isinstance(event, Finished):
+        _finish(connection, writer, event)
+    elif event.response:
+        connection.execute(_SPEAK, {"of_completion": event.completion_id, "response": event.response})
+    return None
+
+
+def _finish(connection: Connection, writer: Writer, event: Finished) -> None:
+    """Set the text; an answer that turns out to teach nothing takes its decision back."""
+    counted = None
+    if event.untaught:
+        counted = connection.execute(LEARNT, {"completion_id": event.completion_id}).mappings().first()
+    said = {"response": event.response, "said": event.answer or None, "why": event.untaught or None}
+    done = connection.execute(_FINISH, {"of_completion": event.completion_id, **said}).rowcount
+    if done and counted is not None:
+        writer.take_back(counted)
 
 
 def _pin(connection: Connection, event: Pinned) -> str:
@@ -164,6 +224,7 @@ def _give(connection: Connection, writer: Writer, event: Feedback) -> Revised:
     before = _known_request(connection, event)
     if before is not None:
         return _revised(connection, row, before, new=False)
+    row = writer.settled(row)
     edit = replace(event.edit, revision=_next_revision(connection, row, event.edit))
     new = writer.add_edit(row, edit)
     if event.key is not None:
@@ -191,6 +252,8 @@ def _next_revision(connection: Connection, row: RowMapping, edit: Edit) -> int:
         return 0
     response, text = row[texts.c.content], holding[queries.edited_text.c.content]
     same = (response if holding[edits.c.accepted] else text) == (response if edit.edited is None else edit.edited)
+    if not same and holding[edits.c.revision] == MAX_REVISION:
+        raise DataError(f"completion {edit.completion_id!r}: revision {MAX_REVISION} is the last that there can be")
     return holding[edits.c.revision] + (0 if same else 1)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import asdict, fields
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping
@@ -24,7 +25,9 @@ __all__ = [
     "edit_event",
     "edit_from",
     "edit_rows",
+    "interaction_json",
     "interaction_rows",
+    "message_json",
     "priced",
 ]
 
@@ -81,10 +84,26 @@ def interaction_rows(interaction: Interaction, cost: Cost) -> Rows:
     rows[completions.name] = [
         {column.name: getattr(completion, column.name) for column in completions.c if column.name != "position"}
     ]
-    messages = [{"role": message.role, "content": message.content} for message in completion.messages]
-    text = {"completion_id": completion.id, "revision": RESPONSE, "content": completion.response}
-    rows[texts.name].insert(0, text | {"messages": messages})
+    rows[texts.name].insert(0, _text_row(completion))
     return rows
+
+
+def _text_row(completion: Completion) -> dict[str, Any]:
+    return {
+        "completion_id": completion.id,
+        "revision": RESPONSE,
+        "messages": [message_json(message) for message in completion.messages],
+        "content": completion.response,
+        "partial": None,
+        "answer": completion.answer or None,
+        "untaught": completion.untaught or None,
+    }
+
+
+def message_json(message: Message) -> dict[str, Any]:
+    """A message as it is stored and exported; ``more`` only where there is any."""
+    plain = {"role": message.role, "content": message.content}
+    return plain | {"more": message.more} if message.more else plain
 
 
 def edit_rows(edit: Edit, response: str, cost: Cost) -> Rows:
@@ -97,7 +116,8 @@ def edit_rows(edit: Edit, response: str, cost: Cost) -> Rows:
         "cost": units,
         "cost_name": cost.name,
     }
-    text = {"completion_id": edit.completion_id, "revision": edit.revision, "messages": None, "content": edit.edited}
+    text = dict.fromkeys(column.name for column in texts.c)
+    text |= {"completion_id": edit.completion_id, "revision": edit.revision, "content": edit.edited}
     return {edits.name: [row], texts.name: [] if edit.edited is None else [text]}
 
 
@@ -107,10 +127,11 @@ def _finite(scores: tuple[float, ...] | None) -> list[float | str] | None:
 
 
 def completion_from(row: RowMapping) -> Completion:
-    """Read a completion with its row of ``texts``; erased texts are empty."""
+    """Read a completion with its row of ``texts``; erased texts are empty, a running stream's is its part."""
     about = {column.name: row[column] for column in completions.c if column.name != "position"}
     messages = tuple(Message(**message) for message in row[texts.c.messages] or ())
-    return Completion(messages=messages, response=row[texts.c.content] or "", **about)
+    about |= {"answer": row[texts.c.answer] or {}, "untaught": row[texts.c.untaught] or ""}
+    return Completion(messages=messages, response=row[texts.c.content] or row[texts.c.partial] or "", **about)
 
 
 def edit_from(row: RowMapping, edited: str | None) -> Edit | None:
@@ -140,3 +161,15 @@ def decision_from(row: RowMapping) -> Decision | None:
         about[name] = None if about[name] is None else tuple(map(float, about[name]))
     about["candidates"] = tuple(about["candidates"])
     return Decision(**about)
+
+
+def interaction_json(interaction: Interaction) -> dict[str, Any]:
+    """An interaction fit for JSON: times in ISO 8601, infinite scores as text."""
+    found = asdict(interaction, dict_factory=_jsonable)
+    if interaction.decision is not None:
+        found["decision"]["scores"] = _finite(interaction.decision.scores)
+    return found
+
+
+def _jsonable(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in pairs}

@@ -43,6 +43,7 @@ __all__ = [
 AnySelect = TypeVar("AnySelect", bound="Select[*tuple[Any, ...]]")
 
 edited_text = texts.alias("edited_text")
+answer_columns = texts.c.messages, texts.c.content, texts.c.partial, texts.c.answer, texts.c.untaught
 
 _response = and_(texts.c.completion_id == completions.c.id, texts.c.revision == RESPONSE)
 _edit_text = and_(edited_text.c.completion_id == edits.c.completion_id, edited_text.c.revision == edits.c.revision)
@@ -61,7 +62,7 @@ def _holding() -> ColumnElement[bool]:
 
 
 LOGGED = (
-    select(completions, texts.c.messages, texts.c.content)
+    select(completions, *answer_columns)
     .outerjoin(texts, _response)
     .where(completions.c.id == bindparam("completion_id"))
 )
@@ -81,14 +82,18 @@ HOLDING = _OF_COMPLETION.order_by(edits.c.revision.desc()).limit(1)
 
 
 def interactions_of(task: str | None, *, edited_only: bool = False, completion_id: str | None = None) -> Select[Any]:
-    """Completions with the edit that holds and their decision, in order of arrival, if their texts are still there."""
+    """Completions with the edit that holds and their decision, in order of arrival, if their texts are still there.
+
+    Streams that are not finished are left out, except where one of them is asked for.
+    """
+    said = texts.c.content.is_not(None)
     statement = (
-        select(completions, texts.c.messages, texts.c.content, edits, edited_text.c.content, decisions)
+        select(completions, *answer_columns, edits, edited_text.c.content, decisions)
         .join(texts, _response)
         .join(edits, _holding(), isouter=not edited_only)
         .outerjoin(edited_text, _edit_text)
         .outerjoin(decisions, decisions.c.completion_id == completions.c.id)
-        .where(texts.c.content.is_not(None))
+        .where(said if completion_id is None else said | texts.c.partial.is_not(None))
         .where(edits.c.accepted.is_not(False) | edited_text.c.content.is_not(None))
         .order_by(completions.c.position)
     )
@@ -105,12 +110,14 @@ def resolved_of(task: str | None) -> Select[Any]:
 
 
 def learnt_of(task: str | None) -> Select[Any]:
-    """Decisions whose chosen policy answered, with the costs of their holding edits where there are any."""
+    """Decisions whose chosen policy gave an answer that teaches, with the costs of their holding edits if any."""
     statement = (
         select(decisions.c.completion_id, decisions.c.chosen, completions.c.task)
         .add_columns(edits.c.revision, edits.c.cost, edits.c.cost_name)
         .select_from(completions)
         .join(decisions, _answered_as_chosen)
+        .outerjoin(texts, _response)
+        .where(texts.c.untaught.is_(None))
         .outerjoin(edits, _holding())
     )
     return _narrow(statement, task)
@@ -171,7 +178,7 @@ def erasing(user_id: str, tasks: Sequence[str] | None) -> Update:
     asked, edited = _theirs(user_id, tasks)
     theirs = texts.c.completion_id.in_(asked) | tuple_(texts.c.completion_id, texts.c.revision).in_(edited)
     there = or_(texts.c.content.is_not(None), texts.c.messages.is_not(None))  # a stream that goes on has messages alone
-    return update(texts).where(there, theirs).values(messages=None, content=None)
+    return update(texts).where(there, theirs).values(messages=None, content=None, partial=None, answer=None)
 
 
 def _narrow(statement: AnySelect, task: str | None, completion_id: str | None = None) -> AnySelect:

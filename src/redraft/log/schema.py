@@ -3,7 +3,9 @@
 ``completions``, ``decisions`` and ``edits`` are append-only; ``position`` is the order of arrival. Every text stands
 in ``texts`` under (completion, revision), where revision −1 is the response itself together with its context: setting
 ``content`` and ``messages`` to NULL erases what a person wrote while all events, costs and counts stay. A response
-that is still being written has messages and no content.
+that is still being written has messages and no content; ``partial`` is what of it has been said. ``answer`` keeps
+OpenAI's message where the response is not all of it, ``untaught`` why nothing learns from it (no text of a person: it
+stays when texts are erased).
 
 What can be derived is kept only where erasure would take it away: the raw distance, the cost in integer 10⁻⁹ units
 (so that sums do not depend on their order) with the name of its Δ, and whether y' = y. What selectors learn from,
@@ -136,6 +138,9 @@ texts = Table(
     Column("revision", Integer, primary_key=True, autoincrement=False),
     Column("messages", _Json),
     Column("content", Text),
+    Column("partial", Text),
+    Column("answer", _Json),
+    Column("untaught", Text),
 )
 
 statistics = Table(

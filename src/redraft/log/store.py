@@ -11,7 +11,7 @@ Left out on purpose: deleting events. ``erase`` removes a person's texts, the ev
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -21,7 +21,7 @@ from sqlalchemy import Connection, RowMapping, insert, select
 
 from redraft.config import Settings
 from redraft.costs import COSTS, DEFAULT_COST, Cost, get_cost
-from redraft.errors import NotFoundError
+from redraft.errors import ConfigError, NotFoundError
 from redraft.log import queries
 from redraft.log.canonical import canonical, canonical_edit
 from redraft.log.database import open_database, reading, writing
@@ -76,11 +76,15 @@ class EditLog:
         After this long without feedback, a completion is censored.
     create
         Whether to create a log that does not exist; otherwise ``NotFoundError`` is raised.
+    costs
+        Names of further Δs with which edits may have been priced. ``verify`` looks up these and no others: a name in
+        the log may come from anyone, and looking up ``module:function`` runs code.
 
     Raises
     ------
     ConfigError
-        When the URL or the place cannot be used.
+        When the URL or the place cannot be used. Once the log is open, every method raises ``UnavailableError``
+        while it cannot be reached.
 
     Notes
     -----
@@ -96,7 +100,9 @@ class EditLog:
         max_text_chars: int = 1_000_000,
         horizon_days: float = 14.0,
         create: bool = True,
+        costs: Collection[str] = (),
     ) -> None:
+        self._costs = costs
         self.cost_of = cost_of
         self.max_text_chars = max_text_chars
         self.horizon = timedelta(days=horizon_days)
@@ -116,6 +122,7 @@ class EditLog:
             max_text_chars=settings.log.max_text_chars,
             horizon_days=settings.log.horizon_days,
             create=create,
+            costs=sorted({task.cost for task in settings.tasks.values()}),
         )
 
     def close(self) -> None:
@@ -196,7 +203,10 @@ class EditLog:
             yield from map(_interaction, connection.execution_options(yield_per=200).execute(statement).mappings())
 
     def interaction(self, completion_id: str) -> Interaction:
-        """One completion with the edit that holds; raises ``NotFoundError`` when unknown or erased."""
+        """One completion with the edit that holds; raises ``NotFoundError`` when unknown or erased.
+
+        Of a stream that has not ended, ``response`` is what it said so far.
+        """
         with reading(self._engine) as connection:
             row = connection.execute(queries.interactions_of(None, completion_id=completion_id)).mappings().first()
         if row is None:
@@ -276,8 +286,13 @@ class EditLog:
 
     def verify(self) -> list[str]:
         """Check the whole log against itself and recompute every cost; returns one line per problem."""
+        known = dict(COSTS)
+        for name in self._costs:
+            with suppress(ConfigError):  # its module may be gone: what it priced is named as not recomputed
+                cost = get_cost(name)
+                known[cost.name] = cost
         with reading(self._engine) as connection:
-            return list(problems(connection, self.cost_of))
+            return list(problems(connection, self.cost_of, known))
 
     @contextmanager
     def _writing(self) -> Generator[Writer]:

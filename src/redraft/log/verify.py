@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 
 from sqlalchemy import Connection, RowMapping, and_, select
 
-from redraft.costs import Cost, get_cost
+from redraft.costs import Cost
 from redraft.errors import RedraftError
 from redraft.log import queries
 from redraft.log.canonical import decision_problems
@@ -18,24 +18,29 @@ from redraft.log.statistics import differences
 __all__ = ["problems"]
 
 
-def problems(connection: Connection, cost_of: Callable[[str], Cost]) -> Iterator[str]:
-    """One line for each inconsistency; costs under a Δ that the task no longer uses are recomputed with that Δ."""
+def problems(connection: Connection, cost_of: Callable[[str], Cost], known: Mapping[str, Cost]) -> Iterator[str]:
+    """One line for each inconsistency; costs under a Δ that the task no longer uses are recomputed with that Δ.
+
+    ``known`` are other Δs by name. A name in the log is compared with theirs and never looked up: it may be anyone's.
+    """
     yield from _dangling(connection)
     for row in connection.execution_options(yield_per=200).execute(select(decisions)).mappings():
         decision = decision_from(row)
         for problem in decision_problems(decision) if decision else ():
             yield f"decision of {row[decisions.c.completion_id]!r}: {problem}"
     yield from differences(connection, cost_of)
-
-    @cache
-    def cost_named(name: str, task: str) -> Cost:
-        current = cost_of(task)
-        return current if current.name == name else get_cost(name)
-
+    foreign = Counter[str]()
     for row in connection.execution_options(yield_per=200).execute(queries.edits_of()).mappings():
-        problem = _edit_problem(row, cost_named)
+        name, current = row[edits.c.cost_name], cost_of(row[completions.c.task])
+        cost = current if current.name == name else known.get(name)
+        foreign[name] += cost is None
+        problem = _edit_problem(row, cost)
         if problem:
             yield f"completion {row[edits.c.completion_id]!r}, revision {row[edits.c.revision]}: {problem}"
+    for name, count in foreign.items():
+        if count:
+            priced_under = f"{count:,} edits were priced under {name[:60]!r}"
+            yield f"{priced_under}, which no task in the settings names: not recomputed"
 
 
 def _dangling(connection: Connection) -> Iterator[str]:
@@ -57,11 +62,14 @@ def _dangling(connection: Connection) -> Iterator[str]:
         yield f"completion {row[texts.c.completion_id]!r}: a text of revision {row[texts.c.revision]} has no edit"
 
 
-def _edit_problem(row: RowMapping, cost_named: Callable[[str, str], Cost]) -> str | None:
+def _edit_problem(row: RowMapping, cost: Cost | None) -> str | None:
     response, edited, accepted = row[texts.c.content], row[queries.edited_text.c.content], row[edits.c.accepted]
-    kept = (row[edits.c.raw], row[edits.c.cost])
     if accepted:
-        fine = kept == (0, 0) and row[edits.c.unchanged] and row[queries.edited_text.c.completion_id] is None
+        fine = (
+            (row[edits.c.raw], row[edits.c.cost]) == (0, 0)
+            and row[edits.c.unchanged]
+            and row[queries.edited_text.c.completion_id] is None
+        )
         return None if fine else "accepted unchanged, but with a cost or a text"
     if row[queries.edited_text.c.completion_id] is None:
         return "its text is missing, not even erased"
@@ -69,8 +77,13 @@ def _edit_problem(row: RowMapping, cost_named: Callable[[str, str], Cost]) -> st
         return None
     if row[edits.c.unchanged] != (edited == response):
         return f"unchanged is {row[edits.c.unchanged]}, which its texts contradict"
+    return None if cost is None else _cost_problem(row, cost, response, edited)
+
+
+def _cost_problem(row: RowMapping, cost: Cost, response: str, edited: str) -> str | None:
+    kept = (row[edits.c.raw], row[edits.c.cost])
     try:
-        found = priced(cost_named(row[edits.c.cost_name], row[completions.c.task]), response, edited)
+        found = priced(cost, response, edited)
     except RedraftError as error:
         return f"its cost cannot be recomputed: {error}"
     return None if found == kept else f"raw distance and cost are {kept}, recomputed {found}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import NoReturn
 
-from sqlalchemy import Connection, RowMapping, bindparam, insert, select
+from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from redraft.costs import Cost
 from redraft.errors import ConflictError, NotFoundError, RedraftError
@@ -27,11 +27,11 @@ from redraft.log.mapping import (
     interaction_rows,
 )
 from redraft.log.prepared import Prepared
-from redraft.log.schema import completions, decisions, edits, texts
+from redraft.log.schema import RESPONSE, completions, decisions, edits, texts
 from redraft.log.statistics import Changes, first_edit, settle
 from redraft.types import Completion, Count, Decision, Edit, Interaction
 
-__all__ = ["Added", "Batch", "Refused", "Writer", "batches", "raising"]
+__all__ = ["LEARNT", "Added", "Batch", "Refused", "Writer", "batches", "raising"]
 
 Batch = list[tuple[int, Interaction]]
 """Rows for one transaction, each with its place in the whole."""
@@ -42,7 +42,14 @@ _INSERTS = {
     for table in (completions, decisions, edits, texts)
 }
 _LOCKED = queries.LOGGED.with_for_update(of=completions)
-_LEARNT = queries.learnt_of(None).where(completions.c.id == bindparam("completion_id"))
+LEARNT = queries.learnt_of(None).where(completions.c.id == bindparam("completion_id"))
+"""The decision of one completion, if anything is learnt from it, with the cost of its holding edit."""
+_SETTLE = (
+    update(texts)
+    .where(texts.c.completion_id == bindparam("of_completion"), texts.c.revision == RESPONSE)
+    .where(texts.c.content.is_(None), texts.c.partial.is_not(None))
+    .values(content=texts.c.partial, partial=None)
+)
 
 BATCH_ROWS = 1000
 BATCH_CHARS = 4_000_000
@@ -87,7 +94,9 @@ def batches(interactions: Iterable[Interaction], max_text_chars: int, refused: R
 
 def _characters(interaction: Interaction) -> int:
     completion, edited = interaction.completion, interaction.edit and interaction.edit.edited
-    return sum(len(message.content) for message in completion.messages) + len(completion.response) + len(edited or "")
+    more = sum(len(str(message.more)) for message in completion.messages if message.more)
+    said = sum(len(message.content) for message in completion.messages) + len(completion.response) + len(edited or "")
+    return said + more
 
 
 class Writer:
@@ -121,7 +130,23 @@ class Writer:
         row = self.locked(edit.completion_id)
         if row is None:
             raise NotFoundError(f"completion {edit.completion_id!r} is not in the log: record it before its edits")
-        return self.add_edit(row, edit)
+        return self.add_edit(self.settled(row), edit)
+
+    def settled(self, row: RowMapping) -> RowMapping:
+        """The completion that ``locked`` gave; of a stream that has not ended, what it said so far is the answer now.
+
+        An edit is priced against that text, so a later end of the stream no longer changes it.
+        """
+        if row[texts.c.content] is not None or row[texts.c.partial] is None:
+            return row
+        self._connection.execute(_SETTLE, {"of_completion": row[completions.c.id]})
+        found = self.locked(row[completions.c.id])  # another process may have finished it meanwhile
+        assert found is not None
+        return found
+
+    def take_back(self, decision: RowMapping) -> None:
+        """Forget a decision of ``LEARNT``, without edits, whose answer turned out to teach nothing."""
+        self._changes[decision[completions.c.task], decision[decisions.c.chosen]] += Count(decisions=-1)
 
     def add_batch(self, batch: Batch, refused: Refused) -> Added:
         """Add many interactions: unknown ones by one statement per table, the others one by one."""
@@ -161,7 +186,7 @@ class Writer:
         self._insert([rows for _, rows in several])
         for interaction, rows in several:
             completion, decision = interaction.completion, interaction.decision
-            if decision is not None and completion.policy in ("", decision.chosen):
+            if decision is not None and completion.policy in ("", decision.chosen) and not completion.untaught:
                 self._changes[completion.task, decision.chosen] += Count(decisions=1)
                 for row in rows[edits.name]:
                     self._changes[completion.task, decision.chosen] += first_edit(row["cost"])
@@ -201,7 +226,7 @@ class Writer:
 
     def _learn(self, row: RowMapping, revision: int, units: int) -> None:
         """Count what a new revision changes; one that comes after a higher one changes nothing."""
-        decision = self._connection.execute(_LEARNT, {"completion_id": row[completions.c.id]}).mappings().first()
+        decision = self._connection.execute(LEARNT, {"completion_id": row[completions.c.id]}).mappings().first()
         if decision is None:
             return
         task, chosen, holding = row[completions.c.task], decision[decisions.c.chosen], decision[edits.c.revision]
@@ -214,7 +239,7 @@ class Writer:
     def _require_same_completion(self, row: RowMapping, given: Completion) -> None:
         known = completion_from(row)
         if row[texts.c.content] is None:
-            known = replace(known, messages=given.messages, response=given.response)
+            known = replace(known, messages=given.messages, response=given.response, answer=given.answer)
         if known != given:
             raise ConflictError(
                 f"completion {given.id!r} is in the log with other content ({difference(known, given)}): "

@@ -17,11 +17,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from redraft.log.formats.rows import BadRow, Options, Record, Row, json_rows
+from redraft.log.mapping import message_json
 from redraft.types import Completion, Decision, Edit, Interaction, Message
 
 __all__ = ["read", "write"]
 
-ABOUT = ("policy", "model", "user_id", "created_at", "decoding", "metadata")
+ABOUT = ("policy", "model", "user_id", "created_at", "decoding", "metadata", "answer", "untaught")
 """What a line may say about a completion, under the names of its fields."""
 
 
@@ -54,6 +55,8 @@ class _Line(Record):
     created_at: datetime | None = None
     decoding: dict[str, Any] = Field(default_factory=dict[str, Any])
     metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
+    answer: dict[str, Any] = Field(default_factory=dict[str, Any])
+    untaught: str = ""
     edit_user_id: str | None = None
     edit_created_at: datetime | None = None
     edit_metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
@@ -95,11 +98,10 @@ def read(file: Path, options: Options) -> Iterator[Row | BadRow]:
 def write(interaction: Interaction) -> dict[str, Any]:
     """Return the JSON object of one line; what is empty is left out."""
     completion, edit, decision = interaction.completion, interaction.edit, interaction.decision
-    messages = [{"role": message.role, "content": message.content} for message in completion.messages]
     line: dict[str, Any] = {
         "id": completion.id,
         "task": completion.task,
-        "messages": messages,
+        "messages": [message_json(message) for message in completion.messages],
         "response": completion.response,
     }
     rest = {name: getattr(completion, name) for name in ABOUT}

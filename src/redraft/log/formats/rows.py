@@ -25,6 +25,7 @@ __all__ = ["BadRow", "Options", "Reader", "Record", "Row", "Rows", "TooLong", "d
 
 BYTES_PER_CHAR = 32  # a character takes at most 6 bytes in JSON ("\u00e9"), and a row has several texts
 LONGEST = 60  # characters of a value in a message
+_LATER = ("more", "answer", "untaught")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # spreadsheets write one
 
 T = TypeVar("T")
@@ -101,7 +102,7 @@ class Rows:
             return BadRow(self._file, line, str(error))
 
     def _name(self, interaction: Interaction) -> Interaction:
-        text = json.dumps(asdict(interaction), default=str, sort_keys=True)
+        text = json.dumps(asdict(interaction, dict_factory=_named), default=str, sort_keys=True)
         content = hashlib.blake2b(text.encode(), digest_size=16).digest()
         number = int.from_bytes(content[:8])
         occurrence = self._seen.get(number, 0)
@@ -112,6 +113,11 @@ class Rows:
             interaction.edit and replace(interaction.edit, completion_id=name),
             interaction.decision and replace(interaction.decision, completion_id=name),
         )
+
+
+def _named(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """What a name is made of: fields that came later count only where they say something, so that old names hold."""
+    return {name: value for name, value in pairs if value or name not in _LATER}
 
 
 def lines(file: Path, max_text_chars: int) -> Iterator[tuple[int, bytes | TooLong]]:
