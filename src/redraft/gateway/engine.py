@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from redraft.errors import RedraftError
 from redraft.gateway.openai import ChatRequest
 from redraft.messages import content_text, message_text
 
-__all__ = ["Answer", "Breaker", "Engine", "EngineError", "Piece"]
+__all__ = ["Answer", "Breaker", "Engine", "EngineError", "Forwarding", "Piece"]
 
 
 class EngineError(RedraftError):
@@ -105,6 +105,21 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Release everything."""
+        ...
+
+
+@runtime_checkable
+class Forwarding(Protocol):
+    """An engine that also passes on requests other than chat; nothing of these is logged."""
+
+    async def forward(
+        self, path: str, body: Mapping[str, Any], policy: str
+    ) -> tuple[int, dict[str, str], AsyncIterator[bytes]]:
+        """Post ``body`` to ``path`` (``/embeddings``, below the base URL) with the policy's model.
+
+        Gives the status (2xx), the headers that concern the client, and the answer's bytes, which must be read or
+        closed. Raises ``EngineError``, and so does the reading where it breaks off.
+        """
         ...
 
 

@@ -1,32 +1,54 @@
 """Policies behind an OpenAI-compatible server: vLLM with our adapters, llama.cpp, or a hosted model.
 
 All requests share connections that are kept open. A server that is busy or broken is asked again a bounded number of
-times, but never after the first byte of an answer. Keys come from the environment and appear in no message. vLLM caches
-by name, so an adapter is loaded once, under its immutable name.
+times, but never after the first byte of an answer, nor before the time that it asks for: the client is told to wait.
+Keys come from the environment and appear in no message. vLLM caches by name, so an adapter is loaded under its
+immutable name: when it is first needed, and again when the server has forgotten it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from base64 import b64encode
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from contextlib import aclosing, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 
-from redraft.errors import ConfigError, ModelError
+from redraft.errors import ConfigError
 from redraft.gateway.engine import Answer, EngineError, Piece
+from redraft.gateway.foreign import (
+    Chunks,
+    answer_of,
+    failure,
+    model_ids,
+    parsed,
+    problem_in,
+    request_id_of,
+    retry_after,
+)
 from redraft.gateway.openai import ChatRequest
+from redraft.gateway.redact import redacted
+from redraft.gateway.sse import EventReader
 
 __all__ = ["Upstream"]
 
-_QUOTED = 300
 _JSON = {"Content-Type": "application/json"}
-_LOST = (aiohttp.ClientError, TimeoutError)
-_BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+_BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+_LOST = (aiohttp.ClientError, TimeoutError, OSError)
+_PATIENCE = 1.0
+"""Longest wait in seconds that a server may ask for and still be asked again by us."""
+_LINGER = 0.05
+"""Seconds that a connection may take to end after ``[DONE]`` and be used again."""
+
+_log = logging.getLogger("redraft.gateway")
 
 
 class Upstream:
@@ -37,15 +59,17 @@ class Upstream:
     name
         What errors call it.
     base_url, api_key_env
-        Where it is, and the environment variable that holds its key.
+        Where it is, and the environment variable that holds its key; or the URL has ``user:password@``.
     models
         Policy → the model's name there. Other policies keep their own name.
     adapters
-        Policy → its adapter's folder, loaded into vLLM by ``start``.
+        Policy → its adapter's folder, loaded into vLLM.
     timeout, retries
         Seconds for one answer (between two pieces when streamed), and attempts after the first.
     pause
         Seconds before the second attempt; each later one waits four times as long.
+    drop
+        Fields of requests that the server does not take.
     """
 
     def __init__(
@@ -59,24 +83,23 @@ class Upstream:
         timeout: float = 120.0,
         retries: int = 2,
         pause: float = 0.1,
+        drop: Collection[str] = (),
     ) -> None:
-        self.name, self.base_url, self.timeout = name, base_url.rstrip("/"), timeout
-        self.retries, self.pause = retries, pause
-        self._chat_url = f"{self.base_url}/chat/completions"
-        self._key = _key(name, api_key_env)
-        self._models, self._adapters = dict(models or {}), dict(adapters or {})
+        self.name, self.timeout, self.retries, self.pause = name, timeout, retries, pause
+        self.base_url, self._login, secrets = _address(name, base_url, api_key_env)
+        self._clean = partial(redacted, secrets=secrets)
+        self._models, self._drop = dict(models or {}), tuple(drop)
+        self._adapters = {policy: path for policy, path in (adapters or {}).items() if policy not in self._models}
+        self._loaded, self._loading = dict[str, object](), asyncio.Lock()
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self, policies: list[str]) -> None:
-        """Load the adapters of these policies where the server does not have them yet."""
-        wanted = {policy: self._adapters[policy] for policy in policies if policy in self._adapters}
-        if not wanted:
-            return
-        known = {row.get("id") for row in (await self._call("GET", "/models")).get("data", [])}
-        for policy, folder in wanted.items():
-            if policy not in known:
-                body = {"lora_name": policy, "lora_path": str(folder.resolve())}
-                await self._call("POST", "/load_lora_adapter", body)
+        """Load the adapters of these policies. Where that fails, they are loaded when a request needs them."""
+        for policy in filter(self._adapters.__contains__, policies):
+            try:
+                await self._load(policy)
+            except EngineError as error:
+                _log.warning("adapter not loaded yet", extra={"policy": policy, "error": str(error)})
 
     async def close(self) -> None:
         """Close all connections."""
@@ -86,98 +109,183 @@ class Upstream:
 
     async def complete(self, policy: str, request: ChatRequest) -> Answer:
         """Ask for a whole answer."""
-        body = request.forwarded(self._models.get(policy, policy))
+        body = self._body(policy, request)
         body.pop("stream", None)
         body.pop("stream_options", None)
-        async with self._post(body) as response:
+        async with await self._accepted(policy, "/chat/completions", body) as response:
             try:
-                found = json.loads(await response.read())
-                choice = {key: found["choices"][0].get(key) for key in ("message", "finish_reason", "logprobs")}
-                return Answer(choice | {"message": dict(choice["message"])}, found.get("usage"))
-            except (ValueError, LookupError, TypeError, AttributeError) as error:
-                raise EngineError(f"{self.name} answered without a completion") from error
+                data = await response.read()
+            except _LOST as error:
+                raise self._lost("broke off", error) from None
+            return answer_of(self.name, data, request_id_of(response.headers), self._clean)
 
     async def stream(self, policy: str, request: ChatRequest) -> AsyncIterator[Piece]:
         """Ask for an answer piece by piece, its usage at the end."""
-        options = {"stream": True, "stream_options": {"include_usage": True}}
-        async with self._post({**request.forwarded(self._models.get(policy, policy)), **options}) as response:
-            async for line in response.content:
-                data = line.strip().removeprefix(b"data:").strip()
-                if not line.startswith(b"data:") or data == b"[DONE]":
-                    continue
-                yield self._piece(data)
-
-    def _piece(self, data: bytes) -> Piece:
-        try:
-            found = json.loads(data)
-            if "error" in found:
-                raise EngineError(f"{self.name} broke off: {str(found['error'])[:_QUOTED]}")
-            choices = cast(Sequence[Mapping[str, Any]], found["choices"])
-            found_choices = tuple({**choice, "delta": choice.get("delta") or {}} for choice in choices)
-            return Piece(found_choices, found.get("usage"))
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise EngineError(f"{self.name} sent a malformed chunk") from error
-
-    @asynccontextmanager
-    async def _post(self, body: Mapping[str, Any]) -> AsyncGenerator[aiohttp.ClientResponse]:
-        """The response to a chat request, with status 200; retries until then."""
-        async with await self._accepted(body) as response:
+        body = {**self._body(policy, request), "stream": True, "stream_options": {"include_usage": True}}
+        async with await self._accepted(policy, "/chat/completions", body) as response:
+            chunks, done, problem = Chunks(self.name, request_id_of(response.headers), self._clean), False, None
             try:
-                yield response
+                async with aclosing(_events(response.content)) as events:
+                    async for kind, data in events:
+                        done = data.strip() == b"[DONE]"
+                        for piece in () if done else chunks.read(kind, data):
+                            yield piece
             except _LOST as error:
-                raise self._lost("broke off", error) from None
+                problem = self._lost("broke off", error)
+            except OverflowError as error:
+                problem = EngineError(f"upstream {self.name} sent {error}")
+            if (last := chunks.end(done, problem)) is not None:
+                yield last
+            with suppress(*_LOST):  # what follows [DONE] is of no use, but a connection that was read to its end is
+                async with asyncio.timeout(_LINGER):
+                    await response.read()
 
-    async def _accepted(self, body: Mapping[str, Any]) -> aiohttp.ClientResponse:
+    async def forward(
+        self, path: str, body: Mapping[str, Any], policy: str
+    ) -> tuple[int, dict[str, str], AsyncIterator[bytes]]:
+        """Pass on a request that is no chat, as ``Forwarding`` says."""
+        asked = {name: value for name, value in body.items() if name not in ("user", "metadata")}
+        response = await self._accepted(policy, path, {**asked, "model": self._models.get(policy, policy)})
+        kept = {name: response.headers.get(name) for name in ("content-type", "x-request-id")}
+
+        async def read() -> AsyncIterator[bytes]:
+            async with response:
+                try:
+                    async for chunk in response.content.iter_any():
+                        yield chunk
+                except _LOST as error:
+                    raise self._lost("broke off", error) from None
+
+        headers = {name: value.encode("ascii", "replace").decode() for name, value in kept.items() if value}
+        return response.status, headers, read()
+
+    def _body(self, policy: str, request: ChatRequest) -> dict[str, Any]:
+        body = request.forwarded(self._models.get(policy, policy))
+        body.pop("n", None)  # the log has one answer a completion
+        return body
+
+    async def _accepted(self, policy: str, path: str, body: dict[str, Any]) -> aiohttp.ClientResponse:
+        """The response to a request, with a status of success. An adapter is loaded where the server lacks it."""
+        for name in self._drop:
+            body.pop(name, None)
         said = json.dumps(body).encode()
-        problem = EngineError(f"{self.name} was not asked")
+        loaded = await self._load(policy) if policy in self._adapters else None
+        response = await self._asked(path, said)
+        if response.status == 404 and loaded is not None:
+            response.close()
+            if self._loaded.get(policy) is loaded:
+                del self._loaded[policy]
+            await self._load(policy)
+            response = await self._asked(path, said)
+        if not 200 <= response.status < 300:
+            raise await self._refused(response)
+        return response
+
+    async def _asked(self, path: str, said: bytes) -> aiohttp.ClientResponse:
+        """The response of a server that is not busy; asked again while it is, unless it wants more patience."""
+        problem = EngineError(f"upstream {self.name} was not asked")
         for attempt in range(self.retries + 1):
             if attempt:
-                await asyncio.sleep(self.pause * 4 ** (attempt - 1))
+                await asyncio.sleep(max(self.pause * 4 ** (attempt - 1), problem.retry_after or 0))
             try:
-                response = await self._open().post(self._chat_url, data=said, headers=_JSON)
+                response = await self._open().post(
+                    f"{self.base_url}{path}", data=said, headers=_JSON, allow_redirects=False
+                )
             except _LOST as error:
                 problem = self._lost("cannot be reached", error)
                 continue
-            if response.status == 200:
+            if response.status not in _BUSY:
                 return response
             problem = await self._refused(response)
-            if response.status not in _BUSY:
-                break
+            if problem.final or (problem.retry_after or 0) > _PATIENCE:
+                raise problem
+        problem.final = self.retries > 0  # whoever asks again now would multiply our attempts
         raise problem
 
-    def _lost(self, what: str, error: Exception) -> EngineError:
-        status = 504 if isinstance(error, TimeoutError) else 502
-        return EngineError(f"{self.name} {what} ({type(error).__name__})", status=status)
-
     async def _refused(self, response: aiohttp.ClientResponse) -> EngineError:
-        """The error for a status other than 200. The client's own mistake is passed on."""
+        """The error for a response without success; what the client must not see goes to the server's log."""
+        data = b""
         async with response:
-            text = (await response.text(errors="replace"))[:_QUOTED]
-        # 401, 403 and 404 are about our key or our name for the model: not the client's mistake
-        theirs = response.status not in _BUSY | {401, 403, 404}
-        status = 400 if theirs else 429 if response.status == 429 else 502
-        return EngineError(f"{self.name} answered {response.status}: {text}", status=status, retry=not theirs)
+            with suppress(*_LOST):
+                data = await response.read()
+        body = parsed(data)
+        text = data.decode(errors="replace").strip()
+        said = problem_in(body or {"message": "" if text.startswith("<") else text}, self._clean)
+        error = failure(self.name, response.status, said)
+        error.retry_after = retry_after(response.headers)
+        error.final = error.final or response.headers.get("x-should-retry") == "false"
+        if str(error) != said["message"]:
+            detail = said["message"] if body else f"{len(data)} bytes of {response.content_type}"
+            _log.warning("upstream refused", extra={"upstream": self.name, "status": response.status, "detail": detail})
+        return error
 
-    async def _call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        """Ask for something other than an answer; raises ``ModelError``."""
+    def _lost(self, what: str, error: Exception) -> EngineError:
+        late = isinstance(error, TimeoutError)
+        if not late:  # it may have started anew, without our adapters
+            self._loaded.clear()
+        return EngineError(f"upstream {self.name} {what} ({type(error).__name__})", status=504 if late else 502)
+
+    async def _load(self, policy: str) -> object:
+        """Load an adapter once, whoever asks meanwhile. Returns what stands for this load of it."""
+        async with self._loading:
+            if policy not in self._loaded:
+                _, data = await self._call("GET", "/models")
+                if policy not in model_ids(data):
+                    await self._load_now(policy)
+                self._loaded[policy] = object()
+            return self._loaded[policy]
+
+    async def _load_now(self, policy: str) -> None:
+        asked = {"lora_name": policy, "lora_path": str(self._adapters[policy].resolve())}
+        status, data = await self._call("POST", "/load_lora_adapter", asked)
+        detail = problem_in(parsed(data) or {"message": data.decode(errors="replace")}, self._clean)["message"]
+        if not (200 <= status < 300 or "already" in (detail or "")):
+            _log.warning("adapter refused", extra={"upstream": self.name, "policy": policy, "detail": detail})
+            raise EngineError(f"upstream {self.name} cannot load policy {policy} ({status})")
+
+    async def _call(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
+        """Status and body of something other than an answer."""
         try:
             async with self._open().request(method, f"{self.base_url}{path}", json=body) as response:
-                text = await response.text(errors="replace")
-                if response.status != 200:
-                    raise ModelError(f"{self.name}: {path} answered {response.status} ({text[:_QUOTED]})")
-                return json.loads(text) if text.startswith("{") else {}
-        except (*_LOST, ValueError) as error:
-            raise ModelError(f"{self.name} at {self.base_url} cannot be reached ({type(error).__name__})") from error
+                return response.status, await response.read()
+        except _LOST as error:
+            raise self._lost("cannot be reached", error) from None
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
             self._session = aiohttp.ClientSession(
-                headers=headers,
+                headers={"Authorization": self._login} if self._login else {},
                 connector=aiohttp.TCPConnector(limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),  # one client's session is none of the next one's
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self.timeout),
             )
         return self._session
+
+
+async def _events(content: aiohttp.StreamReader) -> AsyncGenerator[tuple[str, bytes]]:
+    """The events of a stream, as soon as each is there; the last one is ``[DONE]`` where that comes."""
+    reader = EventReader()
+    async for chunk in content.iter_any():
+        for event in reader.feed(chunk):
+            yield event
+            if event[1].strip() == b"[DONE]":
+                return
+    for event in reader.end():
+        yield event
+
+
+def _address(name: str, base_url: str, variable: str | None) -> tuple[str, str, tuple[str, ...]]:
+    """A server's URL without its credentials, the ``Authorization`` for it, and what must not be shown."""
+    found = urlsplit(base_url.rstrip("/"))
+    given, _, host = found.netloc.rpartition("@")
+    key = _key(name, variable)
+    if not given:
+        return found.geturl(), f"Bearer {key}" if key else "", (key,)
+    if key:
+        raise ConfigError(f"upstream {name}: its url has a user and api_key_env names a key: keep one of them")
+    user, password = (unquote(part) for part in given.partition(":")[::2])
+    login = b64encode(f"{user}:{password}".encode()).decode()
+    return found._replace(netloc=host).geturl(), f"Basic {login}", (given, password, login)
 
 
 def _key(name: str, variable: str | None) -> str:
