@@ -90,7 +90,13 @@ def _engines(settings: Settings, store: PolicyStore) -> Callable[[str, str], Eng
     }
     by_policy = {policy: name for name, found in serve.upstreams.items() for policy in found.models}
     loader = next((name for name, found in serve.upstreams.items() if found.adapters), None)
-    embedded = Embedded(lambda: _host(settings), folders, max_new_tokens=serve.max_new_tokens)
+    embedded = Embedded(
+        lambda: _host(settings),
+        folders,
+        max_new_tokens=serve.max_new_tokens,
+        most_new_tokens=max(serve.max_new_tokens, *(settings.decoding(task).max_new_tokens for task in settings.tasks)),
+        max_prompt_tokens=serve.max_prompt_tokens,
+    )
 
     def engine(task: str, policy: str) -> Engine:
         if policy not in by_policy and (found := best_of(policy)) is not None:
