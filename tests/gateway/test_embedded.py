@@ -183,7 +183,7 @@ def test_what_it_would_have_to_ignore_is_refused(host: AdapterHost, fields: dict
 
 
 def test_what_clients_send_by_default_changes_nothing(host: AdapterHost) -> None:
-    neutral = {
+    neutral: dict[str, Any] = {
         "top_p": 1.0, "frequency_penalty": 0, "presence_penalty": 0.0, "logit_bias": {}, "logprobs": False,
         "response_format": {"type": "text"}, "tools": [TOOL], "tool_choice": "none", "top_k": -1, "min_p": 0,
         "parallel_tool_calls": True, "store": False, "service_tier": "auto", "user": "kim", "seed": 7, "n": 1,
@@ -191,7 +191,8 @@ def test_what_clients_send_by_default_changes_nothing(host: AdapterHost) -> None
     }  # fmt: skip
 
     async def ask(engine: Embedded) -> list[str]:
-        null = asked(**dict.fromkeys([*neutral, "max_completion_tokens", "temperature", "stop", "anything"]))
+        names = [*neutral, "max_completion_tokens", "temperature", "stop", "anything"]
+        null = asked("Say hi.", **dict.fromkeys(names))
         return [(await engine.complete("base", one)).text for one in (asked(), asked(**neutral), null)]
 
     assert len(set(use(host, {}, ask))) == 1
@@ -211,7 +212,11 @@ def test_any_seed_draws_the_same_twice(host: AdapterHost, seed: int) -> None:
     [
         ("word " * 500, {}, r"maximum context length is 2048 tokens, however you requested 25\d\d \(25\d\d in the"),
         ("word " * 400, {"max_prompt_tokens": 100}, r"length is 124 tokens, however you requested 20\d\d"),
-        ("Hi.", {"max_new_tokens": 2040}, r"length is 2048 tokens, however you requested 20\d\d .* 2040 for the answer"),
+        (
+            "Hi.",
+            {"max_new_tokens": 2040},
+            r"length is 2048 tokens, however you requested 20\d\d .* 2040 for the answ",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_and_never_cut(

@@ -32,7 +32,14 @@ __all__ = ["Embedded"]
 
 BATCH = 32
 _UNFINISHED = "\ufffd"  # what a tokenizer shows for the first bytes of a character
-_ANY = ("parallel_tool_calls", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "service_tier", "store")
+_ANY = (
+    "parallel_tool_calls",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+    "store",
+)
 _NEUTRAL: Mapping[str, Sequence[Any]] = {
     "frequency_penalty": (0,),
     "function_call": ("none", "auto"),

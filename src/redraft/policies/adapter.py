@@ -45,7 +45,8 @@ class AdapterHost:
     """A base model and the adapters loaded over it.
 
     ``max_prompt`` is how many prompt tokens the base policy is given; each adapter is given as many as its manifest
-    says it was trained on. ``None`` cuts no prompt: one that is too long is refused. ``on_batch`` gets the number of contexts that each batch has answered. Threads take turns.
+    says it was trained on. With ``None`` no prompt is cut, and one that is too long is refused. ``on_batch`` gets the
+    number of contexts that each batch has answered. Threads take turns.
     """
 
     def __init__(
