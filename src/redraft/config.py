@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from redraft.costs import COSTS
 from redraft.errors import ConfigError, did_you_mean
+from redraft.types import Decoding
 
 __all__ = [
     "NOT_SETTINGS",
@@ -155,6 +156,11 @@ class Settings(_Section):
     def task(self, name: str) -> TaskSettings:
         """The settings of a task; the defaults if the file does not name it."""
         return self.tasks.get(name, TaskSettings())
+
+    def decoding(self, task: str) -> Decoding:
+        """How a task's policies write in this process, unless a client or an option says otherwise."""
+        own = self.task(task).decoding
+        return Decoding(own.max_new_tokens or self.serve.max_new_tokens, own.temperature)
 
     @property
     def cache(self) -> Path:

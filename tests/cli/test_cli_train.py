@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from redraft.cli.app import main
+from redraft.config import Settings, TaskSettings
 
 QUICK = ("--epochs", "1", "--batch-size", "4", "--rank", "2", "--max-prompt", "64", "--max-response", "24")
 Ran = tuple[int, str, str]
@@ -23,6 +24,7 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     """Run ``redraft`` in a folder with a log of twelve edits."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REDRAFT_MODEL__CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("REDRAFT_SERVE__MAX_NEW_TOKENS", "8")  # an untrained model does not stop by itself
 
     def run(*args: str) -> Ran:
         monkeypatch.setattr(sys, "argv", ["redraft", *args])
@@ -54,6 +56,12 @@ def test_train_all_evaluate_and_policies(shell: Callable[..., Ran], tiny_model_f
     assert status == 0
     assert "email/early@1" in out
     assert all(p["verdict"] for p in trained)
+    evaluations = [p["evaluation"] for p in trained]
+    assert {e["base_distance"] for e in evaluations} == {evaluations[0]["base_distance"]}
+    assert evaluations[0]["decoding"] == {"max_new_tokens": 8, "temperature": 0.0, "seed": 0}
+    assert served_by_default("email") == [
+        "base", *sorted(p["policy"] for p in trained if p["evaluation"]["distance"] < p["evaluation"]["base_distance"])
+    ]  # fmt: skip
     status, out, err = shell("train", "sft", "email", *QUICK, *model, "--seed", "2", "--resume")
     assert status == 0
     assert "warning" not in err  # sft has no reference to be wrong
@@ -85,6 +93,17 @@ def test_train_all_evaluate_and_policies(shell: Callable[..., Ran], tiny_model_f
     assert fits(out)
     assert "\nsft@1: " in out
     assert "\nnext: redraft " in out
+
+
+def served_by_default(task: str) -> list[str]:
+    """The arms of a gateway in this folder."""
+    from redraft.config import load_settings
+    from redraft.gateway.setup import make_gateway
+    from redraft.log import EditLog
+
+    settings = Settings(tasks={task: TaskSettings()}, model=load_settings().model)
+    with EditLog("sqlite://") as log:
+        return list(make_gateway(settings, log).tasks[task].selector.arms)
 
 
 def fits(out: str) -> bool:

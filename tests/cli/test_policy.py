@@ -11,15 +11,16 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from redraft.cli.policy import export_policy, generate, policies
+from redraft.cli.policy import export_policy, generate, policies_app
 from redraft.errors import ConfigError, DataError, ModelError, NotFoundError, RedraftError
 from redraft.lm.load import Base, load_base
 from redraft.policies.adapter import AdapterHost
 from redraft.types import Decoding, Message
 
 APP = typer.Typer()
-for command, name in ((generate, "generate"), (policies, "policies"), (export_policy, "export-policy")):
+for command, name in ((generate, "generate"), (export_policy, "export-policy")):
     APP.command(name)(command)
+APP.add_typer(policies_app, name="policies")
 
 
 @pytest.fixture(autouse=True)

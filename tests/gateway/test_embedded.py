@@ -15,6 +15,7 @@ from redraft.gateway.embedded import Embedded
 from redraft.gateway.engine import Answer, EngineError
 from redraft.lm.load import load_base
 from redraft.policies.adapter import AdapterHost
+from redraft.policies.trim import Trim, trim
 from redraft.types import Decoding, Message
 
 T = TypeVar("T")
@@ -25,9 +26,9 @@ def host(tiny_model_folder: Path) -> AdapterHost:
     return AdapterHost(load_base(str(tiny_model_folder), tiny_model_folder.parent))
 
 
-def use(host: AdapterHost, adapters: dict[str, Path], ask: Callable[[Embedded], Awaitable[T]]) -> T:
+def use(host: AdapterHost, adapters: dict[str, Path], ask: Callable[[Embedded], Awaitable[T]], **limits: int) -> T:
     async def run() -> T:
-        engine = Embedded(lambda: host, adapters, max_new_tokens=40)
+        engine = Embedded(lambda: host, adapters, **({"max_new_tokens": 40} | limits))
         await engine.start(["base", *adapters])
         try:
             return await ask(engine)
@@ -38,7 +39,8 @@ def use(host: AdapterHost, adapters: dict[str, Path], ask: Callable[[Embedded], 
 
 
 def asked(text: str = "Say hi.", **fields: Any) -> Any:
-    return request(messages=[{"role": "user", "content": text}], **({"temperature": 0, "max_tokens": 24} | fields))
+    said = {"messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": 24}
+    return request(**(said | fields))
 
 
 def test_it_answers_as_the_policy_does(host: AdapterHost, tiny_policies: Path) -> None:
@@ -52,6 +54,29 @@ def test_it_answers_as_the_policy_does(host: AdapterHost, tiny_policies: Path) -
     messages = (Message("user", "Say hi."),)
     assert texts == [host.respond(name, [messages], Decoding(24))[0] for name in ("base", *adapters)]
     assert len(set(texts)) == 3
+
+
+@pytest.mark.parametrize("name", ["base", "email/dpo@1"])
+def test_served_and_generated_are_one_text_also_where_it_repeats_itself(
+    host: AdapterHost, tiny_policies: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for cut in (trim, Trim.__init__):
+        monkeypatch.setattr(cut, "__defaults__", (4,))  # characters, where people get 200
+    questions = [f"Write {number}." for number in range(3)]
+    adapters = {"email/dpo@1": tiny_policies / "email/dpo@1"}
+
+    async def ask(engine: Embedded) -> list[tuple[str, str, str]]:
+        found: list[tuple[str, str, str]] = []
+        for question in questions:
+            whole = await engine.complete(name, asked(question, temperature=None, max_tokens=60))
+            pieces = [piece async for piece in engine.stream(name, asked(question, max_tokens=60))]
+            found.append((whole.text, "".join(piece.text for piece in pieces), whole.choice["finish_reason"]))
+        return found
+
+    answers = use(host, adapters, ask, max_new_tokens=60)
+    said = host.respond(name, [(Message("user", question),) for question in questions], Decoding(60))
+    assert [text for text, _, _ in answers] == [text for _, text, _ in answers] == said
+    assert "stop" in {reason for *_, reason in answers}, "some repeat themselves"
 
 
 def test_pieces_add_up_and_end_with_usage(host: AdapterHost) -> None:
@@ -120,14 +145,104 @@ def test_one_that_goes_away_leaves_its_batch(host: AdapterHost) -> None:
     assert use(host, {}, ask)
 
 
-def test_what_it_does_not_have_is_refused(host: AdapterHost) -> None:
+TOOL = {"type": "function", "function": {"name": "send"}}
+IMAGE = {"role": "user", "content": [{"type": "text", "text": "See"}, {"type": "image_url", "image_url": {"url": "x"}}]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tools": [TOOL]}, "tools"),
+        ({"tools": [TOOL], "tool_choice": "auto"}, "tools"),
+        ({"functions": [{"name": "send"}]}, "functions"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"logprobs": True, "top_logprobs": 2}, "logprobs"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"logit_bias": {"7": 1}}, "logit_bias"),
+        ({"top_p": 0.1}, "top_p"),
+        ({"frequency_penalty": 2}, "frequency_penalty"),
+        ({"presence_penalty": -1}, "presence_penalty"),
+        ({"top_k": 1}, "top_k"),
+        ({"min_p": 0.5}, "min_p"),
+        ({"repetition_penalty": 1.1}, "repetition_penalty"),
+        ({"reasoning_effort": "low"}, "reasoning_effort"),
+        ({"guided_regex": "a+"}, "guided_regex"),
+        ({"messages": [{"role": "user", "content": "Hi"}, IMAGE]}, "messages[1].content"),
+    ],
+)
+def test_what_it_would_have_to_ignore_is_refused(host: AdapterHost, fields: dict[str, Any], param: str) -> None:
     async def ask(engine: Embedded) -> EngineError:
-        with pytest.raises(EngineError, match="tools: the embedded model") as caught:
-            await engine.complete("base", asked(tools=[{"type": "function"}]))
+        with pytest.raises(EngineError, match="the embedded model") as caught:
+            await engine.complete("base", asked(**fields))
         return caught.value
 
     error = use(host, {}, ask)
-    assert (error.status, error.retry) == (400, False)
+    assert (error.status, error.retry, error.param) == (400, False, param)
+    assert error.code == ("unsupported_value" if "messages" in fields else "unsupported_parameter")
+
+
+def test_what_clients_send_by_default_changes_nothing(host: AdapterHost) -> None:
+    neutral: dict[str, Any] = {
+        "top_p": 1.0, "frequency_penalty": 0, "presence_penalty": 0.0, "logit_bias": {}, "logprobs": False,
+        "response_format": {"type": "text"}, "tools": [TOOL], "tool_choice": "none", "top_k": -1, "min_p": 0,
+        "parallel_tool_calls": True, "store": False, "service_tier": "auto", "user": "kim", "seed": 7, "n": 1,
+        "stream_options": {"include_usage": True}, "reasoning_effort": "none",
+    }  # fmt: skip
+
+    async def ask(engine: Embedded) -> list[str]:
+        names = [*neutral, "max_completion_tokens", "temperature", "stop", "anything"]
+        null = asked("Say hi.", **dict.fromkeys(names))
+        return [(await engine.complete("base", one)).text for one in (asked(), asked(**neutral), null)]
+
+    assert len(set(use(host, {}, ask))) == 1
+
+
+@pytest.mark.parametrize("seed", [-5, 0, 2**70])
+def test_any_seed_draws_the_same_twice(host: AdapterHost, seed: int) -> None:
+    async def ask(engine: Embedded) -> list[str]:
+        return [(await engine.complete("base", asked(seed=seed, temperature=1, max_tokens=8))).text for _ in "ab"]
+
+    one, again = use(host, {}, ask)
+    assert one == again
+
+
+@pytest.mark.parametrize(
+    ("text", "limits", "said"),
+    [
+        ("word " * 500, {}, r"maximum context length is 2048 tokens, however you requested 25\d\d \(25\d\d in the"),
+        ("word " * 400, {"max_prompt_tokens": 100}, r"length is 124 tokens, however you requested 20\d\d"),
+        (
+            "Hi.",
+            {"max_new_tokens": 2040},
+            r"length is 2048 tokens, however you requested 20\d\d .* 2040 for the answ",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_never_cut(
+    host: AdapterHost, text: str, limits: dict[str, int], said: str
+) -> None:
+    async def ask(engine: Embedded) -> EngineError:
+        with pytest.raises(EngineError, match=said) as caught:
+            await engine.complete("base", asked(text, max_tokens=limits.get("max_new_tokens", 24)))
+        fits = await engine.complete("base", asked("x" * 50, max_tokens=1))
+        assert fits.usage is not None
+        assert fits.usage["prompt_tokens"] > 50
+        return caught.value
+
+    error = use(host, {}, ask, **limits)
+    assert (error.status, error.retry, error.code, error.param) == (400, False, "context_length_exceeded", "messages")
+
+
+def test_a_prompt_longer_than_in_training_is_not_cut_for_an_adapter(host: AdapterHost, tiny_policies: Path) -> None:
+    name = "email/sft@1"  # trained on 64 tokens
+
+    async def ask(engine: Embedded) -> Answer:
+        return await engine.complete(name, asked("y" * 300, max_tokens=1))
+
+    answer = use(host, {name: tiny_policies / name}, ask)
+    assert answer.usage is not None
+    assert answer.usage["prompt_tokens"] > 300
 
 
 def test_a_model_that_fails_is_told_and_the_next_request_is_answered(
@@ -143,7 +258,7 @@ def test_a_model_that_fails_is_told_and_the_next_request_is_answered(
     monkeypatch.setattr(host, "watch", watch)
 
     async def ask(engine: Embedded) -> str:
-        with pytest.raises(EngineError, match="RuntimeError: no memory"):
+        with pytest.raises(EngineError, match=r"model failed \(RuntimeError\): its log says why"):
             await engine.complete("base", asked())
         return (await engine.complete("base", asked())).text
 

@@ -3,20 +3,66 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from redraft.config import PolicySettings, ServeSettings, Settings, TaskSettings, UpstreamSettings
-from redraft.errors import ConfigError
+from redraft.config import DecodingSettings, PolicySettings, ServeSettings, Settings, TaskSettings, UpstreamSettings
+from redraft.errors import ConfigError, DataError
 from redraft.gateway.setup import make_gateway
 from redraft.log import EditLog
-from redraft.policies.store import MANIFEST
+from redraft.policies.store import DEMOTED, PROMOTED, PolicyStore
+from redraft.train.runs import Manifest, write_manifest
+from redraft.types import PolicyRef
+
+
+def trained(root: Path, name: str, *distances: float, temperature: float = 0.0) -> None:
+    """A policy's folder; its own and base's distance from held-out edits, where they were measured."""
+    measured = dict(zip(("distance", "base_distance"), distances, strict=False))
+    evaluation = measured and measured | {"decoding": {"temperature": temperature}}
+    write_manifest(root / name, Manifest(name, "complete", {}, {}, {}, {"method": "sft"}, evaluation=evaluation))
+
+
+def default_arms(root: Path, **task: Any) -> list[str]:
+    settings = Settings(policies=PolicySettings(root=root), tasks={"email": TaskSettings(**task)})
+    with EditLog("sqlite://") as log:
+        return list(make_gateway(settings, log).tasks["email"].selector.arms)
+
+
+def test_by_default_a_task_serves_what_did_better_than_base(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert default_arms(tmp_path) == ["base"]
+    for name, *distances in (
+        ("sft@1", 0.2, 0.9), ("sft@2", 0.15, 0.93), ("sft@3", 0.93, 0.93), ("dpo@1", 3.3, 0.9), ("early@1",),
+    ):  # fmt: skip
+        trained(tmp_path, f"email/{name}", *distances)
+    with caplog.at_level("INFO", "redraft.gateway"):
+        assert default_arms(tmp_path) == ["base", "email/sft@2"]
+    said = "email/dpo@1 (3.30 ≥ base 0.90), email/early@1 (never evaluated), email/sft@3 (0.93 ≥ base 0.93)"
+    assert said in caplog.text
+    assert "redraft policies promote" in caplog.text
+    assert default_arms(tmp_path, policies=("dpo", "early")) == ["email/dpo@1", "email/early@1"]
+    assert default_arms(tmp_path, decoding=DecodingSettings(temperature=1)) == ["base"], "measured at temperature 0"
+
+
+def test_what_people_decide_goes_before_what_was_measured(tmp_path: Path) -> None:
+    for name, *distances in (("sft@1", 0.2, 0.9), ("sft@2", 0.1, 0.9), ("dpo@1", 3.3, 0.9), ("early@1",)):
+        trained(tmp_path, f"email/{name}", *distances)
+    store = PolicyStore(tmp_path)
+    for name, said in (("dpo@1", PROMOTED), ("early@1", PROMOTED), ("sft@2", DEMOTED)):
+        store.tell(PolicyRef.parse(f"email/{name}"), said)
+    assert default_arms(tmp_path) == ["base", "email/dpo@1", "email/early@1", "email/sft@1"]
+    store.tell(PolicyRef("email", "sft", 2), PROMOTED)
+    store.tell(PolicyRef("email", "dpo", 1), DEMOTED)
+    assert default_arms(tmp_path) == ["base", "email/early@1", "email/sft@1", "email/sft@2"]
+    for broken, says in (("{", "correct or delete it"), ('{"email/sft@1": "loved"}', "must be promoted or demoted")):
+        (tmp_path / "email/standing.json").write_text(broken)
+        with pytest.raises(DataError, match=says):
+            default_arms(tmp_path)
 
 
 def test_a_policy_can_be_named_within_its_task_or_in_full(tmp_path: Path) -> None:
     for name in ("sft@1", "sft@2", "sft@10", "dpo@1"):
-        (tmp_path / "email" / name).mkdir(parents=True)
-        (tmp_path / "email" / name / MANIFEST).write_text("{}")
+        trained(tmp_path, f"email/{name}", 0.1, 0.2)
 
     def served(*policies: str, fallback: str | None = None) -> list[str]:
         email = TaskSettings(policies=policies, fallback=fallback)

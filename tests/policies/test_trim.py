@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from redraft.policies import trim
+from redraft.policies.trim import Trim, trim
 
 # Few letters and a short length, so that most texts repeat themselves.
 LOOPS = st.tuples(st.text("abc"), st.text("abc"), st.integers(0, 9)).map(lambda loop: loop[0] + loop[1] * loop[2])
@@ -50,3 +50,29 @@ def test_a_loop_is_cut_after_its_first_turn() -> None:
     assert trim("Dear Tom,\n" + "Thank you. " * 50) == "Dear Tom,\nThank you. "
     assert trim("-" * 201) == "-"
     assert trim("-" * 200) == "-" * 200
+
+
+@given(TEXTS, LENGTHS, st.lists(st.integers(0, 60)))
+@example("aaaa", 2, [])
+@example("abcab", 3, [4])
+def test_as_it_arrives_nothing_is_unsaid_and_the_cut_is_the_same(text: str, length: int, places: list[int]) -> None:
+    arriving, said = Trim(length), ""
+    for place in sorted({*places, len(text)}):
+        now = arriving.grown(text[:place])
+        assert now.startswith(said)
+        assert trim(text, length).startswith(now)
+        said = now
+        if arriving.ended:
+            break
+    assert (said if arriving.ended else text) == trim(text, length)
+    assert arriving.ended == (trim(text, length) != text)
+
+
+def test_of_prose_only_a_few_characters_are_held_back() -> None:
+    prose = (
+        "Dear Ann, the review has moved to Friday at three, in room 204. Please bring the signed budget and the notes "
+        "of the last meeting. If Friday does not suit you, tell Mr Rao before noon. Kind regards, Kim"
+    )
+    arriving = Trim()
+    held = [place - len(arriving.grown(prose[:place])) for place in range(1, len(prose) + 1)]
+    assert max(held) <= 8

@@ -25,3 +25,17 @@ def test_a_verdict_says_what_was_measured(metrics: dict[str, float], says: str) 
     history = [{"eval_own_cost": 0.31}, {"eval_own_cost": 0.25}]
     manifest = Manifest("email/sft@1", "complete", {}, {}, {}, {"method": "sft"}, metrics=metrics, history=history)
     assert says in verdict(manifest)
+
+
+def test_a_verdict_says_whether_the_answers_let_it_be_served() -> None:
+    metrics = {"nll": 2.2, "reference_nll": 2.1}
+
+    def said(own: float) -> str:
+        measured = {"distance": own, "base_distance": 0.93}
+        return verdict(Manifest("a/sft@1", "complete", {}, {}, {}, {}, metrics=metrics, evaluation=measured))
+
+    worse = "no likelier than base on held-out edits (nll 2.10 → 2.20)"
+    assert said(0.21) == f"{worse}; its answers are 0.21 from held-out edits, base's 0.93: served by default"
+    candidate = "a candidate; redraft policies promote a/sft@1 serves it all the same"
+    assert said(3.3) == f"{worse}; its answers are 3.30 from held-out edits, base's 0.93: {candidate}"
+    assert said(0.93).endswith(candidate)

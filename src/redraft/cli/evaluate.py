@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.ground import Model, Policies, concluded
+from redraft.cli.ground import LongestAnswer, Model, Policies, Temperature, concluded, decided
 from redraft.cli.log import Format, columns_of, rows_of
 from redraft.cli.output import AsJson, emit, note
 from redraft.cli.session import bars
@@ -41,7 +41,8 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Use at most this many edits, from the start.")] = None,
     max_prompt: Annotated[int, typer.Option(min=2, help="Prompt tokens kept; a longer prompt loses its middle.")] = 512,
     max_response: Annotated[int, typer.Option(min=2, help="Tokens of a logged text that are scored.")] = 512,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
+    max_new_tokens: LongestAnswer = None,
+    temperature: Temperature = None,
     cost: Annotated[str | None, typer.Option(help="Name of the cost Δ. Default: the task's.")] = None,
     policies: Policies = None,
     model: Model = None,
@@ -66,6 +67,7 @@ def evaluate(
     if not (heldout := list(islice(_edited(rows), limit))):
         raise DataError(f"--holdout {holdout}: no edits in it")
     delta = get_cost(cost or settings.task(task).cost)
+    decoding = decided(settings.decoding(task), max_new_tokens, temperature)
     base = load_base(model or settings.model.name, settings.cache)
     with bars() as progress:
         evaluated = evaluate_policies(
@@ -75,7 +77,7 @@ def evaluate(
             delta,
             limits=Limits(max_prompt, max_response),
             cache=settings.cache,
-            max_new_tokens=max_new_tokens,
+            decoding=decoding,
             progress=progress,
         )
     data = {
@@ -84,6 +86,7 @@ def evaluate(
         "edits": len(heldout),
         "changed": sum(not row.unchanged for row in heldout),
         "cost": delta.name,
+        "decoding": asdict(decoding),
         "model": base.identity,
         "policies": [asdict(row) for row in evaluated],
     }

@@ -16,12 +16,14 @@ from redraft.cli.session import LogUrl, open_log, require_task, table
 from redraft.errors import ConfigError, DataError
 from redraft.policies.store import PolicyStore
 from redraft.train.options import RL, TrainOptions
+from redraft.types import Decoding
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from redraft.costs import Cost
     from redraft.lm.load import Base
+    from redraft.policies.evaluate import Measure
     from redraft.train.cost_run import Bound, LearntCost
     from redraft.train.dataset import Dataset
     from redraft.train.run import Progress, Run
@@ -35,6 +37,8 @@ UNKNOWN = "an unknown model"
 Limit = Annotated[int | None, typer.Option(min=2, help="Use at most so many edits, the first of the log.")]
 Policies = Annotated[Path | None, typer.Option(help="Folder of policies, instead of policies.root in the settings.")]
 Model = Annotated[str | None, typer.Option(help="Base model, instead of model.name in the settings.")]
+LongestAnswer = Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens. Default: the task's.")]
+Temperature = Annotated[float | None, typer.Option(min=0.0, help="0 is greedy. Default: the task's, which is 0.")]
 
 
 @dataclass(frozen=True)
@@ -57,17 +61,22 @@ class Edits:
     root: Path
     cache: Path
     model: str
+    decoding: Decoding
 
 
 @dataclass(frozen=True)
 class Ground:
-    """Edits, split and tokenised, with the model to train. ``options.start`` is a policy's full name here, or empty."""
+    """Edits, split and tokenised, with the model to train. ``options.start`` is a policy's full name here, or empty.
+
+    ``measure`` tells how a finished run answers.
+    """
 
     edits: Edits
     base: Base
     data: Dataset
     options: TrainOptions
     progress: Progress
+    measure: Measure
     start: Path | None = None
     bound: Bound | None = None
 
@@ -83,6 +92,10 @@ class Ground:
         from redraft.train.rl import priced_run
 
         return priced_run(run, self.edits.interactions, self.bound)
+
+    def measured(self, folder: Path) -> Mapping[str, Any]:
+        """How the policy in a folder answers what this run held out."""
+        return self.measure(folder, [triple.id for triple in self.data.heldout])
 
     def with_costs(self, options: TrainOptions, *, learn: bool = False) -> Ground:
         """The same with what eq. 6 asks of the data: prices by the latest cost model, or by one ``learn``t first."""
@@ -101,6 +114,12 @@ class Ground:
         return replace(self, data=data, options=options, bound=bound)
 
 
+def decided(own: Decoding, max_new_tokens: int | None, temperature: float | None, seed: int = 0) -> Decoding:
+    """A task's decoding, where options say nothing else."""
+    longest = own.max_new_tokens if max_new_tokens is None else max_new_tokens
+    return Decoding(longest, own.temperature if temperature is None else temperature, seed)
+
+
 def read_edits(task: str, source: Source) -> Edits:
     """Read the edits of a task; raises ``DataError`` without any, ``ConfigError`` where policies cannot be written."""
     from redraft.config import load_settings
@@ -114,7 +133,8 @@ def read_edits(task: str, source: Source) -> Edits:
     if not interactions:
         raise DataError(f"task {task!r} has no edits yet: log or import some")
     _require_writable(root)
-    return Edits(task, interactions, cost, root, settings.cache, source.model or settings.model.name)
+    model = source.model or settings.model.name
+    return Edits(task, interactions, cost, root, settings.cache, model, settings.decoding(task))
 
 
 def make_ground(task: str, options: TrainOptions, source: Source, progress: Progress) -> Ground:
@@ -128,12 +148,14 @@ def make_ground(task: str, options: TrainOptions, source: Source, progress: Prog
     from redraft.lm.load import load_base
 
     base = load_base(edits.model, edits.cache)
-    from redraft.train.dataset import foreign_policies, prepare  # only now: a wrong name is reported before torch loads
+    from redraft.policies.evaluate import Measure  # only now: a wrong name is reported before torch loads
+    from redraft.train.dataset import foreign_policies, prepare
 
     if options.preference_weight:
         foreign = foreign_policies(edits.interactions, base, options.start)
         _warn_of(foreign, options.start or base.identity)
-    ground = Ground(edits, base, prepare(edits.interactions, base, options), options, progress, start)
+    measure = Measure(base, edits.interactions, edits.cost, edits.decoding, progress)
+    ground = Ground(edits, base, prepare(edits.interactions, base, options), options, progress, measure, start)
     return ground.with_costs(options) if options.method == RL else ground
 
 

@@ -12,22 +12,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.ground import Model, Policies
+from redraft.cli.ground import LongestAnswer, Model, Policies, Temperature, decided
 from redraft.cli.output import AsJson, emit, note
 from redraft.cli.session import LogUrl, Task, bars, open_log, table
 from redraft.errors import ConfigError, DataError, NotFoundError
 from redraft.files import whole
 from redraft.policies import BASE, PolicyStore
-from redraft.types import Decoding, Message
+from redraft.policies.store import DEMOTED, PROMOTED
+from redraft.types import Message
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from redraft.train.runs import Manifest
 
-__all__ = ["export_policy", "generate", "policies"]
+__all__ = ["export_policy", "generate", "policies_app"]
 
-_DEFAULT = Decoding()
+policies_app = typer.Typer(help="List the trained policies, and decide which are served by default.")
+PolicyName = Annotated[str, typer.Argument(help="TASK/NAME@VERSION, or TASK/NAME for its latest version.")]
 
 
 class Judged(StrEnum):
@@ -45,9 +47,9 @@ def generate(
         Path | None,
         typer.Option(help="One prompt as text; or .jsonl with {prompt} or {messages} a line, answered line by line."),
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = _DEFAULT.max_new_tokens,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = _DEFAULT.temperature,
-    seed: Annotated[int, typer.Option(help="Decides what a temperature above 0 draws.")] = _DEFAULT.seed,
+    max_new_tokens: LongestAnswer = None,
+    temperature: Temperature = None,
+    seed: Annotated[int, typer.Option(help="Decides what a temperature above 0 draws.")] = 0,
     best_of: Annotated[int, typer.Option(min=1, help="Answer so often and give what should need the least edits.")] = 1,
     by: Annotated[
         Judged, typer.Option(help="Who picks the best: the task's cost model, or the answers' own consensus.")
@@ -62,7 +64,8 @@ def generate(
 
     if by is Judged.CONSENSUS and best_of < 3:
         raise ConfigError("--by consensus needs at least 3 answers: add --best-of 8")
-    if policy.endswith(f"/{BASE}"):  # a gateway's name for it
+    task, _, name = policy.rpartition("/")
+    if name == BASE:  # a gateway's name for it: email/base
         policy = BASE
     if policy == BASE and best_of > 1:
         raise ConfigError("--best-of needs a task: use --policy TASK/NAME")
@@ -71,13 +74,13 @@ def generate(
     store = PolicyStore(policies or settings.policies.root)
     ref = None if policy == BASE else store.resolve(policy)
     base = load_base(model or settings.model.name, settings.cache)
-    decoding = Decoding(max_new_tokens, temperature, seed)
+    decoding = decided(settings.decoding(ref.task if ref else task), max_new_tokens, temperature, seed)
     from redraft.policies.adapter import AdapterHost
     from redraft.train.run import counter
 
     with bars() as progress:
         advance = counter(progress, "answering", len(contexts))
-        host = AdapterHost(base, on_batch=advance if len(contexts) > 1 else None)
+        host = AdapterHost(base, max_prompt=None, on_batch=advance if len(contexts) > 1 else None)
         chosen = host.policy() if ref is None else host.load(str(ref), store.path(ref))
         if best_of > 1 and ref is not None:
             from redraft.policies.best_of import BestOf, task_judge
@@ -91,32 +94,80 @@ def generate(
     emit(result, as_json, lambda console: _say(console, responses, rows=rows))
 
 
-def policies(task: Task = None, *, policies: Policies = None, as_json: AsJson = False, log: LogUrl = None) -> None:
-    """List the trained policies, and say which of them learnt from texts that were erased since."""
+@policies_app.callback(invoke_without_command=True)
+def policies(
+    context: typer.Context,
+    task: Task = None,
+    *,
+    policies: Policies = None,
+    as_json: AsJson = False,
+    log: LogUrl = None,
+) -> None:
+    """List the trained policies: which are served by default and why, and which learnt from texts erased since."""
     from redraft.config import load_settings
     from redraft.train.runs import read_manifest
 
-    store = PolicyStore(policies or load_settings().policies.root)
+    if context.invoked_subcommand is not None:
+        return
+    settings = load_settings()
+    store = PolicyStore(policies or settings.policies.root)
     found: list[tuple[Path, Manifest]] = []
     for ref in store.list(task):
         try:
             found.append((store.path(ref), read_manifest(store.path(ref))))
         except DataError as error:
             note(f"left out: {error}")
+    tasks = sorted({ref.task for ref in store.list(task)})
+    rows = [row for name in tasks for row in store.standing(name, settings.task(name).decoding.temperature)]
+    standing = {str(row.ref): row for row in rows}
+    for name in (name for name in tasks if settings.task(name).policies):
+        note(f"tasks.{name}.policies in the settings names what is served there, not this list")
     erased = _learnt_from_erased(store, log)
     columns: dict[str, Sequence[object]] = {
         "policy": [manifest.policy for _, manifest in found],
         "base": [f"{manifest.base.get('name')}:{manifest.base.get('revision')}" for _, manifest in found],
         "edits": [manifest.data.get("train", "–") for _, manifest in found],
         "trained": [manifest.created_at for _, manifest in found],
+        "by default": [standing[manifest.policy] for _, manifest in found],
     }
     if erased:
         columns["erased texts"] = ["learnt from" if manifest.policy in erased else "" for _, manifest in found]
     shown = [
-        {"folder": str(folder), **asdict(manifest), "learnt_from_erased": manifest.policy in erased}
+        {
+            "folder": str(folder),
+            **asdict(manifest),
+            "served": standing[manifest.policy].served,
+            "reason": standing[manifest.policy].reason,
+            "learnt_from_erased": manifest.policy in erased,
+        }
         for folder, manifest in found
     ]
     emit({"root": str(store.root), "policies": shown}, as_json, table(columns))
+
+
+@policies_app.command("promote")
+def promote(name: PolicyName, *, policies: Policies = None, as_json: AsJson = False) -> None:
+    """Serve a policy by default, although it did worse than base on held-out edits or was never evaluated."""
+    _tell(name, PROMOTED, policies, as_json)
+
+
+@policies_app.command("demote")
+def demote(name: PolicyName, *, policies: Policies = None, as_json: AsJson = False) -> None:
+    """Never serve a policy by default."""
+    _tell(name, DEMOTED, policies, as_json)
+
+
+def _tell(name: str, said: str, root: Path | None, as_json: bool) -> None:
+    from redraft.config import load_settings
+
+    settings = load_settings()
+    store = PolicyStore(root or settings.policies.root)
+    ref = store.resolve(name)
+    store.tell(ref, said)
+    note("running gateways take it over when they are restarted or get SIGHUP")
+    if settings.task(ref.task).policies:
+        note(f"tasks.{ref.task}.policies in the settings goes before it: name the policy there, or remove that line")
+    emit({"policy": str(ref), "served": said == PROMOTED}, as_json, lambda c: c.print(f"{ref} is {said}", markup=False))
 
 
 def _learnt_from_erased(store: PolicyStore, url: str | None) -> list[str]:
@@ -133,7 +184,7 @@ def _learnt_from_erased(store: PolicyStore, url: str | None) -> list[str]:
 
 
 def export_policy(
-    name: Annotated[str, typer.Argument(help="TASK/NAME@VERSION, or TASK/NAME for its latest version.")],
+    name: PolicyName,
     out: Annotated[Path, typer.Argument(help="Folder to write; it must not exist, and appears when it is complete.")],
     *,
     merged: Annotated[

@@ -108,7 +108,7 @@ def train_sweep(
         folder = store.root / task / f"{method}.sweep"
         tried = sweep(ground.run(folder, reference), [replace(trial, start=ground.options.start) for trial in trials])
     policy = _known(store, reference, tried[0].manifest)
-    policy = policy or publish_trial(tried[0], store.path(reference), str(reference))
+    policy = policy or publish_trial(tried[0], store.path(reference), str(reference), ground.measured)
     note(f"the best trial is {policy.policy}; all trials are listed in {folder / 'trials.jsonl'}")
     manifests = [trial.manifest for trial in tried]
     columns = {n: [m.options[n] for m in manifests] for n in ("learning_rate", "beta", "nll_weight")}
@@ -138,7 +138,7 @@ def _train(ground: Ground, resume: bool) -> Manifest:
         note(f"nothing to resume: {task}/{method} has no interrupted run; training {reference} from the start")
     try:
         run = replace(ground.run(store.path(reference), reference), on_log=_on_log)
-        return train_version(run, store.path(reference), resume=resume)
+        return train_version(run, store.path(reference), resume=resume, measured=ground.measured)
     except KeyboardInterrupt:
         partial = partial_of(store.path(reference))
         note(f"stopped; the run is kept in {partial}: repeat the command with --resume to go on")

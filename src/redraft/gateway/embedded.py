@@ -1,13 +1,15 @@
 """Policies in this process: one base model, its adapters, and one thread that answers in batches.
 
 Requests that wait for the same policy at the same temperature are answered together, whatever their length limit, seed
-and stop texts; requests that arrive meanwhile wait for the next batch. Left out: tools, log-probabilities and other
-servers' extras, which are refused rather than silently ignored.
+and stop texts; requests that arrive meanwhile wait for the next batch. An answer is token for token what ``redraft
+generate`` gives, trimmed of repetition too. Nothing of a request is ignored: tools, log-probabilities, images and
+whatever else would change the answer are refused, and so is a prompt that does not fit.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import threading
 from collections import deque
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from redraft.errors import RedraftError
 from redraft.gateway.engine import Answer, EngineError, Piece
 from redraft.gateway.openai import ChatRequest
+from redraft.policies.trim import Trim
 from redraft.types import Decoding
 
 if TYPE_CHECKING:
@@ -29,7 +32,35 @@ __all__ = ["Embedded"]
 
 BATCH = 32
 _UNFINISHED = "\ufffd"  # what a tokenizer shows for the first bytes of a character
-_REFUSED = ("tools", "functions", "logprobs", "response_format", "logit_bias")
+_ANY = (
+    "parallel_tool_calls",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+    "store",
+)
+_NEUTRAL: Mapping[str, Sequence[Any]] = {
+    "frequency_penalty": (0,),
+    "function_call": ("none", "auto"),
+    "functions": ([],),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "min_p": (0,),
+    "modalities": (["text"],),
+    "presence_penalty": (0,),
+    "reasoning_effort": ("none",),
+    "repetition_penalty": (1,),
+    "response_format": ({"type": "text"},),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+    "top_k": (0, -1),
+    "top_logprobs": (0,),
+    "top_p": (1,),
+    "verbosity": ("medium",),
+}
+"""Values of fields that change nothing, as clients send them by default. Those in ``_ANY`` change no answer."""
+_log = logging.getLogger("redraft.gateway")
 
 
 @dataclass(eq=False, slots=True)
@@ -45,6 +76,7 @@ class _Job:
     put: Callable[[Piece | RedraftError | None], object]
     gone: bool = False
     ids: list[int] = field(default_factory=list[int])
+    trim: Trim = field(default_factory=Trim)
     sent: int = 0
 
     @property
@@ -53,12 +85,23 @@ class _Job:
 
 
 class Embedded:
-    """``load`` makes the host, off the event loop; ``adapters`` are the folders of the trained policies."""
+    """``load`` makes the host, off the event loop; ``adapters`` are the folders of the trained policies.
+
+    An answer has ``max_new_tokens`` unless the request says otherwise, and at most ``most_new_tokens`` (by default as
+    many). A prompt has at most ``max_prompt_tokens``, and leaves room for the answer in the model's context.
+    """
 
     def __init__(
-        self, load: Callable[[], AdapterHost], adapters: Mapping[str, Path], *, max_new_tokens: int = 256
+        self,
+        load: Callable[[], AdapterHost],
+        adapters: Mapping[str, Path],
+        *,
+        max_new_tokens: int = 256,
+        most_new_tokens: int | None = None,
+        max_prompt_tokens: int | None = None,
     ) -> None:
         self._load, self._adapters, self._limit = load, dict(adapters), max_new_tokens
+        self._most, self._max_prompt = most_new_tokens or max_new_tokens, max_prompt_tokens
         self._host: AdapterHost | None = None
         self._stop = frozenset[int]()
         self._waiting: deque[_Job] = deque()
@@ -99,7 +142,8 @@ class Embedded:
     async def stream(self, policy: str, request: ChatRequest) -> AsyncIterator[Piece]:
         """Answer piece by piece, a token or so at a time."""
         loop, pieces = asyncio.get_running_loop(), asyncio.Queue[Piece | RedraftError | None]()
-        job = self._job(policy, request, partial(loop.call_soon_threadsafe, pieces.put_nowait))
+        put = partial(loop.call_soon_threadsafe, pieces.put_nowait)
+        job = await asyncio.to_thread(self._job, policy, request, put)  # a long prompt takes seconds to encode
         with self._wake:
             if self._closed:
                 raise EngineError("the gateway is shutting down", status=503, retry=False)
@@ -114,20 +158,31 @@ class Embedded:
             job.gone = True  # nobody listens: its row leaves the batch
 
     def _job(self, policy: str, request: ChatRequest, put: Callable[[Any], object]) -> _Job:
-        refused = [name for name in _REFUSED if (request.model_extra or {}).get(name)]
-        if refused:
-            raise EngineError(
-                f"{', '.join(refused)}: the embedded model does not support this field", status=400, retry=False
-            )
+        _require_plain(request)
+        limit = min(request.limit or self._limit, self._most)
         return _Job(
             policy=policy,
-            prompt=self.host.encode(policy, request.logged()),
-            temperature=1.0 if request.temperature is None else request.temperature,
-            limit=min(request.limit or self._limit, self._limit),
+            prompt=self._fitting(self.host.encode(policy, request.logged(), whole=True), limit),
+            temperature=request.temperature or 0.0,
+            limit=limit,
             seed=secrets.randbits(62) if request.seed is None else request.seed,
             stops=request.stops,
             put=put,
         )
+
+    def _fitting(self, prompt: list[int], answer: int) -> list[int]:
+        """The prompt, if it and an answer of so many tokens fit."""
+        limits = [self._max_prompt, self.host.context and self.host.context - answer]
+        most = min((limit for limit in limits if limit is not None), default=len(prompt))
+        if len(prompt) > most:
+            raise _refused(
+                f"This model's maximum context length is {most + answer} tokens, however you requested"
+                f" {len(prompt) + answer} ({len(prompt)} in the messages, {answer} for the answer):"
+                " shorten the messages or ask for a shorter answer",
+                "context_length_exceeded",
+                "messages",
+            )
+        return prompt
 
     def _prepare(self, policies: Sequence[str]) -> None:
         if self._host is None:
@@ -169,8 +224,9 @@ class Embedded:
             for job in batch:
                 job.put(error)
         except Exception as error:
+            _log.exception("the embedded model failed", extra={"policy": policy})
             for job in batch:
-                job.put(EngineError(f"the embedded model failed ({type(error).__name__}: {error})"))
+                job.put(EngineError(f"the embedded model failed ({type(error).__name__}): its log says why"))
 
     def _step(self, job: _Job, token: int) -> bool:
         """Take a token and pass on the text it adds; returns whether the answer is complete."""
@@ -185,6 +241,10 @@ class Embedded:
             text = text[: min(cuts)]
         elif not (ended or full):
             text = _safe(text, job.stops)
+        stays = job.trim.grown(text)
+        ended = ended or job.trim.ended
+        if job.trim.ended or not (ended or full):
+            text = stays
         if len(text) > job.sent or ended or full:
             reason = "stop" if ended else "length" if full else None
             new = text[job.sent :]
@@ -196,6 +256,28 @@ class Embedded:
             job.put(Piece((), usage | {"total_tokens": sum(usage.values())}))
             job.put(None)
         return ended or full
+
+
+def _require_plain(request: ChatRequest) -> None:
+    """Raise ``EngineError`` for what the embedded model would have to ignore."""
+    given = {name: value for name, value in (request.model_extra or {}).items() if value is not None}
+    if given.get("tool_choice") == "none":
+        given.pop("tools", None)
+    if given.get("function_call") == "none":
+        given.pop("functions", None)
+    refused = [name for name, value in given.items() if name not in _ANY and value not in _NEUTRAL.get(name, ())]
+    if refused:
+        said = f"{', '.join(refused)}: the embedded model does not support this field"
+        raise _refused(said, "unsupported_parameter", refused[0])
+    for number, message in enumerate(request.messages):
+        parts = message.content if isinstance(message.content, list) else []
+        if other := [part.get("type") for part in parts if part.get("type") != "text"]:
+            where = f"messages[{number}].content"
+            raise _refused(f"{where}: the embedded model reads text only, not {other[0]}", "unsupported_value", where)
+
+
+def _refused(said: str, code: str, param: str) -> EngineError:
+    return EngineError(said, status=400, retry=False, code=code, param=param)
 
 
 def _safe(text: str, stops: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -17,13 +18,15 @@ from redraft.gateway.traces import make_traces
 from redraft.gateway.upstream import Upstream
 from redraft.log import EditLog
 from redraft.policies.base import BASE
-from redraft.policies.store import PolicyStore
+from redraft.policies.store import DEMOTED, PolicyStore
 from redraft.select import SELECTORS, Selector
 
 if TYPE_CHECKING:
     from redraft.policies.adapter import AdapterHost
 
 __all__ = ["make_gateway"]
+
+_log = logging.getLogger("redraft.gateway")
 
 
 def make_gateway(settings: Settings, log: EditLog) -> Gateway:
@@ -38,8 +41,7 @@ def make_gateway(settings: Settings, log: EditLog) -> Gateway:
     tasks: list[Task] = []
     for name, task in settings.tasks.items():
         full = partial(_full_name, settings, store, name)
-        latest = {ref.name: str(ref) for ref in store.list(name)}
-        arms = [full(policy) for policy in task.policies] or [BASE, *latest.values()]
+        arms = [full(policy) for policy in task.policies] or _default_arms(store, name, task.decoding.temperature)
         fallback = full(task.fallback) if task.fallback else BASE if BASE in arms else None
         answering = {policy: engines(name, policy) for policy in (*arms, fallback) if policy is not None}
         selector = _selector(name, task, arms)
@@ -47,6 +49,15 @@ def make_gateway(settings: Settings, log: EditLog) -> Gateway:
         if len(tasks[-1].pins) < len(answering):
             raise ConfigError(f"tasks.{name}: two policies have one full name, {', '.join(answering)}: rename one")
     return Gateway(log, tasks, trained_on=store.trained_on, traces=make_traces())
+
+
+def _default_arms(store: PolicyStore, task: str, temperature: float) -> list[str]:
+    """Base, and what did better on held-out edits or was promoted; the log of the process names the candidates."""
+    standing = store.standing(task, temperature)
+    if left := [row for row in standing if row.latest and not row.served and row.reason != DEMOTED]:
+        said = ", ".join(f"{row.ref} ({row.reason})" for row in left)
+        _log.info("not served: %s; redraft policies promote NAME serves one all the same", said)
+    return [BASE, *(str(row.ref) for row in standing if row.served)]
 
 
 def _full_name(settings: Settings, store: PolicyStore, task: str, policy: str) -> str:
@@ -90,7 +101,13 @@ def _engines(settings: Settings, store: PolicyStore) -> Callable[[str, str], Eng
     }
     by_policy = {policy: name for name, found in serve.upstreams.items() for policy in found.models}
     loader = next((name for name, found in serve.upstreams.items() if found.adapters), None)
-    embedded = Embedded(lambda: _host(settings), folders, max_new_tokens=serve.max_new_tokens)
+    embedded = Embedded(
+        lambda: _host(settings),
+        folders,
+        max_new_tokens=serve.max_new_tokens,
+        most_new_tokens=max(serve.max_new_tokens, *(settings.decoding(task).max_new_tokens for task in settings.tasks)),
+        max_prompt_tokens=serve.max_prompt_tokens,
+    )
 
     def engine(task: str, policy: str) -> Engine:
         if policy not in by_policy and (found := best_of(policy)) is not None:

@@ -21,8 +21,8 @@ __all__ = ["encode_prompt", "encode_response", "end_of_turn"]
 _PROBE = "redraft"
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], limit: int) -> list[int]:
-    """Token ids of x with the generation prompt, at most ``limit`` of them."""
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], limit: int | None) -> list[int]:
+    """Token ids of x with the generation prompt, at most ``limit`` of them; all of them without a limit."""
     try:
         chat = [asdict(m) for m in messages]
         text = str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
@@ -31,7 +31,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message
             f"messages with roles {[m.role for m in messages]} do not fit the chat template: {error}"
         ) from error
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]  # pyright: ignore[reportAssignmentType]
-    if len(ids) <= limit:
+    if limit is None or len(ids) <= limit:
         return ids
     head = limit // 2
     return ids[:head] + ids[len(ids) - (limit - head) :]

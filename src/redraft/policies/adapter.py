@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redraft.errors import ConflictError, ModelError, NotFoundError
+from redraft.errors import ConflictError, DataError, ModelError, NotFoundError
 from redraft.lm.encode import encode_prompt
 from redraft.policies.base import BASE
 from redraft.policies.trim import trim
@@ -45,7 +45,8 @@ class AdapterHost:
     """A base model and the adapters loaded over it.
 
     ``max_prompt`` is how many prompt tokens the base policy is given; each adapter is given as many as its manifest
-    says it was trained on. ``on_batch`` gets the number of contexts that each batch has answered. Threads take turns.
+    says it was trained on. With ``None`` no prompt is cut, and one that is too long is refused. ``on_batch`` gets the
+    number of contexts that each batch has answered. Threads take turns.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class AdapterHost:
         base: Base,
         *,
         batch_size: int = 64,
-        max_prompt: int = 512,
+        max_prompt: int | None = 512,
         on_batch: Callable[[int], None] | None = None,
     ) -> None:
         self._base = base
@@ -77,7 +78,7 @@ class AdapterHost:
             key, limits = f"adapter{len(self._adapters)}", fitting(self._base, folder).limits
             with self._turn:
                 self._model = _attach(self._model, folder, key)
-            self._adapters[name] = _Adapter(key, folder, limits.get("prompt", self._max_prompt))
+            self._adapters[name] = _Adapter(key, folder, limits.get("prompt", 512))
         return self.policy(name)
 
     def policy(self, name: str = BASE) -> AdapterPolicy:
@@ -94,11 +95,14 @@ class AdapterHost:
     ) -> list[str]:
         """What the policy ``name`` answers, trimmed; raises ``NotFoundError`` as ``policy`` does.
 
-        ``seeds``, one a context, go before the decoding's.
+        ``seeds``, one a context, go before the decoding's. Raises ``DataError`` where no prompt is to be cut and one
+        leaves no room for its answer in the model's context.
         """
         from redraft.lm.generate import generate
 
-        prompts = [self.encode(name, messages) for messages in contexts]
+        prompts = [self.encode(name, messages, whole=self._max_prompt is None) for messages in contexts]
+        if self._max_prompt is None:
+            self._require_room(prompts, decoding.max_new_tokens)
         with self._turn, self._active(self._adapter(name)):
             texts = generate(
                 self._model, self.tokenizer, prompts, decoding,
@@ -131,10 +135,24 @@ class AdapterHost:
 
         return stop_tokens(self._model, self.tokenizer)
 
-    def encode(self, name: str, messages: Sequence[Message]) -> list[int]:
-        """Token ids of a prompt, cut to what the policy ``name`` is given; raises ``NotFoundError`` as ``policy``."""
+    @property
+    def context(self) -> int | None:
+        """Most tokens of prompt and answer together; ``None`` for a model that names no limit."""
+        return getattr(self._base.model.config.get_text_config(), "max_position_embeddings", None)
+
+    def encode(self, name: str, messages: Sequence[Message], *, whole: bool = False) -> list[int]:
+        """Token ids of a prompt, cut to what the policy ``name`` is given unless ``whole``; raises as ``policy``."""
         adapter = self._adapter(name)
-        return encode_prompt(self.tokenizer, messages, self._max_prompt if adapter is None else adapter.max_prompt)
+        limit = self._max_prompt if adapter is None else adapter.max_prompt
+        return encode_prompt(self.tokenizer, messages, None if whole else limit)
+
+    def _require_room(self, prompts: Sequence[list[int]], answer: int) -> None:
+        for number, prompt in enumerate(prompts, 1):
+            if self.context is not None and len(prompt) + answer > self.context:
+                raise DataError(
+                    f"prompt {number} of {len(prompts)} has {len(prompt)} tokens, and its answer up to {answer}: this"
+                    f" model's context is {self.context}, so shorten the prompt or lower --max-new-tokens"
+                )
 
     def watch(
         self, name: str, prompts: Sequence[list[int]], decoding: Decoding, seeds: Sequence[int], watch: Watch

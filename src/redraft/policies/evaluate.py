@@ -1,17 +1,21 @@
 """How policies do on held-out human edits: how likely they find the texts, and what they write themselves.
 
 The human edited the *log's* draft, not the policy's answer, so no edit cost of a policy can be read off such data. What
-can be: the likelihood of the human's text, which of the two texts the policy prefers, and how far its own greedy
-answer is from the human's. Every number has a bootstrap interval over interactions.
+can be: the likelihood of the human's text, which of the two texts the policy prefers, and how far its own answer, in
+the task's decoding, is from the human's. Every number has a bootstrap interval over interactions.
+
+``Measure`` is the small form that ends each training run: mean distances of a policy and of the base model, which
+decide whether it is served by default (``redraft.policies.store``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redraft.policies.adapter import AdapterHost
 from redraft.policies.base import BASE
@@ -23,10 +27,13 @@ from redraft.types import Decoding, Interaction
 if TYPE_CHECKING:
     from redraft.costs import Cost
     from redraft.lm.load import Base
+    from redraft.policies.adapter import AdapterPolicy
     from redraft.train.packing import Limits, Triple
     from redraft.train.reference import Reference
 
-__all__ = ["Evaluation", "degenerate", "evaluate", "verdict"]
+__all__ = ["Evaluation", "Measure", "degenerate", "evaluate", "verdict"]
+
+MOST = 64  # edits that a run's answers are measured on: a fixed choice, by their ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,7 @@ def evaluate(
     *,
     limits: Limits,
     cache: Path,
-    max_new_tokens: int,
+    decoding: Decoding,
     progress: Progress,
 ) -> list[Evaluation]:
     """Evaluate the base model and every adapter (name → folder) on interactions that have an edit."""
@@ -81,11 +88,51 @@ def evaluate(
     edits, own = [i.edited or "" for i in heldout], dict[str, list[float]]()
     for number, name in enumerate(names, 1):
         policy = host.policy() if name == BASE else host.load(name, adapters[name])
-        answers = policy.respond([i.completion.messages for i in heldout], Decoding(max_new_tokens))
+        answers = policy.respond([i.completion.messages for i in heldout], decoding)
         own[name] = [cost(answer, edited) for answer, edited in zip(answers, edits, strict=True)]
         found.append(_evaluation(name, believed[name], answers, heldout, cost=cost, own=own))
         progress("answering", number, len(names))
     return found
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Mean Δ(answer, y') of a finished run's policy and of the base model, on edits that the run held out.
+
+    ``known`` keeps the base model's distances by completion, for all runs that share one ``Measure``.
+    """
+
+    base: Base
+    interactions: Sequence[Interaction]
+    cost: Cost
+    decoding: Decoding
+    progress: Progress
+    known: dict[str, float] = field(default_factory=dict[str, float])
+
+    def __call__(self, folder: Path, heldout: Collection[str]) -> dict[str, Any]:
+        """What a manifest keeps as ``evaluation``; ``heldout`` are ids of completions, ``folder`` the policy's."""
+        ids = set(sorted(set(heldout), key=lambda each: hashlib.sha256(each.encode()).digest())[:MOST])
+        edits = [i for i in self.interactions if i.completion.id in ids]
+        missing = [i for i in edits if i.completion.id not in self.known]
+        advance = counter(self.progress, "answering", len(edits) + len(missing))
+        host = AdapterHost(self.base, max_prompt=fitting(self.base, folder).limits.get("prompt"), on_batch=advance)
+        try:
+            self.known.update(self._distances(host.policy(), missing))
+            own = self._distances(host.load("measured", folder), edits)
+        finally:
+            host.close()
+        return {
+            "distance": fmean(own.values()),
+            "base_distance": fmean(self.known[each] for each in own),
+            "edits": len(own),
+            "cost": self.cost.name,
+            "decoding": asdict(self.decoding),
+            "model": self.base.identity,
+        }
+
+    def _distances(self, policy: AdapterPolicy, edits: Sequence[Interaction]) -> dict[str, float]:
+        answers = policy.respond([i.completion.messages for i in edits], self.decoding)
+        return {i.completion.id: self.cost(y, i.edited or "") for i, y in zip(edits, answers, strict=True)}
 
 
 def _believed(

@@ -2,26 +2,48 @@
 
 A folder counts as a policy when its name says so and it holds a manifest. A run in progress is called
 ``NAME@VERSION.partial``: it is no policy yet, but its version is taken.
+
+What a task serves where its settings name no policies: the latest version of each name whose answers were nearer to its
+run's held-out edits than the base model's. Everything else is a candidate. ``ROOT/TASK/standing.json`` holds what
+people decided otherwise: a policy promoted is served, one demoted is not.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from redraft.errors import ConfigError, DataError, NotFoundError, did_you_mean
+from redraft.files import ROOT, write_json
 from redraft.train.runs import MANIFEST, PARTIAL, read_manifest, read_sources
 from redraft.types import PolicyRef
 
-__all__ = ["PolicyStore"]
+__all__ = ["PolicyStore", "Standing"]
 
+PROMOTED, DEMOTED = "promoted", "demoted"
+STANDING = "standing.json"
 _PLAIN = re.compile(r"\w[\w.+-]*")
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whether a policy is served by default, and why. ``latest``: it is its name's last version."""
+
+    ref: PolicyRef
+    served: bool
+    reason: str
+    latest: bool
+
+    def __str__(self) -> str:
+        return f"{'served' if self.served else 'candidate'}: {self.reason}"
+
+
 class PolicyStore:
-    """The policies below one folder, which need not exist yet. Reads only; nothing is kept between calls."""
+    """The policies below one folder, which need not exist yet. Nothing is kept between calls."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -48,6 +70,61 @@ class PolicyStore:
             near = did_you_mean(text, [name for ref in known for name in (str(ref), f"{ref.task}/{ref.name}")])
             raise NotFoundError(f"policy {text!r}: not in {self.root}, which holds {there}{near and f'; {near}'}")
         return named[-1]
+
+    def served(self, task: str, temperature: float | None = None) -> list[PolicyRef]:
+        """The policies that a task serves by default beside ``base``; arguments as for ``standing``."""
+        return [row.ref for row in self.standing(task, temperature) if row.served]
+
+    def standing(self, task: str, temperature: float | None = None) -> list[Standing]:
+        """Every policy of a task with whether it is served by default, ordered as ``list``.
+
+        ``temperature`` is what it would be served at: answers at another one say nothing of that. Raises ``DataError``
+        for a ``standing.json`` that cannot be read.
+        """
+        told, found, better = self._told(task), list[Standing](), dict[str, PolicyRef]()
+        policies = self.list(task)
+        latest = {ref.name: ref for ref in policies}
+        for ref in reversed(policies):
+            served, reason = self._measured(ref, temperature)
+            if (said := told.get(str(ref))) is not None:
+                served, reason = said == PROMOTED, said
+            elif served and ref.name in better:
+                served, reason = False, f"{ref.name}@{better[ref.name].version} is later"
+            elif served:
+                better[ref.name] = ref
+            found.append(Standing(ref, served, reason, latest[ref.name] == ref))
+        return found[::-1]
+
+    def tell(self, ref: PolicyRef, said: str) -> None:
+        """Keep that a policy is ``PROMOTED`` or ``DEMOTED``; raises ``ConfigError`` where that cannot be written."""
+        write_json(self.root / ref.task / STANDING, {**self._told(ref.task), str(ref): said}, ROOT)
+
+    def _told(self, task: str) -> dict[str, str]:
+        """What people decided, by the policies' full names."""
+        file = self.root / task / STANDING
+        try:
+            told = dict(json.loads(file.read_text("utf-8")))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"{file}: cannot be read ({error}): correct or delete it") from error
+        if wrong := [name for name, said in told.items() if said not in (PROMOTED, DEMOTED)]:
+            raise DataError(f"{file}: {wrong[0]} must be {PROMOTED} or {DEMOTED}")
+        return told
+
+    def _measured(self, ref: PolicyRef, temperature: float | None) -> tuple[bool, str]:
+        """Whether a policy's answers are nearer to held-out edits than base's, with the two numbers."""
+        try:
+            manifest = read_manifest(self.path(ref))
+        except DataError:
+            return False, "its manifest cannot be read"
+        if manifest.distances is None:
+            return False, "never evaluated"
+        was = manifest.evaluation.get("decoding", {}).get("temperature")
+        if temperature not in (None, was):
+            return False, f"evaluated at temperature {was}, not {temperature}"
+        own, base = manifest.distances
+        return own < base, f"{own:.2f} {'<' if own < base else '≥'} base {base:.2f}"
 
     def trained_on(self, completion_ids: Collection[str]) -> list[str]:
         """Names of what learnt from any of these completions, cost models too, or continues from a policy that did."""

@@ -50,6 +50,9 @@ def fit(run: Run, *, resume: bool = False) -> Manifest:
     options = run.options
     _need_pairs(run)
     manifest = _begin(new_manifest(run.policy, run.base, run.data.counts, options), run.folder, resume)
+    if manifest.status == COMPLETE:  # it was stopped before it became a version
+        shutil.rmtree(run.folder / CHECKPOINTS, ignore_errors=True)
+        return manifest
     reference = _reference(run)
     model = begin(run.base, options, run.start)
     try:

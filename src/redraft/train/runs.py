@@ -56,7 +56,9 @@ class Manifest:
     """What made a policy.
 
     ``status`` is running, complete, or diverged (no held-out score of what was to be kept is a number). ``history``
-    holds the training log, ``metrics`` the held-out scores of the epoch that was kept.
+    holds the training log, ``metrics`` the held-out scores of the epoch that was kept. ``evaluation`` is of its
+    answers: ``distance`` is their mean Δ to ``edits`` held-out edits under ``cost``, ``base_distance`` that of the base
+    model ``model``, both with ``decoding``. It is empty where nobody measured them.
     """
 
     policy: str
@@ -70,6 +72,13 @@ class Manifest:
     seconds: float = 0.0
     created_at: str = ""
     versions: dict[str, str] = field(default_factory=dict[str, str])
+    evaluation: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def distances(self) -> tuple[float, float] | None:
+        """Of its answers and of the base model's from held-out edits; ``None`` where they were not measured."""
+        own, base = self.evaluation.get("distance"), self.evaluation.get("base_distance")
+        return None if own is None or base is None else (own, base)
 
     def alike(self, other: Manifest) -> dict[str, bool]:
         """Whether another run has the same options, data and base; options younger than a manifest had defaults."""
@@ -122,11 +131,23 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def verdict(manifest: Manifest) -> str:
-    """Say whether a policy finds held-out edits likelier than its reference does; for rl, what costs it predicts.
+    """Say what a run's held-out scores are, and how far its answers are from held-out edits.
 
-    What its answers really cost is not among a run's scores: ``redraft evaluate`` compares what it writes, and only
-    people's edits tell what they change.
+    Only edits of its own answers tell what these really cost. Where answers were not measured, a policy whose scores
+    are no better than its reference's comes with a caution.
     """
+    promising, said = _scores(manifest)
+    if manifest.distances is None:
+        return said if promising else f"{said}: {CAUTION}"
+    own, base = manifest.distances
+    said = f"{said}; its answers are {own:.2f} from held-out edits, base's {base:.2f}: "
+    if own < base:
+        return f"{said}served by default"
+    return f"{said}a candidate; redraft policies promote {manifest.policy} serves it all the same"
+
+
+def _scores(manifest: Manifest) -> tuple[bool, str]:
+    """Whether held-out edits are likelier under a policy than under its reference, and how much; for rl, its costs."""
     metrics, than = manifest.metrics, manifest.options.get("start") or "base"
     nll, before = metrics.get("nll", 0.0), metrics.get("reference_nll")
     moved = metrics.get("chosen_above_reference")
@@ -134,15 +155,16 @@ def verdict(manifest: Manifest) -> str:
     if begun is not None and "own_cost" in metrics:
         costs = f"{begun:.2f} → {metrics['own_cost']:.2f}"
         if metrics["own_cost"] >= begun:
-            return f"its answers are predicted to cost no less than those of {than} ({costs}): {CAUTION}"
-        return f"its answers are predicted to cost less than those of {than} ({costs}); only edits tell the real cost"
+            return False, f"its answers are predicted to cost no less than those of {than} ({costs})"
+        said = f"its answers are predicted to cost less than those of {than} ({costs})"
+        return True, f"{said}; only edits tell the real cost" if manifest.distances is None else said
     if moved is not None and moved < 0:
-        return f"held-out edits became less likely than under {than} ({moved:+.0f} nats each): {CAUTION}"
+        return False, f"held-out edits became less likely than under {than} ({moved:+.0f} nats each)"
     if before is None:  # trained by a version that did not keep it
-        return f"held-out edits have nll {nll:.2f} (nats per token)"
+        return True, f"held-out edits have nll {nll:.2f} (nats per token)"
     if nll >= before:
-        return f"no likelier than {than} on held-out edits (nll {before:.2f} → {nll:.2f}): {CAUTION}"
-    return f"likelier than {than} on held-out edits (nll {before:.2f} → {nll:.2f})"
+        return False, f"no likelier than {than} on held-out edits (nll {before:.2f} → {nll:.2f})"
+    return True, f"likelier than {than} on held-out edits (nll {before:.2f} → {nll:.2f})"
 
 
 def write_sources(folder: Path, completion_ids: Sequence[str]) -> None:
@@ -174,6 +196,8 @@ def write_card(folder: Path, manifest: Manifest) -> None:
         f" {data['heldout']} more were held out.",
         "",
         *_table("Held-out metric", manifest.metrics),
+        "",
+        *_table("Its answers", manifest.evaluation),
         "",
         *_table("Option", manifest.options),
         "",
