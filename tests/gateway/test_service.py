@@ -293,4 +293,4 @@ def test_half_a_surrogate_pair_spoils_nobodys_transaction(log: EditLog, stream: 
         return reply.completion_id
 
     name = with_gateway(log, [task(engine)], use)
-    assert log.interaction(name).completion.response == "Dear ?"
+    assert log.interaction(name).completion.response == "Dear \ufffd"

@@ -85,7 +85,7 @@ class _Job:
 
 
 class Embedded:
-    """``load`` makes the host, off the event loop; ``adapters`` are the folders of the trained policies.
+    """``load`` makes the host, off the event loop; ``adapters`` (which may grow) are the folders of trained policies.
 
     An answer has ``max_new_tokens`` unless the request says otherwise, and at most ``most_new_tokens`` (by default as
     many). A prompt has at most ``max_prompt_tokens``, and leaves room for the answer in the model's context.
@@ -100,7 +100,7 @@ class Embedded:
         most_new_tokens: int | None = None,
         max_prompt_tokens: int | None = None,
     ) -> None:
-        self._load, self._adapters, self._limit = load, dict(adapters), max_new_tokens
+        self._load, self._adapters, self._limit = load, adapters, max_new_tokens
         self._most, self._max_prompt = most_new_tokens or max_new_tokens, max_prompt_tokens
         self._host: AdapterHost | None = None
         self._stop = frozenset[int]()

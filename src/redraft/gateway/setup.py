@@ -6,15 +6,18 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from redraft.config import Settings, TaskSettings
+from redraft.config import Settings, TaskSettings, UpstreamSettings
+from redraft.costs import get_cost
 from redraft.errors import ConfigError, NotFoundError
 from redraft.gateway.embedded import Embedded
 from redraft.gateway.engine import Engine
 from redraft.gateway.reranked import Prices, Reranked, best_of
-from redraft.gateway.service import Gateway, Task
+from redraft.gateway.service import Gateway
 from redraft.gateway.traces import make_traces
+from redraft.gateway.turn import Task
 from redraft.gateway.upstream import Upstream
 from redraft.log import EditLog
 from redraft.policies.base import BASE
@@ -24,31 +27,48 @@ from redraft.select import SELECTORS, Selector
 if TYPE_CHECKING:
     from redraft.policies.adapter import AdapterHost
 
-__all__ = ["make_gateway"]
+__all__ = ["Engines", "make_gateway", "reload_gateway"]
 
 _log = logging.getLogger("redraft.gateway")
 
 
-def make_gateway(settings: Settings, log: EditLog) -> Gateway:
+def make_gateway(settings: Settings, log: EditLog, engines: Engines | None = None) -> Gateway:
     """The gateway that ``redraft.toml`` describes; nothing is loaded before it is entered.
 
     Raises ``ConfigError`` naming the key, the value and the remedy.
     """
     store = PolicyStore(settings.policies.root)
+    return Gateway(log, _tasks(settings, engines or Engines()), trained_on=store.trained_on, traces=make_traces())
+
+
+async def reload_gateway(gateway: Gateway, settings: Settings, engines: Engines) -> None:
+    """Let a running gateway serve what the settings and the folder of policies say now.
+
+    Taken over are tasks, policies, upstreams and decoding. Raises a ``RedraftError`` and leaves all as it was where
+    they cannot be served, and ``ConfigError`` for what only a restart can change.
+    """
+    for name, task in settings.tasks.items():
+        if (now := gateway.log.cost_of(name).name) != get_cost(task.cost).name:
+            raise ConfigError(f"tasks.{name}.cost: edits are priced by {now!r} while this gateway runs: restart it")
+    await gateway.reload(_tasks(settings, engines))
+
+
+def _tasks(settings: Settings, engines: Engines) -> list[Task]:
     if not settings.tasks:
         raise ConfigError("no task to serve: name one in redraft.toml, e.g. [tasks.email]")
-    engines = _engines(settings, store)
+    store = PolicyStore(settings.policies.root)
+    engine = engines.of(settings, store)
     tasks: list[Task] = []
     for name, task in settings.tasks.items():
         full = partial(_full_name, settings, store, name)
         arms = [full(policy) for policy in task.policies] or _default_arms(store, name, task.decoding.temperature)
         fallback = full(task.fallback) if task.fallback else BASE if BASE in arms else None
-        answering = {policy: engines(name, policy) for policy in (*arms, fallback) if policy is not None}
-        selector = _selector(name, task, arms)
-        tasks.append(Task(name, task.project, selector, answering, fallback, settings.model.name))
+        answering = {policy: engine(name, policy) for policy in (*arms, fallback) if policy is not None}
+        selector, model = _selector(name, task, arms), settings.model.name
+        tasks.append(Task(name, task.project, selector, answering, fallback, model, task.decoding))
         if len(tasks[-1].pins) < len(answering):
             raise ConfigError(f"tasks.{name}: two policies have one full name, {', '.join(answering)}: rename one")
-    return Gateway(log, tasks, trained_on=store.trained_on, traces=make_traces())
+    return tasks
 
 
 def _default_arms(store: PolicyStore, task: str, temperature: float) -> list[str]:
@@ -80,50 +100,75 @@ def _selector(name: str, task: TaskSettings, arms: list[str]) -> Selector:
         raise ConfigError(f"tasks.{name}.alpha: selector {task.selector!r} has no alpha: remove it") from None
 
 
-def _engines(settings: Settings, store: PolicyStore) -> Callable[[str, str], Engine]:
-    """What answers for a task's policy: an upstream that names it, the upstream for adapters, or this process.
+class Engines:
+    """What answers, kept when the settings change: the model stays in memory, an upstream's connections stay open."""
 
-    A policy that is the best of several answers has an engine of its own over that one.
-    """
-    serve = settings.serve
-    folders = {str(ref): store.path(ref) for ref in store.list()}
-    upstreams = {
-        name: Upstream(
-            f"upstream {name}",
-            found.url,
-            api_key_env=found.api_key_env,
-            models=dict(found.models),
-            adapters=folders if found.adapters else {},
-            timeout=found.timeout_seconds,
-            retries=found.retries,
+    def __init__(self) -> None:
+        self._kept: dict[str, Engine] = {}
+        self._folders: dict[str, Path] = {}
+
+    def of(self, settings: Settings, store: PolicyStore) -> Callable[[str, str], Engine]:
+        """What answers for a task's policy: an upstream that names it, the one for adapters, or this process.
+
+        A policy that is the best of several answers has an engine of its own over that one.
+        """
+        upstreams = settings.serve.upstreams
+        self._folders.update((str(ref), store.path(ref)) for ref in store.list())
+        by_policy = {policy: name for name, found in upstreams.items() for policy in found.models}
+        loader = next((name for name, found in upstreams.items() if found.adapters), None)
+
+        def engine(task: str, policy: str) -> Engine:
+            if policy not in by_policy and (found := best_of(policy)) is not None:
+                of, n, by = found
+                embedded = self._embedded(settings)
+                ready = partial(_prices, settings, task, by, embedded)
+                key, over = f"{task} {policy}", engine(task, of)
+                reranked = Reranked(over, of, n, ready, None if by == "consensus" else embedded)
+                return self._kept.setdefault(key, reranked)
+            if policy in by_policy:
+                return self._upstream(by_policy[policy], upstreams[by_policy[policy]])
+            if policy in self._folders and loader is not None:
+                return self._upstream(loader, upstreams[loader])
+            if policy == BASE or policy in self._folders:
+                return self._embedded(settings)
+            known = ", ".join([BASE, *by_policy, *self._folders])
+            raise ConfigError(
+                f"tasks.{task}: policy {policy!r} is neither trained nor a model of an upstream: use {known}"
+            )
+
+        return engine
+
+    def _upstream(self, name: str, found: UpstreamSettings) -> Engine:
+        key = f"{name} {found.model_dump_json()}"
+        if key not in self._kept:
+            self._kept[key] = Upstream(
+                f"upstream {name}",
+                found.url,
+                api_key_env=found.api_key_env,
+                models=found.models,
+                adapters=self._folders if found.adapters else {},
+                timeout=found.timeout_seconds,
+                retries=found.retries,
+                drop=found.drop,
+            )
+        return self._kept[key]
+
+    def _embedded(self, settings: Settings) -> Embedded:
+        """One for all: a change of the model's own settings waits for a restart."""
+        serve = settings.serve
+        longest = max(serve.max_new_tokens, *(settings.decoding(task).max_new_tokens for task in settings.tasks))
+        embedded = self._kept.setdefault(
+            "embedded",
+            Embedded(
+                lambda: _host(settings),
+                self._folders,
+                max_new_tokens=serve.max_new_tokens,
+                most_new_tokens=longest,
+                max_prompt_tokens=serve.max_prompt_tokens,
+            ),
         )
-        for name, found in serve.upstreams.items()
-    }
-    by_policy = {policy: name for name, found in serve.upstreams.items() for policy in found.models}
-    loader = next((name for name, found in serve.upstreams.items() if found.adapters), None)
-    embedded = Embedded(
-        lambda: _host(settings),
-        folders,
-        max_new_tokens=serve.max_new_tokens,
-        most_new_tokens=max(serve.max_new_tokens, *(settings.decoding(task).max_new_tokens for task in settings.tasks)),
-        max_prompt_tokens=serve.max_prompt_tokens,
-    )
-
-    def engine(task: str, policy: str) -> Engine:
-        if policy not in by_policy and (found := best_of(policy)) is not None:
-            of, n, by = found
-            ready = partial(_prices, settings, task, by, embedded)
-            return Reranked(engine(task, of), of, n, ready, None if by == "consensus" else embedded)
-        if policy in by_policy:
-            return upstreams[by_policy[policy]]
-        if policy in folders and loader is not None:
-            return upstreams[loader]
-        if policy == BASE or policy in folders:
-            return embedded
-        known = ", ".join([BASE, *by_policy, *folders])
-        raise ConfigError(f"tasks.{task}: policy {policy!r} is neither trained nor a model of an upstream: use {known}")
-
-    return engine
+        assert isinstance(embedded, Embedded)
+        return embedded
 
 
 def _prices(settings: Settings, task: str, by: str, embedded: Embedded) -> Prices:
