@@ -1,8 +1,8 @@
 """From interactions to training rows, and to splits that leak no context. Pure: no torch, no files.
 
 Rows are plain dictionaries in TRL's conversational form, so that any trainer reads them. An interaction without
-feedback gives no row at all, and neither does one that teaches nothing (``LeftOut``). One whose y' equals y (accepted, or an edit that changed nothing) supervises, is an
-"approved" label and a cost of 0, but prefers nothing.
+feedback gives no row at all, and neither does one that teaches nothing (``LeftOut``). One whose y' equals y
+(accepted, or an edit that changed nothing) supervises, is an "approved" label and a cost of 0, but prefers nothing.
 
 Splits keep contexts together that are the same or nearly so, because a held-out context that was trained on in
 other words measures memory. *Nearly* means that the sets of three-word shingles have a Jaccard similarity of at
