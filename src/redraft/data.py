@@ -1,8 +1,8 @@
 """From interactions to training rows, and to splits that leak no context. Pure: no torch, no files.
 
 Rows are plain dictionaries in TRL's conversational form, so that any trainer reads them. An interaction without
-feedback gives no row at all. One whose y' equals y (accepted, or an edit that changed nothing) supervises, is an
-"approved" label and a cost of 0, but prefers nothing.
+feedback gives no row at all, and neither does one that teaches nothing (``LeftOut``). One whose y' equals y
+(accepted, or an edit that changed nothing) supervises, is an "approved" label and a cost of 0, but prefers nothing.
 
 Splits keep contexts together that are the same or nearly so, because a held-out context that was trained on in
 other words measures memory. *Nearly* means that the sets of three-word shingles have a Jaccard similarity of at
@@ -29,7 +29,16 @@ from redraft.costs import Cost
 from redraft.errors import ConfigError, DataError
 from redraft.types import Interaction, Message
 
-__all__ = ["context_groups", "context_key", "cost_rows", "preference_rows", "sft_rows", "split", "unpaired_rows"]
+__all__ = [
+    "LeftOut",
+    "context_groups",
+    "context_key",
+    "cost_rows",
+    "preference_rows",
+    "sft_rows",
+    "split",
+    "unpaired_rows",
+]
 
 NEAR = 0.5
 SHINGLE = 3
@@ -67,14 +76,50 @@ def cost_rows(interactions: Iterable[Interaction], cost_of: Callable[[str], Cost
         yield {"prompt": prompt, "completion": response, "cost": float(cost.of_raw(raw, text)), "raw": raw}
 
 
+class LeftOut:
+    """Interactions that teach a text model nothing, left out and counted by why.
+
+    >>> from redraft.types import Completion
+    >>> left = LeftOut()
+    >>> list(left.of([Interaction(Completion("a", "email", (), "I can't.", untaught="refusal"))])), str(left)
+    ([], '1 left out: refusal 1')
+    """
+
+    def __init__(self) -> None:
+        self.counts = Counter[str]()
+
+    def of(self, interactions: Iterable[Interaction]) -> Iterator[Interaction]:
+        """Pass on what can be taught: no refusal, no empty answer, no context with what a text model cannot see."""
+        for interaction in interactions:
+            if why := interaction.completion.untaught or _unseen(interaction.completion.messages):
+                self.counts[why] += 1
+            else:
+                yield interaction
+
+    def __str__(self) -> str:
+        """Say in one line how many were left out; empty where none was."""
+        why = ", ".join(f"{name} {count:,}" for name, count in sorted(self.counts.items()))
+        return f"{self.counts.total():,} left out: {why}" if why else ""
+
+
+def _unseen(messages: Iterable[Message]) -> str:
+    """The first part of a context that is not text, such as ``context with image_url``."""
+    parts = (part for m in messages if isinstance(found := m.more.get("content"), list) for part in _parts(found))
+    return next((f"context with {kind}" for part in parts if (kind := str(part.get("type"))) != "text"), "")
+
+
+def _parts(content: list[Any]) -> Iterator[Mapping[str, Any]]:
+    return (part for part in content if isinstance(part, Mapping))
+
+
 _Messages = list[dict[str, str]]
 
 
 def _with_feedback(
     interactions: Iterable[Interaction],
 ) -> Iterator[tuple[Interaction, _Messages, _Messages, _Messages]]:
-    """Interactions that have feedback, with x, y and y' as messages."""
-    for interaction in interactions:
+    """Interactions that have feedback and can be taught, with x, y and y' as messages."""
+    for interaction in LeftOut().of(interactions):
         if interaction.edited is not None:
             prompt = [{"role": message.role, "content": message.content} for message in interaction.completion.messages]
             yield interaction, prompt, _answer(interaction.completion.response), _answer(interaction.edited)

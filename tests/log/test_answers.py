@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from log_parts import NOW, completion, decision, feedback, give
 
+from redraft.cli.diagnose import diagnose
+from redraft.cli.export import export_app
+from redraft.cli.ground import Source, read_edits
 from redraft.errors import DataError, NotFoundError
 from redraft.log import EditLog
 from redraft.log.events import Answered, Event, Finished, Revised, Spoken, Started
@@ -136,6 +140,51 @@ def test_any_streams_leave_the_statistics_that_a_replay_gives(
         costs = [round(cost * 1e9) for _, cost in log.resolved("email")]
         kept = log.statistics("email").get("base", Count())
         assert (kept.resolved, kept.total) == (len(costs), sum(costs))
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EditLog]:
+    """In the working folder, the log of a task with one edit that can be taught and four that cannot."""
+    monkeypatch.chdir(tmp_path)
+    image = {"content": [{"type": "text", "text": "x"}, {"type": "image_url"}]}
+    text = {"content": [{"type": "text", "text": "x"}]}
+    rows = [
+        replace(completion("taught"), messages=(Message("user", "x", text),)),
+        replace(completion("refused"), untaught="refusal"),
+        replace(completion("refused too"), untaught="refusal"),
+        replace(completion("empty", response=""), untaught="empty"),
+        replace(completion("seen"), messages=(Message("user", "x [image_url]", image),)),
+    ]
+    with EditLog("sqlite:///redraft.db") as log:
+        log.add_many(Interaction(row, Edit(row.id, "y"), decision(row.id)) for row in rows)
+        yield log
+
+
+LEFT = "4 left out: context with image_url 1, empty 1, refusal 2\n"
+
+
+@pytest.mark.parametrize("kind", ["sft", "preference", "unpaired", "cost", "native"])
+def test_exports_teach_nothing_else(mixed: EditLog, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    export_app([kind, f"{kind}.jsonl"], standalone_mode=False)
+    rows = Path(f"{kind}.jsonl").read_text("utf-8").splitlines()
+    assert len(rows) == {"native": 5, "unpaired": 2}.get(kind, 1)
+    assert capsys.readouterr().err == ("" if kind == "native" else LEFT)
+
+
+def test_training_reads_nothing_else(mixed: EditLog, capsys: pytest.CaptureFixture[str]) -> None:
+    assert [found.completion.id for found in read_edits("email", Source(limit=2)).interactions] == ["taught"]
+    assert capsys.readouterr().err == LEFT
+
+
+def test_diagnose_measures_nothing_else(mixed: EditLog, capsys: pytest.CaptureFixture[str]) -> None:
+    diagnose("email", as_json=True)
+    told = capsys.readouterr()
+    assert (json.loads(told.out)["completions"], told.err) == (1, LEFT)
+
+
+def test_a_selector_learns_where_the_context_has_an_image(mixed: EditLog) -> None:
+    assert {found.completion_id for found, _ in mixed.resolved("email")} == {"taught", "seen"}
+    assert mixed.statistics("email")["base"].resolved == 2
 
 
 def test_an_interaction_is_json_with_iso_dates(log: EditLog) -> None:

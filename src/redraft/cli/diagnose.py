@@ -36,12 +36,16 @@ def diagnose(
     from redraft import diagnose as library
     from redraft.config import load_settings
     from redraft.costs import get_cost
+    from redraft.data import LeftOut
 
-    settings = load_settings()
+    settings, left = load_settings(), LeftOut()
     delta = get_cost(cost or settings.task(task).cost)
     with open_log(log) as edits:
         require_task(edits, task)
-        found = library.diagnose(edits.interactions(task), delta, now=datetime.now(UTC), horizon=edits.horizon)
+        given = left.of(edits.interactions(task))
+        found = library.diagnose(given, delta, now=datetime.now(UTC), horizon=edits.horizon)
+    if left.counts:
+        note(str(left))
     if figure is not None:
         library.plot(found.measures, figure)
         note(f"figure: {figure}")

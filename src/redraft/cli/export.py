@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from redraft.cli.output import AsJson, emit
+from redraft.cli.output import AsJson, emit, note
 from redraft.cli.session import LogUrl, Task, open_log, progress, require_task, table
 from redraft.errors import ConfigError
 
 if TYPE_CHECKING:
+    from redraft.data import LeftOut
     from redraft.log import EditLog
 
 __all__ = ["export_app"]
@@ -45,6 +46,7 @@ def _command(kind: str) -> None:
         as_json: AsJson = False,
         log: LogUrl = None,
     ) -> None:
+        from redraft.data import LeftOut
         from redraft.files import whole
 
         chosen = form or out.suffix.removeprefix(".")
@@ -57,8 +59,11 @@ def _command(kind: str) -> None:
         write = _write_jsonl if chosen == "jsonl" else _write_parquet
         with open_log(log) as edit_log:
             require_task(edit_log, task)
+            left = LeftOut()
             with whole(out) as scratch:
-                count = write(kind, scratch, progress(_rows(kind, edit_log, task), f"writing {out.name}"))
+                count = write(kind, scratch, progress(_rows(kind, edit_log, task, left), f"writing {out.name}"))
+        if left.counts:
+            note(str(left))
         result = {"out": str(out), "kind": kind, "format": chosen, "rows": count}
         emit(result, as_json, table({key: [value] for key, value in result.items()}))
 
@@ -69,13 +74,14 @@ for _kind in KINDS:
     _command(_kind)
 
 
-def _rows(kind: str, edit_log: EditLog, task: str | None) -> Iterator[dict[str, Any]]:
+def _rows(kind: str, edit_log: EditLog, task: str | None, left: LeftOut) -> Iterator[dict[str, Any]]:
     from redraft import data
     from redraft.log.formats import native
 
     given = edit_log.interactions(task, edited_only=kind != "native")
     if kind == "native":
         return map(native.write, given)
+    given = left.of(given)
     if kind == "cost":
         return data.cost_rows(given, edit_log.cost_of)
     rows = {"sft": data.sft_rows, "preference": data.preference_rows, "unpaired": data.unpaired_rows}

@@ -123,13 +123,16 @@ def decided(own: Decoding, max_new_tokens: int | None, temperature: float | None
 def read_edits(task: str, source: Source) -> Edits:
     """Read the edits of a task; raises ``DataError`` without any, ``ConfigError`` where policies cannot be written."""
     from redraft.config import load_settings
+    from redraft.data import LeftOut
 
-    settings = load_settings()
+    settings, left = load_settings(), LeftOut()
     root = source.policies or settings.policies.root
     with open_log(source.log) as edit_log:
         require_task(edit_log, task)
         cost = edit_log.cost_of(task)
-        interactions = list(islice(edit_log.interactions(task, edited_only=True), source.limit))
+        interactions = list(islice(left.of(edit_log.interactions(task, edited_only=True)), source.limit))
+    if left.counts:
+        note(str(left))
     if not interactions:
         raise DataError(f"task {task!r} has no edits yet: log or import some")
     _require_writable(root)

@@ -39,13 +39,12 @@ __all__ = [
 ]
 
 
-_BEGUN = (
+_OPEN = (
     update(texts)
     .where(texts.c.completion_id == bindparam("of_completion"), texts.c.revision == RESPONSE)
+    .where(texts.c.content.is_(None))
     .where(texts.c.messages.is_not(None))  # unless it was erased: a person's wish comes before what arrives later
 )
-_BEGIN = _BEGUN.where(texts.c.content == "").values(content=None)
-_OPEN = _BEGUN.where(texts.c.content.is_(None))
 _SPEAK = _OPEN.values(partial=bindparam("response"))
 _FINISH = _OPEN.values(content=bindparam("response"), answer=bindparam("said"), untaught=bindparam("why"), partial=None)
 _PINNED = select(conversations.c.policy).where(
@@ -168,10 +167,8 @@ def write(connection: Connection, writer: Writer, events: Sequence[Event]) -> li
         for index, event in enumerate(events)
         if isinstance(event, Answered)
     ]
-    writer.add_batch(answers, outcomes.__setitem__)
-    for event in events:
-        if isinstance(event, Started):
-            connection.execute(_BEGIN, {"of_completion": event.completion.id})
+    begun = {index for index, event in enumerate(events) if isinstance(event, Started)}
+    writer.add_batch(answers, outcomes.__setitem__, begun)
     rest = [(index, event) for index, event in enumerate(events) if not isinstance(event, Answered)]
     for index, event in sorted(rest, key=lambda pair: _place(pair[1])):
         try:

@@ -6,7 +6,7 @@ Everything here happens inside a transaction that the caller holds; ``settle`` e
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import NoReturn
@@ -148,8 +148,11 @@ class Writer:
         """Forget a decision of ``LEARNT``, without edits, whose answer turned out to teach nothing."""
         self._changes[decision[completions.c.task], decision[decisions.c.chosen]] += Count(decisions=-1)
 
-    def add_batch(self, batch: Batch, refused: Refused) -> Added:
-        """Add many interactions: unknown ones by one statement per table, the others one by one."""
+    def add_batch(self, batch: Batch, refused: Refused, begun: Collection[int] = ()) -> Added:
+        """Add many interactions: unknown ones by one statement per table, the others one by one.
+
+        ``begun`` are the places of those whose response is not known yet.
+        """
         seen = self._known([interaction.completion.id for _, interaction in batch])
         fresh: list[tuple[Interaction, Rows]] = []
         repeated: Batch = []
@@ -158,7 +161,10 @@ class Writer:
                 repeated.append((index, interaction))
                 continue
             try:
-                fresh.append((interaction, self._rows(interaction)))
+                rows = self._rows(interaction)
+                if index in begun:
+                    rows[texts.name][0]["content"] = None
+                fresh.append((interaction, rows))
                 seen.add(interaction.completion.id)
             except RedraftError as error:
                 refused(index, error)
