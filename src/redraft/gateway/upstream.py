@@ -223,7 +223,9 @@ class Upstream:
         late = isinstance(error, TimeoutError)
         if not late:  # it may have started anew, without our adapters
             self._loaded.clear()
-        return EngineError(f"upstream {self.name} {what} ({type(error).__name__})", status=504 if late else 502)
+        _log.warning("upstream lost", extra={"upstream": self.name, "what": what, "error": type(error).__name__})
+        told = "did not answer in time" if late else what
+        return EngineError(f"upstream {self.name} {told}", status=504 if late else 502)
 
     async def _load(self, policy: str) -> object:
         """Load an adapter once, whoever asks meanwhile. Returns what stands for this load of it."""
