@@ -112,8 +112,8 @@ def test_other_fields_and_numbers_that_json_lacks() -> None:
         ([HI], 1, ("broke off before the end", 502, "stream_cut")),
         ([HI, {"error": {"message": "quota of sk-12345678", "code": "quota"}}], 1, ("quota of ", 502, "quota")),
         ([HI, {"choices": [{"error": {"message": "it died"}, "finish_reason": "error"}]}], 1, ("it died", 502, None)),
-        ([HI, {"error": True}], 1, ("upstream up broke off", 502, None)),
-        ([HI, {"error": {"message": "bad key", "code": 401}}], 1, ("upstream up refused", 502, None)),
+        ([HI, {"error": True}], 1, ("up broke off", 502, None)),
+        ([HI, {"error": {"message": "bad key", "code": 401}}], 1, ("up refused", 502, None)),
     ],
 )
 def test_a_stream_that_fails(said: list[Any], pieces: int, told: tuple[str, int, str | None]) -> None:
@@ -157,7 +157,7 @@ def test_a_whole_answer_is_read_as_leniently() -> None:
 def test_a_body_that_is_no_answer() -> None:
     odd = ("", "<html>", "null", "[1]", "{}", '{"choices": {}}', '{"choices": [{"message": "x"}]}', '{"choices": [3]}')
     for body in (*odd, "{" * 9999, '{"a":' * 9999):
-        with pytest.raises(EngineError, match="upstream up answered without a completion") as caught:
+        with pytest.raises(EngineError, match="up answered without a completion") as caught:
             answer_of("up", body.encode(), "", str)
         assert (caught.value.status, caught.value.retry) == (502, True)
 
@@ -166,7 +166,7 @@ def openai(message: str, **more: Any) -> str:
     return json.dumps({"error": {"message": message, **more}})
 
 
-KEY = "upstream up refused the gateway's key "
+KEY = "up refused the gateway's key "
 LONG = openai("4096 at most", param="messages", code="context_length_exceeded")
 FASTAPI = '{"detail": [{"loc": ["body", "n"], "msg": "too many", "input": "private"}]}'
 
@@ -179,17 +179,17 @@ FASTAPI = '{"detail": [{"loc": ["body", "n"], "msg": "too many", "input": "priva
         (400, '{"object": "error", "message": "no", "code": 400}', (400, False, "no", None)),
         (401, openai("Wrong API key", code="invalid_api_key"), (502, True, f"{KEY}(401)", None)),
         (403, openai("no", code="unsupported_country"), (502, True, f"{KEY}(403)", "unsupported_country")),
-        (404, openai("no", code="model_not_found"), (502, True, "upstream up does not know the model (404)", None)),
+        (404, openai("no", code="model_not_found"), (502, True, "up does not know the model (404)", None)),
         (402, openai("Insufficient credits", code=402), (402, True, "Insufficient credits", None)),
         (413, "too large", (413, True, "too large", None)),
         (429, openai("slow down", code="rate_limit_exceeded"), (429, True, "slow down", "rate_limit_exceeded")),
-        (429, "", (429, True, "upstream up answered 429", None)),
-        (409, openai("raw"), (409, True, "upstream up answered 409", None)),
-        (500, openai("Traceback", code="internal"), (500, True, "upstream up answered 500", "internal")),
-        (529, "overloaded", (503, True, "upstream up answered 529", None)),
-        (301, "", (502, True, "upstream up answered 301", None)),
-        (418, openai("teapot"), (502, True, "upstream up answered 418", None)),
-        (999, "", (502, True, "upstream up answered 999", None)),
+        (429, "", (429, True, "up answered 429", None)),
+        (409, openai("raw"), (409, True, "up answered 409", None)),
+        (500, openai("Traceback", code="internal"), (500, True, "up answered 500", "internal")),
+        (529, "overloaded", (503, True, "up answered 529", None)),
+        (301, "", (502, True, "up answered 301", None)),
+        (418, openai("teapot"), (502, True, "up answered 418", None)),
+        (999, "", (502, True, "up answered 999", None)),
     ],
 )
 def test_statuses(status: int, body: str, told: tuple[int, bool, str, str | None]) -> None:

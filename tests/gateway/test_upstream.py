@@ -221,7 +221,7 @@ def test_errors_keep_their_fields_and_no_secret(
     server.answers = [status(code, json.dumps({"error": said})) for code in (400, 401)]
     passed, hidden = (refused(server, api_key_env="UPSTREAM_KEY", retries=0) for _ in range(2))
     assert (str(passed), passed.kind, passed.code, passed.param) == ("no *** here", *list(said.values())[1:])
-    assert str(hidden) == "upstream vllm refused the gateway's key (401)"
+    assert str(hidden) == "vllm refused the gateway's key (401)"
     assert [record.__dict__["detail"] for record in caplog.records] == ["no *** here"]  # for whoever runs the gateway
 
 
@@ -274,9 +274,9 @@ def test_a_stream_that_breaks_off() -> None:
     server = Server()
     server.answers = [lambda _, answer=answer: answer for answer in answers]
     assert use(server, ask) == ["All ", "out of memory", "None"]
-    cut = ["All ", "upstream vllm broke off before the end of its answer", "stream_cut"]
+    cut = ["All ", "vllm broke off before the end of its answer", "stream_cut"]
     assert use(server, ask) == cut
-    assert use(server, ask) == ["upstream vllm ended without an answer", "None"]
+    assert use(server, ask) == ["vllm ended without an answer", "None"]
     assert len(server.bodies) == 3
 
 

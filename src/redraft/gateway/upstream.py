@@ -133,7 +133,7 @@ class Upstream:
             except _LOST as error:
                 problem = self._lost("broke off", error)
             except OverflowError as error:
-                problem = EngineError(f"upstream {self.name} sent {error}")
+                problem = EngineError(f"{self.name} sent {error}")
             if (last := chunks.end(done, problem)) is not None:
                 yield last
             with suppress(*_LOST):  # what follows [DONE] is of no use, but a connection that was read to its end is
@@ -183,7 +183,7 @@ class Upstream:
 
     async def _asked(self, path: str, said: bytes) -> aiohttp.ClientResponse:
         """The response of a server that is not busy; asked again while it is, unless it wants more patience."""
-        problem = EngineError(f"upstream {self.name} was not asked")
+        problem = EngineError(f"{self.name} was not asked")
         for attempt in range(self.retries + 1):
             if attempt:
                 await asyncio.sleep(max(self.pause * 4 ** (attempt - 1), problem.retry_after or 0))
@@ -225,7 +225,7 @@ class Upstream:
             self._loaded.clear()
         _log.warning("upstream lost", extra={"upstream": self.name, "what": what, "error": type(error).__name__})
         told = "did not answer in time" if late else what
-        return EngineError(f"upstream {self.name} {told}", status=504 if late else 502)
+        return EngineError(f"{self.name} {told}", status=504 if late else 502)
 
     async def _load(self, policy: str) -> object:
         """Load an adapter once, whoever asks meanwhile. Returns what stands for this load of it."""
@@ -243,7 +243,7 @@ class Upstream:
         detail = problem_in(parsed(data) or {"message": data.decode(errors="replace")}, self._clean)["message"]
         if not (200 <= status < 300 or "already" in (detail or "")):
             _log.warning("adapter refused", extra={"upstream": self.name, "policy": policy, "detail": detail})
-            raise EngineError(f"upstream {self.name} cannot load policy {policy} ({status})")
+            raise EngineError(f"{self.name} cannot load policy {policy} ({status})")
 
     async def _call(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
         """Status and body of something other than an answer."""
@@ -284,7 +284,7 @@ def _address(name: str, base_url: str, variable: str | None) -> tuple[str, str, 
     if not given:
         return found.geturl(), f"Bearer {key}" if key else "", (key,)
     if key:
-        raise ConfigError(f"upstream {name}: its url has a user and api_key_env names a key: keep one of them")
+        raise ConfigError(f"{name}: its url has a user and api_key_env names a key: keep one of them")
     user, password = (unquote(part) for part in given.partition(":")[::2])
     login = b64encode(f"{user}:{password}".encode()).decode()
     return found._replace(netloc=host).geturl(), f"Basic {login}", (given, password, login)
@@ -295,5 +295,5 @@ def _key(name: str, variable: str | None) -> str:
         return ""
     key = os.environ.get(variable, "").strip()
     if not key:
-        raise ConfigError(f"upstream {name}: its key is not in the environment: set {variable}")
+        raise ConfigError(f"{name}: its key is not in the environment: set {variable}")
     return key
