@@ -242,6 +242,13 @@ def test_credentials_in_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ss@" not in str(caught.value)
 
 
+def test_an_address_that_is_none() -> None:
+    for odd in ("", "localhost:8000/v1", "ftp://host/v1", "http://me:pw@", "http://[::1", "http://me:pw@host:99999/v1"):
+        with pytest.raises(ConfigError, match="write it as http://HOST:PORT/v1") as caught:
+            Upstream("vllm", odd)
+        assert "pw" not in str(caught.value)
+
+
 def test_nobody_there(caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
         upstream = Upstream("vllm", "http://127.0.0.1:9/v1", retries=1, pause=0, adapters={"email/sft@1": Path()})

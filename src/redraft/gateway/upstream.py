@@ -18,7 +18,7 @@ from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import aiohttp
 
@@ -278,7 +278,9 @@ async def _events(content: aiohttp.StreamReader) -> AsyncGenerator[tuple[str, by
 
 def _address(name: str, base_url: str, variable: str | None) -> tuple[str, str, tuple[str, ...]]:
     """A server's URL without its credentials, the ``Authorization`` for it, and what must not be shown."""
-    found = urlsplit(base_url.rstrip("/"))
+    found = _split(base_url.rstrip("/"))
+    if found is None:
+        raise ConfigError(f"{name}: its url is no address of a server: write it as http://HOST:PORT/v1")
     given, _, host = found.netloc.rpartition("@")
     key = _key(name, variable)
     if not given:
@@ -288,6 +290,13 @@ def _address(name: str, base_url: str, variable: str | None) -> tuple[str, str, 
     user, password = (unquote(part) for part in given.partition(":")[::2])
     login = b64encode(f"{user}:{password}".encode()).decode()
     return found._replace(netloc=host).geturl(), f"Basic {login}", (given, password, login)
+
+
+def _split(url: str) -> SplitResult | None:
+    with suppress(ValueError):  # a port or an IPv6 address that is none
+        found = urlsplit(url)
+        return found if found.scheme in ("http", "https") and found.hostname and found.port != 0 else None
+    return None
 
 
 def _key(name: str, variable: str | None) -> str:
