@@ -6,11 +6,11 @@ import asyncio
 import io
 import json
 import logging
+import queue
 import random
 import threading
-import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from copy import deepcopy
 from dataclasses import dataclass
@@ -226,16 +226,21 @@ class _Server:
 
     @contextmanager
     def listening(self) -> Generator[str]:
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=loop.run_forever, daemon=True)
+        told: queue.Queue[tuple[int, Callable[[], object]]] = queue.Queue()
+
+        async def serve() -> None:
+            loop, ended = asyncio.get_running_loop(), asyncio.Event()
+            async with await asyncio.start_server(self, "127.0.0.1", 0) as server:
+                told.put((server.sockets[0].getsockname()[1], lambda: loop.call_soon_threadsafe(ended.set)))
+                await ended.wait()
+
+        thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
         thread.start()
-        server = asyncio.run_coroutine_threadsafe(asyncio.start_server(self, "127.0.0.1", 0), loop).result(10)
+        port, end = told.get(timeout=10)
         try:
-            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+            yield f"http://127.0.0.1:{port}/v1"
         finally:
-            loop.call_soon_threadsafe(server.close)
-            time.sleep(0.05)
-            loop.call_soon_threadsafe(loop.stop)
+            end()
             thread.join(10)
 
 

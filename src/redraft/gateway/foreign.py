@@ -78,7 +78,7 @@ def answer_of(name: str, data: bytes, request_id: str, clean: Clean) -> Answer:
     if problem := found.get("error") or choice.get("error"):
         raise failure(name, _status_in(problem), problem_in({"error": problem}, clean), late=True)
     if not isinstance(choice.get("message"), dict):
-        raise EngineError(f"upstream {name} answered without a completion")
+        raise EngineError(f"{name} answered without a completion")
     message = _message(choice["message"])
     reason = _reason(choice) or ("tool_calls" if message.get("tool_calls") else "stop")
     whole = {**choice, "message": message, "finish_reason": reason, "logprobs": _logprobs(choice)}
@@ -126,9 +126,9 @@ class Chunks:
         if self._finished:
             return None
         if not self._said:
-            raise problem or EngineError(f"upstream {self._name} ended without an answer")
+            raise problem or EngineError(f"{self._name} ended without an answer")
         if problem is not None or not done:
-            told = str(problem or f"upstream {self._name} broke off before the end of its answer")
+            told = str(problem or f"{self._name} broke off before the end of its answer")
             raise EngineError(told, status=problem.status if problem else 502, code="stream_cut")
         return Piece.of({}, "tool_calls" if self._calls else "stop")
 
@@ -166,7 +166,7 @@ def failure(name: str, status: int | None, said: Problem, *, late: bool = False)
     theirs = status in (400, 422)
     told = 503 if status == 529 else status if status is not None and (own or theirs) else 502
     if not message or not (status in _QUOTED or (late and status not in _NEUTRAL)):
-        message = f"upstream {name} {_NEUTRAL.get(status or 0, f'answered {status}' if status else 'broke off')}"
+        message = f"{name} {_NEUTRAL.get(status or 0, f'answered {status}' if status else 'broke off')}"
     foreign = not (own or theirs) and code in _BLAMES
     return EngineError(
         message,

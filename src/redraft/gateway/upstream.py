@@ -18,7 +18,7 @@ from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import aiohttp
 
@@ -133,7 +133,7 @@ class Upstream:
             except _LOST as error:
                 problem = self._lost("broke off", error)
             except OverflowError as error:
-                problem = EngineError(f"upstream {self.name} sent {error}")
+                problem = EngineError(f"{self.name} sent {error}")
             if (last := chunks.end(done, problem)) is not None:
                 yield last
             with suppress(*_LOST):  # what follows [DONE] is of no use, but a connection that was read to its end is
@@ -183,7 +183,7 @@ class Upstream:
 
     async def _asked(self, path: str, said: bytes) -> aiohttp.ClientResponse:
         """The response of a server that is not busy; asked again while it is, unless it wants more patience."""
-        problem = EngineError(f"upstream {self.name} was not asked")
+        problem = EngineError(f"{self.name} was not asked")
         for attempt in range(self.retries + 1):
             if attempt:
                 await asyncio.sleep(max(self.pause * 4 ** (attempt - 1), problem.retry_after or 0))
@@ -223,7 +223,9 @@ class Upstream:
         late = isinstance(error, TimeoutError)
         if not late:  # it may have started anew, without our adapters
             self._loaded.clear()
-        return EngineError(f"upstream {self.name} {what} ({type(error).__name__})", status=504 if late else 502)
+        _log.warning("upstream lost", extra={"upstream": self.name, "what": what, "error": type(error).__name__})
+        told = "did not answer in time" if late else what
+        return EngineError(f"{self.name} {told}", status=504 if late else 502)
 
     async def _load(self, policy: str) -> object:
         """Load an adapter once, whoever asks meanwhile. Returns what stands for this load of it."""
@@ -241,7 +243,7 @@ class Upstream:
         detail = problem_in(parsed(data) or {"message": data.decode(errors="replace")}, self._clean)["message"]
         if not (200 <= status < 300 or "already" in (detail or "")):
             _log.warning("adapter refused", extra={"upstream": self.name, "policy": policy, "detail": detail})
-            raise EngineError(f"upstream {self.name} cannot load policy {policy} ({status})")
+            raise EngineError(f"{self.name} cannot load policy {policy} ({status})")
 
     async def _call(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
         """Status and body of something other than an answer."""
@@ -276,16 +278,25 @@ async def _events(content: aiohttp.StreamReader) -> AsyncGenerator[tuple[str, by
 
 def _address(name: str, base_url: str, variable: str | None) -> tuple[str, str, tuple[str, ...]]:
     """A server's URL without its credentials, the ``Authorization`` for it, and what must not be shown."""
-    found = urlsplit(base_url.rstrip("/"))
+    found = _split(base_url.rstrip("/"))
+    if found is None:
+        raise ConfigError(f"{name}: its url is no address of a server: write it as http://HOST:PORT/v1")
     given, _, host = found.netloc.rpartition("@")
     key = _key(name, variable)
     if not given:
         return found.geturl(), f"Bearer {key}" if key else "", (key,)
     if key:
-        raise ConfigError(f"upstream {name}: its url has a user and api_key_env names a key: keep one of them")
+        raise ConfigError(f"{name}: its url has a user and api_key_env names a key: keep one of them")
     user, password = (unquote(part) for part in given.partition(":")[::2])
     login = b64encode(f"{user}:{password}".encode()).decode()
     return found._replace(netloc=host).geturl(), f"Basic {login}", (given, password, login)
+
+
+def _split(url: str) -> SplitResult | None:
+    with suppress(ValueError):  # a port or an IPv6 address that is none
+        found = urlsplit(url)
+        return found if found.scheme in ("http", "https") and found.hostname and found.port != 0 else None
+    return None
 
 
 def _key(name: str, variable: str | None) -> str:
@@ -293,5 +304,5 @@ def _key(name: str, variable: str | None) -> str:
         return ""
     key = os.environ.get(variable, "").strip()
     if not key:
-        raise ConfigError(f"upstream {name}: its key is not in the environment: set {variable}")
+        raise ConfigError(f"{name}: its key is not in the environment: set {variable}")
     return key
