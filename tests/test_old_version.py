@@ -87,7 +87,8 @@ def test_policies_and_cost_model_answer_as_they_did(shell: Shell, old: Path, tin
             if "options" in manifest:
                 manifest["options"] |= {"method": "rl", "solver": "projection"}  # gone since, and served all the same
             file.write_text(json.dumps(manifest), "utf-8")
-    assert [p["policy"] for p in shell("policies")["policies"]] == ["email/early@1", "email/sft@1"]
+    standing = [(p["policy"], p["served"], p["reason"]) for p in shell("policies")["policies"]]
+    assert standing == [(f"email/{name}@1", False, "never evaluated") for name in ("early", "sft")]
     asked = ("--model", tiny_base.source, "--prompt", "alpha notes", "--max-new-tokens", "12")
     for policy in ("base", "email/early@1"):
         assert shell("generate", "--policy", policy, *asked)["responses"] == [EXPECTED["answers"][policy]]

@@ -76,6 +76,7 @@ def test_train_all_evaluate_and_policies(shell: Callable[..., Ran], tiny_model_f
     status, out, _ = shell("evaluate", "email", *holdout, *model, "--json", "--out", "results/e.json")
     assert status == 0
     found = json.loads(out)
+    assert found["decoding"] == {"max_new_tokens": 4, "temperature": 0.0, "seed": 0}
     assert [p["policy"] for p in found["policies"]] == [
         "base",
         "email/dpo@1",
@@ -129,6 +130,7 @@ def test_sweep_makes_the_best_trial_a_policy(shell: Callable[..., Ran], tiny_mod
     trials = json.loads(out)["trials"]
     assert len(trials) == 2
     manifest = json.loads(Path("policies/email/sft@1/redraft.json").read_text())
+    assert manifest["evaluation"]["edits"] == manifest["data"]["heldout"]
     assert manifest["options"]["learning_rate"] == trials[0]["options"]["learning_rate"]
     assert manifest["policy"] == "email/sft@1"
     again = shell(*command, "--model", str(tiny_model_folder), "--json")[1]
@@ -143,6 +145,30 @@ def test_resume_of_all_leaves_what_is_complete(shell: Callable[..., Ran], tiny_m
     assert status == 0
     assert "email/sft@1 is complete: nothing to resume" in err
     assert not Path("policies/email/sft@2").exists()
+
+
+def test_stopped_while_its_answers_are_measured_a_run_goes_on_with_just_that(
+    shell: Callable[..., Ran], tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("train", "sft", "email", *QUICK, "--model", str(tiny_model_folder))
+
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("redraft.policies.adapter.AdapterHost.respond", stopped)
+        assert shell(*command)[0] == 130
+    left = Path("policies/email/sft@1.partial/redraft.json").read_bytes()
+    assert [path.name for path in Path("policies/email").iterdir()] == ["sft@1.partial"]
+    with monkeypatch.context() as patched:
+        patched.setattr("redraft.train.fit._train", stopped)  # nothing is trained again
+        status, out, _ = shell(*command, "--resume", "--json")
+    assert status == 0
+    (policy,) = json.loads(out)["policies"]
+    assert policy["evaluation"]["edits"] == policy["data"]["heldout"]
+    assert json.loads(Path("policies/email/sft@1/redraft.json").read_text()) == json.loads(left) | {
+        "evaluation": policy["evaluation"]
+    }
 
 
 @pytest.mark.parametrize(

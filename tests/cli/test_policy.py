@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from typer.testing import CliRunner, Result
 
 from redraft.cli.policy import export_policy, generate, policies_app
 from redraft.errors import ConfigError, DataError, ModelError, NotFoundError, RedraftError
+from redraft.lm.encode import encode_prompt
+from redraft.lm.generate import generate as generated
 from redraft.lm.load import Base, load_base
 from redraft.policies.adapter import AdapterHost
 from redraft.types import Decoding, Message
@@ -96,6 +99,29 @@ def test_generate_in_json(answers: dict[str, list[str]], tiny_base: Base) -> Non
     }
 
 
+def test_generate_answers_as_its_task_says(tiny_policies: Path) -> None:
+    with Path("redraft.toml").open("a") as file:
+        file.write("[serve]\nmax_new_tokens = 6\n[tasks.email.decoding]\ntemperature = 0.5\nmax_new_tokens = 4\n")
+
+    def decoding(policy: str, *options: str) -> tuple[int, float]:
+        found = json.loads(fine("generate", "--policy", policy, "--prompt", "Hi", "--json", *options))["decoding"]
+        return found["max_new_tokens"], found["temperature"]
+
+    assert decoding("email/sft") == decoding("email/base") == (4, 0.5)
+    assert decoding("base") == (6, 0.0)
+    assert decoding("email/sft", "--temperature", "0", *EIGHT) == (8, 0.0)
+
+
+@pytest.mark.parametrize("policy", ["base", "email/sft@1"])
+def test_generate_never_cuts_a_prompt(policy: str, tiny_base: Base) -> None:
+    Path("long.jsonl").write_text("".join(json.dumps({"prompt": "x" * n}) + "\n" for n in (900, 2100)))
+    said = refused(DataError, "generate", "--policy", policy, "--file", "long.jsonl", *EIGHT)
+    assert re.fullmatch(r"prompt 2 of 2 has 21\d\d tokens, and its answer up to 8: .* is 2048, so shorten .*", said)
+    told = fine("generate", "--policy", "base", "--prompt", f"{'x' * 900}?", *EIGHT)
+    whole = encode_prompt(tiny_base.tokenizer, [Message("user", f"{'x' * 900}?")], None)
+    assert told == generated(tiny_base.model, tiny_base.tokenizer, [whole], Decoding(8))[0] + "\n"
+
+
 def test_generate_samples_by_seed() -> None:
     def drawn(seed: str) -> str:
         return fine("generate", "--policy", "base", "--prompt", "Hi", *EIGHT, "--temperature", "1", "--seed", seed)
@@ -150,6 +176,30 @@ def test_policies_lists_what_there_is(tiny_policies: Path, tiny_base: Base) -> N
     assert result["policies"][0]["base"]["revision"] == tiny_base.revision
     assert "email/sft@2" in fine("policies", "--task", "email")
     assert json.loads(fine("policies", "--task", "notes", "--json"))["policies"] == []
+
+
+def test_policies_are_promoted_and_demoted(tiny_policies: Path, tmp_path: Path) -> None:
+    root = ("--policies", str(shutil.copytree(tiny_policies, tmp_path / "policies")))
+
+    def standing() -> dict[str, tuple[bool, str]]:
+        rows = json.loads(fine("policies", *root, "--json"))["policies"]
+        return {row["policy"]: (row["served"], row["reason"]) for row in rows}
+
+    never = (False, "never evaluated")
+    assert standing() == dict.fromkeys(("email/dpo@1", "email/sft@1", "email/sft@2"), never)
+    assert "candidate: never evaluated" in " ".join(fine("policies", *root).split())
+    told = run("policies", "promote", "email/sft", *root)
+    assert told.stdout == "email/sft@2 is promoted\n"
+    assert "SIGHUP" in told.stderr
+    fine("policies", "demote", "email/dpo@1", *root)
+    assert standing() == {
+        "email/dpo@1": (False, "demoted"), "email/sft@1": never, "email/sft@2": (True, "promoted")
+    }  # fmt: skip
+    assert "not in" in refused(NotFoundError, "policies", "promote", "email/kto", *root)
+    with Path("redraft.toml").open("a") as file:
+        file.write('[tasks.email]\npolicies = ["base"]\n')
+    assert "tasks.email.policies in the settings" in run("policies", "promote", "email/sft", *root).stderr
+    assert "tasks.email.policies in the settings" in run("policies", *root).stderr
 
 
 def test_policies_says_which_folder_it_left_out(tiny_policies: Path, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from redraft.types import PolicyRef
 
 def trained(root: Path, name: str, *distances: float, temperature: float = 0.0) -> None:
     """A policy's folder; its own and base's distance from held-out edits, where they were measured."""
-    measured = dict(zip(("distance", "base_distance"), distances, strict=False))
-    evaluation = measured and measured | {"decoding": {"temperature": temperature}}
+    evaluation: dict[str, Any] = dict(zip(("distance", "base_distance"), distances, strict=False))
+    evaluation |= {"decoding": {"temperature": temperature}} if distances else {}
     write_manifest(root / name, Manifest(name, "complete", {}, {}, {}, {"method": "sft"}, evaluation=evaluation))
 
 
