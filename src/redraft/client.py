@@ -31,16 +31,25 @@ class Answer:
 
 
 class Client:
-    """The gateway at ``base_url``, without ``/v1``. Every call raises a ``RedraftError`` that says what went wrong."""
+    """The gateway at ``base_url``, with or without ``/v1``.
+
+    Every call raises a ``RedraftError`` that says what went wrong.
+    """
 
     def __init__(self, base_url: str, api_key: str | None = None, *, timeout: float = 120.0) -> None:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._http = httpx.Client(base_url=base_url, headers=headers, timeout=timeout)
+        root = base_url.rstrip("/").removesuffix("/v1")
+        self._http = httpx.Client(base_url=root, headers=headers, timeout=timeout)
 
     def complete(self, model: str, messages: Sequence[Mapping[str, Any]], **more: Any) -> Answer:
-        """Ask for an answer; ``more`` is anything else in OpenAI's API."""
+        """Ask for a whole answer; ``more`` is anything else in OpenAI's API."""
+        if more.get("stream"):
+            raise DataError("stream: this client gives whole answers: stream with an OpenAI client, then edit here")
         body = self._post("/v1/chat/completions", {"model": model, "messages": list(messages), **more})
-        return Answer(body["id"], body["choices"][0]["message"].get("content") or "", body["model"], body)
+        try:
+            return Answer(body["id"], body["choices"][0]["message"].get("content") or "", body["model"], body)
+        except (LookupError, TypeError, AttributeError):
+            raise self._nobody() from None
 
     def edit(self, completion_id: str, edited: str, **more: Any) -> dict[str, Any]:
         """Send the text that a person left; ``more`` is revision, user_id, metadata or idempotency_key."""
@@ -70,11 +79,20 @@ class Client:
             response = self._http.post(path, json=body)
         except httpx.TransportError as error:
             raise ModelError(f"gateway {self._http.base_url}: cannot be reached ({type(error).__name__})") from error
-        if response.is_success:
-            return response.json()
         try:
-            message = str(response.json()["error"]["message"])
-        except (ValueError, LookupError, TypeError):
+            told = response.json()
+        except ValueError:
+            told = None
+        if response.is_success:
+            if not isinstance(told, dict):
+                raise self._nobody()
+            return told
+        try:
+            message = str(told["error"]["message"])  # pyright: ignore[reportOptionalSubscript]
+        except (LookupError, TypeError):
             message = response.text[:300]
         kinds: dict[int, type[RedraftError]] = {400: DataError, 404: NotFoundError, 409: ConflictError}
         raise kinds.get(response.status_code, ModelError)(f"{response.status_code}: {message}")
+
+    def _nobody(self) -> ModelError:
+        return ModelError(f"{self._http.base_url}: what answers there is no gateway of redraft: check the address")

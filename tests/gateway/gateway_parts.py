@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import uvicorn
 
 from redraft.gateway.engine import Answer, Engine, EngineError, Piece
+from redraft.gateway.limits import PatientProtocol
 from redraft.gateway.openai import ChatRequest
 from redraft.gateway.service import Gateway, Task
 from redraft.log import EditLog
@@ -92,7 +93,7 @@ def served(app: Any, **options: Any) -> Generator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, **options)
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, **{"http": PatientProtocol, **options})
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

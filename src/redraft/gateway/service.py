@@ -34,7 +34,7 @@ from redraft.gateway.engine import Answer, Breaker, Engine, EngineError, Piece
 from redraft.gateway.ledger import Ledger
 from redraft.gateway.metrics import Metrics
 from redraft.gateway.openai import ChatRequest
-from redraft.gateway.streams import Speech, Streams
+from redraft.gateway.speech import Speech, Streams
 from redraft.gateway.traces import Traces
 from redraft.gateway.turn import Task, Turn, make_turn
 from redraft.log import EditLog, Erased

@@ -1,128 +1,77 @@
-"""What streamed answers say, kept in the log while they are said.
-
-A stream's text is kept twice a second, so that a process that is killed leaves something that can be edited, and
-whole before its last word is sent. A log that is away then is asked until it answers; the client does not wait.
-"""
+"""A stream of server-sent events: every one is sent as soon as it is there, and long silences are filled."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Coroutine
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any
 
-from redraft.errors import RedraftError, UnavailableError
-from redraft.gateway.engine import Piece
-from redraft.log.canonical import cleaned
-from redraft.log.events import Event, Finished, Spoken
-from redraft.messages import Draft
-from redraft.types import Completion
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-__all__ = ["Speech", "Streams"]
+__all__ = ["EventStream", "event"]
 
-KEEP_SECONDS = 0.5
-PATIENCE_SECONDS = 5.0
-"""How long a client waits for the last word because the log does not answer."""
-PAUSES = (0.5, 30.0)
-"""Seconds between two attempts to write an answer's end: of the first ones, and at most."""
+SILENCE = 15.0
+"""Seconds after which a comment is sent, so that no proxy takes a thinking model for a dead connection."""
 
-_log = logging.getLogger("redraft.gateway")
+_COMMENT = b": keep-alive\n\n"
 
 
-class Speech:
-    """One streamed answer: what was said so far. ``logged`` gives the completion that its log entry becomes."""
-
-    def __init__(self, completion_id: str, logged: Callable[[Draft], Completion]) -> None:
-        self.id, self._logged = completion_id, logged
-        self.draft, self.size, self.finished = Draft(), 0, False
-        self.timer: asyncio.TimerHandle | None = None
-
-    def end(self) -> Finished:
-        """The event that ends it."""
-        done = self._logged(self.draft)
-        return Finished(self.id, done.response, done.answer, done.untaught)
+def event(body: Mapping[str, Any], name: str | None = None) -> bytes:
+    """One event, with a name where OpenAI's stream has names."""
+    data = b"data: " + json.dumps(body).encode() + b"\n\n"
+    return data if name is None else b"event: " + name.encode() + b"\n" + data
 
 
-class Streams:
-    """The streams of one gateway; ``write`` returns when an event is durable. For one event loop."""
+class EventStream(StreamingResponse):
+    """Sends events and closes their generator, also when the client goes away: that cancels this (``limits``)."""
 
-    def __init__(self, write: Callable[[Event], Awaitable[Any]]) -> None:
-        self._write = write
-        self._running: dict[str, Speech] = {}
-        self._unwritten: dict[str, Finished] = {}
-        self._tasks = set[asyncio.Task[None]]()
-        self._closing = False
+    media_type = "text/event-stream"
 
-    def begin(self, speech: Speech) -> None:
-        """Keep what it says from now on, until ``finish``."""
-        self._running[speech.id] = speech
+    def __init__(self, events: AsyncGenerator[bytes], headers: Mapping[str, str]) -> None:
+        # nginx and its kin would otherwise hold events back
+        super().__init__(events, headers={"cache-control": "no-cache", "x-accel-buffering": "no", **headers})
+        self._events = events
 
-    def say(self, speech: Speech, piece: Piece) -> None:
-        """Add a piece, which is in the log before long."""
-        for choice in piece.choices:
-            speech.draft.add(choice)
-        speech.size += len(piece.text)
-        if speech.timer is None:
-            kept_before = speech.size > len(piece.text)
-            wait = KEEP_SECONDS if kept_before else 0.0
-            speech.timer = asyncio.get_running_loop().call_later(wait, self._keep, speech)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send everything."""
+        async with aclosing(self._events), _Pulse(send) as pulse:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            async for part in self._events:
+                pulse.sent()
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def finish(self, speech: Speech) -> None:
-        """Write the whole text and return when that is durable, or when the log lets one wait too long."""
-        if speech.finished:
-            return
-        speech.finished = True
-        self._running.pop(speech.id, None)
-        await asyncio.wait({self._spawn(self._insist(speech.end()))}, timeout=PATIENCE_SECONDS)
 
-    def running(self, completion_id: str) -> bool:
-        """Whether this answer is still being said."""
-        return completion_id in self._running
+class _Pulse:
+    """Sends a comment after each ``SILENCE``: one timer for a stream, which looks again when it may be due."""
 
-    async def settle(self, completion_id: str) -> None:
-        """Write an answer's end now if it still is to be written; raises ``UnavailableError``."""
-        if (event := self._unwritten.get(completion_id)) is not None:
-            await self._write(event)
+    def __init__(self, send: Send) -> None:
+        self._send, self._loop = send, asyncio.get_running_loop()
+        self._beat: asyncio.Task[None] | None = None
 
-    async def close(self) -> None:
-        """Try once more to write what is unwritten."""
-        self._closing = True
-        for speech in list(self._running.values()):
-            await self.finish(speech)
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=PATIENCE_SECONDS)
-        for completion_id in self._unwritten:
-            _log.error("a stream's end could not be written", extra={"completion_id": completion_id})
+    async def __aenter__(self) -> _Pulse:
+        self.sent()
+        self._timer = self._loop.call_later(SILENCE, self._look)
+        return self
 
-    def _keep(self, speech: Speech) -> None:
-        speech.timer = None
-        if not speech.finished:
-            self._spawn(self._kept(Spoken(speech.id, cleaned(speech.draft.text))))
+    async def __aexit__(self, *_: object) -> None:
+        self._timer.cancel()
+        if self._beat is not None:
+            self._beat.cancel()
 
-    async def _kept(self, event: Spoken) -> None:
-        try:
-            await self._write(event)
-        except RedraftError:  # the next one may reach the log again, and the end is insisted on
-            _log.warning("a stream's text could not be kept", extra={"completion_id": event.completion_id})
+    def sent(self) -> None:
+        """Note that something is sent now."""
+        self._last = self._loop.time()
 
-    async def _insist(self, event: Finished) -> None:
-        self._unwritten[event.completion_id] = event
-        pause, most = PAUSES
-        while True:
-            try:
-                await self._write(event)
-            except UnavailableError:
-                _log.warning("a stream's end is not written yet", extra={"completion_id": event.completion_id})
-                if self._closing:
-                    return
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, most)
-            else:
-                del self._unwritten[event.completion_id]
-                return
+    def _look(self) -> None:
+        if self._loop.time() >= self._last + SILENCE:
+            self.sent()
+            if self._beat is None or self._beat.done():  # else the client does not read
+                self._beat = self._loop.create_task(self._said())
+        self._timer = self._loop.call_at(self._last + SILENCE, self._look)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+    async def _said(self) -> None:
+        await self._send({"type": "http.response.body", "body": _COMMENT, "more_body": True})

@@ -11,7 +11,7 @@ import pytest
 from gateway_parts import ARMS, WORDS, Scripted, request, task, with_gateway
 
 from redraft.errors import ConflictError, NotFoundError, UnavailableError
-from redraft.gateway import streams
+from redraft.gateway import speech
 from redraft.gateway.engine import EngineError, Piece
 from redraft.gateway.openai import ChatRequest
 from redraft.gateway.service import Gateway, Reply
@@ -181,7 +181,7 @@ def test_a_client_that_leaves_later_leaves_what_it_was_sent(log: EditLog) -> Non
 
 
 def test_a_log_that_is_away_at_the_end_is_asked_until_it_answers(log: EditLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "PAUSES", (0.05, 0.05))
+    monkeypatch.setattr(speech, "PAUSES", (0.05, 0.05))
     away, write = [True], log.write
 
     def sometimes(events: Any) -> Any:
@@ -194,7 +194,7 @@ def test_a_log_that_is_away_at_the_end_is_asked_until_it_answers(log: EditLog, m
     async def use(gateway: Gateway) -> None:
         reply = await gateway.complete(request(stream=True), "default")
         assert reply.pieces is not None
-        monkeypatch.setattr(streams, "PATIENCE_SECONDS", 0.1)
+        monkeypatch.setattr(speech, "PATIENCE_SECONDS", 0.1)
         assert "".join([piece.text async for piece in reply.pieces]) == "".join(WORDS)
         with pytest.raises(UnavailableError):
             await gateway.edit(Edit(reply.completion_id, "all anew", -1), "default")
