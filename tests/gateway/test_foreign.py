@@ -131,6 +131,12 @@ def test_a_stream_that_fails(said: list[Any], pieces: int, told: tuple[str, int,
     assert "sk-" not in str(caught.value)
 
 
+def test_what_is_too_deep_to_be_written_again_is_nothing() -> None:
+    for levels, kept in ((20, True), (100, False), (100_000, False)):
+        assert bool(parsed(b'{"a": ' + b"[" * levels + b"]" * levels + b"}")) is kept
+    assert parsed(b'{"a": [' + b"[], " * 1000 + b"[]]}")  # many, not deep
+
+
 def test_an_error_event_is_one_whatever_it_says() -> None:
     for said in (b'{"message": "no"}', b"no"):
         with pytest.raises(EngineError, match=r"^no$"):
@@ -231,8 +237,7 @@ def test_seconds_to_wait() -> None:
 def test_secrets_are_taken_out(text: str) -> None:
     found = redacted(text, ["s3cret!", ""])
     assert "***" in found
-    assert not {"secret", "cret", "s3cret!"} & set(found.replace("@", " ").replace("=", " ").replace(".", " ").split())
-    assert "upst" not in found
+    assert not [part for part in ("secret", "cret", "upst", "pw") if part in found]
 
 
 def test_what_is_no_secret_stays() -> None:
