@@ -183,6 +183,7 @@ FASTAPI = '{"detail": [{"loc": ["body", "n"], "msg": "too many", "input": "priva
         (400, LONG, (400, False, "4096 at most", "context_length_exceeded")),
         (422, FASTAPI, (422, False, "body.n: too many", None)),
         (400, '{"object": "error", "message": "no", "code": 400}', (400, False, "no", None)),
+        (400, f"[{LONG}]", (400, False, "4096 at most", "context_length_exceeded")),
         (401, openai("Wrong API key", code="invalid_api_key"), (502, True, f"{KEY}(401)", None)),
         (403, openai("no", code="unsupported_country"), (502, True, f"{KEY}(403)", "unsupported_country")),
         (404, openai("no", code="model_not_found"), (502, True, "up does not know the model (404)", None)),

@@ -55,7 +55,7 @@ _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=lambda _: None)
 
 
 def parsed(data: bytes) -> Mapping[str, Any]:
-    """A JSON object without NaN and not deep; empty for anything else."""
+    """A JSON object without NaN and not deep, alone or in a list (Google's errors); empty for anything else."""
     text = data.decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
     try:
         found = _DECODER.decode(text)
@@ -63,7 +63,8 @@ def parsed(data: bytes) -> Mapping[str, Any]:
         return {}
     if text.count("{") + text.count("[") > _DEEPEST and _deeper(found, _DEEPEST):
         return {}
-    return cast(Mapping[str, Any], found) if isinstance(found, dict) else {}
+    one = cast(list[Any], found)[0] if isinstance(found, list) and found else found
+    return cast(Mapping[str, Any], one) if isinstance(one, dict) else {}
 
 
 def _deeper(value: Any, levels: int) -> bool:
@@ -175,7 +176,7 @@ def failure(name: str, status: int | None, said: Problem, *, late: bool = False)
         kind=kind if own or theirs else None,
         code=None if foreign else code,
         param=said.get("param") if theirs else None,
-        final="insufficient_quota" in (code, kind),
+        final=not (own or theirs or late) or "insufficient_quota" in (code, kind),
     )
 
 

@@ -94,12 +94,13 @@ class Upstream:
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self, policies: list[str]) -> None:
-        """Load the adapters of these policies. Where that fails, they are loaded when a request needs them."""
+        """Load the adapters of these policies. Once that fails, the rest are loaded when a request needs them."""
         for policy in filter(self._adapters.__contains__, policies):
             try:
                 await self._load(policy)
             except EngineError as error:
                 _log.warning("adapter not loaded yet", extra={"policy": policy, "error": str(error)})
+                return
 
     async def close(self) -> None:
         """Close all connections."""
@@ -183,7 +184,7 @@ class Upstream:
 
     async def _asked(self, path: str, said: bytes) -> aiohttp.ClientResponse:
         """The response of a server that is not busy; asked again while it is, unless it wants more patience."""
-        problem = EngineError(f"{self.name} was not asked")
+        problem, attempt = EngineError(f"{self.name} was not asked"), 0
         for attempt in range(self.retries + 1):
             if attempt:
                 await asyncio.sleep(max(self.pause * 4 ** (attempt - 1), problem.retry_after or 0))
@@ -198,8 +199,8 @@ class Upstream:
                 return response
             problem = await self._refused(response)
             if problem.final or (problem.retry_after or 0) > _PATIENCE:
-                raise problem
-        problem.final = self.retries > 0  # whoever asks again now would multiply our attempts
+                break
+        problem.final = problem.final or attempt > 0  # whoever asks again now would multiply our attempts
         raise problem
 
     async def _refused(self, response: aiohttp.ClientResponse) -> EngineError:
