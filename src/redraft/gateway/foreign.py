@@ -152,8 +152,10 @@ def problem_in(body: Mapping[str, Any], clean: Clean) -> Problem:
         message = "; ".join(f"{'.'.join(map(str, _list(one.get('loc'))))}: {one.get('msg')}" for one in parts)
     words = {name: error.get(name) for name in ("type", "code", "param")}
     known = {name: clean(word) for name, word in words.items() if isinstance(word, str) and _WORD.fullmatch(word)}
-    text = clean(message[: 2 * _LONGEST])[:_LONGEST].strip("\0 \n") if isinstance(message, str) else None
-    return {**known, "message": text}
+    if not isinstance(message, str):
+        return {**known, "message": None}
+    whole = message[: 2 * _LONGEST].encode("utf-8", "replace").decode()  # no half of a pair can be sent
+    return {**known, "message": clean(whole)[:_LONGEST].strip("\0 \n")}
 
 
 def failure(name: str, status: int | None, said: Problem, *, late: bool = False) -> EngineError:
