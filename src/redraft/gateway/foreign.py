@@ -55,7 +55,7 @@ _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=lambda _: None)
 
 
 def parsed(data: bytes) -> Mapping[str, Any]:
-    """A JSON object without NaN and not deep; empty for anything else."""
+    """A JSON object without NaN and not deep, alone or in a list (Google's errors); empty for anything else."""
     text = data.decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
     try:
         found = _DECODER.decode(text)
@@ -63,7 +63,8 @@ def parsed(data: bytes) -> Mapping[str, Any]:
         return {}
     if text.count("{") + text.count("[") > _DEEPEST and _deeper(found, _DEEPEST):
         return {}
-    return cast(Mapping[str, Any], found) if isinstance(found, dict) else {}
+    one = cast(list[Any], found)[0] if isinstance(found, list) and found else found
+    return cast(Mapping[str, Any], one) if isinstance(one, dict) else {}
 
 
 def _deeper(value: Any, levels: int) -> bool:
@@ -151,8 +152,10 @@ def problem_in(body: Mapping[str, Any], clean: Clean) -> Problem:
         message = "; ".join(f"{'.'.join(map(str, _list(one.get('loc'))))}: {one.get('msg')}" for one in parts)
     words = {name: error.get(name) for name in ("type", "code", "param")}
     known = {name: clean(word) for name, word in words.items() if isinstance(word, str) and _WORD.fullmatch(word)}
-    text = clean(message[: 2 * _LONGEST])[:_LONGEST].strip("\0 \n") if isinstance(message, str) else None
-    return {**known, "message": text}
+    if not isinstance(message, str):
+        return {**known, "message": None}
+    whole = message[: 2 * _LONGEST].encode("utf-8", "replace").decode()  # no half of a pair can be sent
+    return {**known, "message": clean(whole)[:_LONGEST].strip("\0 \n")}
 
 
 def failure(name: str, status: int | None, said: Problem, *, late: bool = False) -> EngineError:
@@ -175,7 +178,7 @@ def failure(name: str, status: int | None, said: Problem, *, late: bool = False)
         kind=kind if own or theirs else None,
         code=None if foreign else code,
         param=said.get("param") if theirs else None,
-        final="insufficient_quota" in (code, kind),
+        final=not (own or theirs or late) or "insufficient_quota" in (code, kind),
     )
 
 

@@ -89,17 +89,21 @@ class Upstream:
         self.base_url, self._login, secrets = _address(name, base_url, api_key_env)
         self._clean = partial(redacted, secrets=secrets)
         self._models, self._drop = dict(models or {}), tuple(drop)
-        self._adapters = {policy: path for policy, path in (adapters or {}).items() if policy not in self._models}
+        self._adapters = {} if adapters is None else adapters
         self._loaded, self._loading = dict[str, object](), asyncio.Lock()
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self, policies: list[str]) -> None:
-        """Load the adapters of these policies. Where that fails, they are loaded when a request needs them."""
-        for policy in filter(self._adapters.__contains__, policies):
+        """Load the adapters of these policies. Once that fails, the rest are loaded when a request needs them."""
+        for policy in filter(self._adapted, policies):
             try:
                 await self._load(policy)
             except EngineError as error:
                 _log.warning("adapter not loaded yet", extra={"policy": policy, "error": str(error)})
+                return
+
+    def _adapted(self, policy: str) -> bool:
+        return policy in self._adapters and policy not in self._models
 
     async def close(self) -> None:
         """Close all connections."""
@@ -169,7 +173,7 @@ class Upstream:
         for name in self._drop:
             body.pop(name, None)
         said = json.dumps(body).encode()
-        loaded = await self._load(policy) if policy in self._adapters else None
+        loaded = await self._load(policy) if self._adapted(policy) else None
         response = await self._asked(path, said)
         if response.status == 404 and loaded is not None:
             response.close()
@@ -183,7 +187,7 @@ class Upstream:
 
     async def _asked(self, path: str, said: bytes) -> aiohttp.ClientResponse:
         """The response of a server that is not busy; asked again while it is, unless it wants more patience."""
-        problem = EngineError(f"{self.name} was not asked")
+        problem, attempt = EngineError(f"{self.name} was not asked"), 0
         for attempt in range(self.retries + 1):
             if attempt:
                 await asyncio.sleep(max(self.pause * 4 ** (attempt - 1), problem.retry_after or 0))
@@ -198,8 +202,8 @@ class Upstream:
                 return response
             problem = await self._refused(response)
             if problem.final or (problem.retry_after or 0) > _PATIENCE:
-                raise problem
-        problem.final = self.retries > 0  # whoever asks again now would multiply our attempts
+                break
+        problem.final = problem.final or attempt > 0  # whoever asks again now would multiply our attempts
         raise problem
 
     async def _refused(self, response: aiohttp.ClientResponse) -> EngineError:
