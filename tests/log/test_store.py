@@ -89,6 +89,16 @@ def test_names_that_an_index_cannot_hold_are_refused(log: EditLog) -> None:
         log.record(completion("b", user_id="ü" * 501))
 
 
+def test_what_cannot_be_looked_up_is_the_callers_fault(log: EditLog) -> None:
+    def edits(name: str) -> Any:
+        return log.edit_events((), completion_id=name)
+
+    asks: list[Callable[[str], Any]] = [log.interaction, log.erase, log.written_by, edits]
+    for ask in asks:
+        with pytest.raises(DataError, match="surrogates not allowed"):
+            ask("\ud800")
+
+
 def test_a_naive_time_is_utc(log: EditLog) -> None:
     log.record(completion(created_at=datetime(2026, 1, 1)))
     assert log.interaction("a").completion.created_at == datetime(2026, 1, 1, tzinfo=UTC)

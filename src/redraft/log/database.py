@@ -87,6 +87,8 @@ def _explained(engine: Engine) -> Generator[None]:
         yield
     except (IntegrityError, driver.IntegrityError):
         raise
+    except (UnicodeEncodeError, OverflowError) as error:  # a driver's too, for what is only looked up
+        raise DataError(f"a value is none that the log can hold ({error}): correct it") from error
     except (DBAPIError, driver.Error) as error:  # the driver's own: see ``prepared``
         cause = error.orig if isinstance(error, DBAPIError) else error
         said = _redacted(str(cause), engine.url)
