@@ -17,6 +17,7 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -169,10 +170,13 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let running answers end, for so long; then let them say that they were cut."""
         cut = asyncio.get_running_loop().call_later(self._patience, self._cut)
+        paths = [bound.getsockname() for bound in sockets or () if bound.family == socket.AF_UNIX]
         try:
             await super().shutdown(sockets)
         finally:
             cut.cancel()
+            for path in paths:  # here, as uvicorn ends with the signal that it was sent
+                Path(path).unlink(missing_ok=True)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop; told so again, at once; and a third time, whatever is lost."""
