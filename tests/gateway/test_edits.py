@@ -60,7 +60,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"accepted": False}, "accepted: false does not say what was wrong: send edited"),
     ({"edited": {"role": "user", "content": "x"}}, "edited"),
     ({"edited": {"role": "assistant", "tool_calls": [{"function": "send"}]}}, "edited: not a message"),
-    ({"edited": 5}, "edited"),
+    ({"edited": 5}, "edited: Input should"),
+    ({"Edited": "x"}, "Edited: Extra"),
     ({"edited": "x", "completion_id": "i" * 1001}, "completion_id"),
 ]
 

@@ -47,7 +47,8 @@ engine, reloads = Endless(), []
 
 class Served(Gateway):
     def cut(self):
-        engine.over.set()
+        if path is not None:
+            engine.over.set()
 
 async def reload(gateway):
     reloads.append(gateway)
@@ -111,15 +112,17 @@ def test_told_to_stop_an_answer_has_its_time_and_then_says_so(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_told_twice_it_stops_at_once_and_keeps_what_was_sent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("twice", [False, True])
+def test_what_was_sent_is_kept_however_it_stops(tmp_path: Path, twice: bool) -> None:
     with (
-        process(tmp_path, "tcp", 60) as (running, url),
+        process(tmp_path, "tcp", 60 if twice else 0.1) as (running, url),
         httpx.stream("POST", f"{url}/chat/completions", json=ASK) as stream,
     ):
         first = json.loads(next(stream.iter_lines()).removeprefix("data: "))
         running.send_signal(signal.SIGTERM)
-        logged(tmp_path, "Shutting down")
-        running.send_signal(signal.SIGTERM)
+        if twice:
+            logged(tmp_path, "Shutting down")
+            running.send_signal(signal.SIGTERM)
         assert running.wait(10) == -signal.SIGTERM
     with EditLog(f"sqlite:///{tmp_path / 'log.db'}") as log:
         assert log.interaction(first["id"]).completion.response.startswith("Dear")

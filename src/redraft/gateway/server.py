@@ -42,7 +42,7 @@ _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "co
 _SHOWN = ("x-redraft-policy", "x-redraft-decision", "x-request-id")
 
 AFTER_CUT = 2.0
-"""Seconds that answers have, once they are cut, to tell their clients so."""
+"""Seconds until all tasks are given up, once answers are cut; half of that until their connections are closed."""
 
 Reload = Callable[[Gateway], Awaitable[None]]
 """Makes a gateway serve what the settings say by now; raises ``RedraftError`` and then leaves it as it was."""
@@ -169,12 +169,14 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let running answers end, for so long; then let them say that they were cut."""
-        cut = asyncio.get_running_loop().call_later(self._patience, self._cut)
+        loop = asyncio.get_running_loop()
+        ends = loop.call_later(self._patience, self._cut), loop.call_later(self._patience + AFTER_CUT / 2, self._drop)
         paths = [bound.getsockname() for bound in sockets or () if bound.family == socket.AF_UNIX]
         try:
             await super().shutdown(sockets)
         finally:
-            cut.cancel()
+            for end in ends:
+                end.cancel()
             for path in paths:  # here, as uvicorn ends with the signal that it was sent
                 Path(path).unlink(missing_ok=True)
 
