@@ -12,6 +12,7 @@ import httpx
 import openai
 import pytest
 from gateway_parts import WORDS, Scripted, served, task
+from starlette.responses import PlainTextResponse
 
 from redraft.client import Client
 from redraft.errors import ConfigError, ConflictError, DataError, ModelError, NotFoundError
@@ -131,6 +132,27 @@ def test_our_client_asks_edits_and_accepts(url: str, log: EditLog) -> None:
     with Client("http://127.0.0.1:9") as nobody, pytest.raises(ModelError, match="cannot be reached"):
         nobody.accept("x")
     assert log.interaction(answer.id).unchanged
+
+
+def test_our_client_takes_any_form_of_the_address_and_says_what_it_cannot(url: str) -> None:
+    for address in (f"{url}/", f"{url}/v1", f"{url}/v1/"):
+        with Client(address) as client:
+            assert client.complete("email", ASK).text == TEXT
+            with pytest.raises(DataError, match="stream with an OpenAI client"):
+                client.complete("email", ASK, stream=True)
+
+
+@pytest.mark.parametrize("body", ["<html>hello</html>", "[]", "{}", '{"id": "x", "choices": []}'])
+def test_our_client_is_not_answered_by_something_else(body: str) -> None:
+    async def other(scope: Any, receive: Any, send: Any) -> None:
+        await PlainTextResponse(body)(scope, receive, send)
+
+    with (
+        served(other, lifespan="off") as url,
+        Client(url) as client,
+        pytest.raises(ModelError, match="is no gateway of redraft"),
+    ):
+        client.complete("email", ASK)
 
 
 def test_edits_and_completions_can_be_read(url: str) -> None:

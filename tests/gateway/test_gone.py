@@ -98,11 +98,11 @@ def asking(port: int, path: str, body: Any) -> socket.socket:
 PATHS = [("/v1/chat/completions", ASK), ("/v1/responses", {"model": "email", "input": "hi"})]
 
 
-@pytest.mark.parametrize(("path", "body"), PATHS)
-@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("asked", [(*said, stream) for said in PATHS for stream in (False, True)])
 def test_who_leaves_before_the_answer_is_not_answered(
-    port: int, engine: Slow, gateway: Gateway, caplog: pytest.LogCaptureFixture, path: str, body: Any, stream: bool
+    port: int, engine: Slow, gateway: Gateway, caplog: pytest.LogCaptureFixture, asked: tuple[str, Any, bool]
 ) -> None:
+    path, body, stream = asked
     engine.first = False
     with asking(port, path, body | {"stream": stream}):
         assert soon(lambda: engine.began == 1)
@@ -111,10 +111,11 @@ def test_who_leaves_before_the_answer_is_not_answered(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-@pytest.mark.parametrize(("path", "body"), PATHS)
+@pytest.mark.parametrize("asked", PATHS)
 def test_who_leaves_in_mid_stream_has_what_was_sent_logged(
-    port: int, engine: Slow, log: EditLog, caplog: pytest.LogCaptureFixture, path: str, body: Any
+    port: int, engine: Slow, log: EditLog, caplog: pytest.LogCaptureFixture, asked: tuple[str, Any]
 ) -> None:
+    path, body = asked
     with asking(port, path, body | {"stream": True}) as connection:
         got = b""
         while b"Dear" not in got:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import socket
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -47,76 +45,21 @@ def serve(  # noqa: PLR0917 (typer's)
         place = place.model_copy(update={"socket": unix})
     if without_keys and place.socket is None and place.host not in _LOCAL:
         raise ConfigError(f"--without-keys: anyone who reaches {place.host} could use it: serve on 127.0.0.1")
-    bound = [_bound_to_file(place.socket)] if place.socket is not None else _bound(place.host, place.port)
-    from redraft.gateway.server import run
-    from redraft.log import EditLog
-    from redraft.log.keys import list_keys
+    from redraft.gateway.sockets import bound
 
-    settings = settings.model_copy(update={"serve": place})
-    try:
+    with bound(place) as sockets:
+        from redraft.gateway.server import run
+        from redraft.log import EditLog
+        from redraft.log.keys import list_keys
+
+        settings = settings.model_copy(update={"serve": place})
         with EditLog.from_settings(settings, url=log) as edit_log:
             with edit_log.keys() as connection:
                 usable = any(key.revoked_at is None for key in list_keys(connection))
             if not (usable or without_keys):
                 note("no key yet: redraft keys add NAME, or --without-keys on this machine")
             started = partial(_started, as_json=as_json)
-            run(settings, edit_log, without_keys=without_keys, started=started, sockets=bound)
-    finally:
-        for one in bound:
-            one.close()
-        if place.socket is not None:
-            place.socket.unlink(missing_ok=True)
-
-
-def _bound(host: str, port: int) -> list[socket.socket]:
-    """Sockets that nobody else can have, before a model is loaded; raises ``ConfigError``. Nothing listens yet."""
-    bound: list[socket.socket] = []
-    try:
-        for family, *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-            at = (address[0], bound[0].getsockname()[1] if bound else port, *address[2:])
-            bound.append(_bound_to(family, at))
-    except OSError as error:
-        for one in bound:
-            one.close()
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigError(f"port {port} is in use: stop what listens there or use --port") from error
-        reason = str(error.strerror).partition(" (")[0]
-        raise ConfigError(f"{host}:{port}: {reason}: use another --host or --port") from error
-    return bound
-
-
-def _bound_to(family: int, address: tuple[Any, ...]) -> socket.socket:
-    """A socket bound to an address. Only if connections of an earlier process still fade there, it may be shared."""
-    for shared in (False, True):
-        bound = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            if family == socket.AF_INET6:
-                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, shared)
-            bound.bind(address)
-        except OSError as error:
-            bound.close()
-            if shared or error.errno != errno.EADDRINUSE:
-                raise
-        else:
-            return bound
-    raise AssertionError("unreachable")
-
-
-def _bound_to_file(path: Path) -> socket.socket:
-    """A Unix socket at ``path``, in place of one that nobody listens on; raises ``ConfigError``."""
-    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if path.is_socket():
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
-                if other.connect_ex(str(path)) == 0:
-                    raise ConfigError(f"socket {path} is in use: stop what listens there or use --socket")
-            path.unlink()
-        bound.bind(str(path))
-    except OSError as error:
-        bound.close()
-        raise ConfigError(f"socket {path}: {error.strerror or error}: use another --socket") from error
-    return bound
+            run(settings, edit_log, without_keys=without_keys, started=started, sockets=sockets)
 
 
 def _started(where: dict[str, Any], as_json: bool) -> None:

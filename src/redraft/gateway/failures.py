@@ -97,7 +97,9 @@ def _engine(error: EngineError) -> Failure:
 
 def _invalid(error: RequestValidationError) -> Failure:
     first: Mapping[str, Any] = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
+    forms = re.compile(r"str|[A-Z]\w*|\w+\[.*" if first["type"] != "extra_forbidden" else r"(?!)")
+    parts = [str(part) for part in first["loc"] if part not in ("body", "query")]
+    place = ".".join(part for part in parts if not forms.fullmatch(part))  # without the form of several that was tried
     said = str(first["msg"]).removeprefix("Value error, ")
     return Failure(400, f"{place or 'body'}: {said}", param=place or None)
 

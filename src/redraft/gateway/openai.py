@@ -58,7 +58,7 @@ class ChatRequest(BaseModel):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     stop: str | list[str] | None = None
     seed: int | None = None
-    user: Annotated[str, Field(max_length=200)] | None = None
+    user: Annotated[str, Field(max_length=1000)] | None = None
     metadata: dict[str, Any] | None = None
 
     @property

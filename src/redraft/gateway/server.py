@@ -17,6 +17,7 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -41,7 +42,7 @@ _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "co
 _SHOWN = ("x-redraft-policy", "x-redraft-decision", "x-request-id")
 
 AFTER_CUT = 2.0
-"""Seconds that answers have, once they are cut, to tell their clients so."""
+"""Seconds until all tasks are given up, once answers are cut; half of that until their connections are closed."""
 
 Reload = Callable[[Gateway], Awaitable[None]]
 """Makes a gateway serve what the settings say by now; raises ``RedraftError`` and then leaves it as it was."""
@@ -168,11 +169,16 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let running answers end, for so long; then let them say that they were cut."""
-        cut = asyncio.get_running_loop().call_later(self._patience, self._cut)
+        loop = asyncio.get_running_loop()
+        ends = loop.call_later(self._patience, self._cut), loop.call_later(self._patience + AFTER_CUT / 2, self._drop)
+        paths = [bound.getsockname() for bound in sockets or () if bound.family == socket.AF_UNIX]
         try:
             await super().shutdown(sockets)
         finally:
-            cut.cancel()
+            for end in ends:
+                end.cancel()
+            for path in paths:  # here, as uvicorn ends with the signal that it was sent
+                Path(path).unlink(missing_ok=True)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop; told so again, at once; and a third time, whatever is lost."""
