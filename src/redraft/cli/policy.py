@@ -15,7 +15,7 @@ import typer
 from redraft.cli.ground import LongestAnswer, Model, Policies, Temperature, decided
 from redraft.cli.output import AsJson, emit, note
 from redraft.cli.session import LogUrl, Task, bars, open_log, table
-from redraft.errors import ConfigError, DataError, NotFoundError
+from redraft.errors import ConfigError, DataError, NotFoundError, UnavailableError
 from redraft.files import whole
 from redraft.policies import BASE, PolicyStore
 from redraft.policies.store import DEMOTED, PROMOTED
@@ -177,7 +177,7 @@ def _learnt_from_erased(store: PolicyStore, url: str | None) -> list[str]:
             erased = edit_log.erased()
     except NotFoundError:
         return []
-    except ConfigError as error:  # policies can be listed without their log
+    except (ConfigError, UnavailableError) as error:  # policies can be listed without their log
         note(f"not known which learnt from erased texts: {error}")
         return []
     return store.trained_on(erased) if erased else []

@@ -3,7 +3,6 @@
 No postponed annotations here: FastAPI reads them, and a route's annotations name its own dependencies.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from redraft.errors import DataError, NotFoundError
 from redraft.gateway.auth import Authority, Caller, asked
 from redraft.gateway.chat import parsed
 from redraft.gateway.service import Gateway
+from redraft.log.mapping import interaction_json
 from redraft.messages import message_text
 from redraft.types import Edit
 
@@ -165,7 +165,7 @@ def _read(app: FastAPI, gateway: Gateway, sender: Any) -> None:
         found = gateway.log.interaction(completion_id)
         if found.completion.task not in gateway.of(caller.project):
             raise NotFoundError(f"completion {completion_id!r} is not in the log")
-        return json.loads(json.dumps(asdict(found), default=str))
+        return interaction_json(found)
 
 
 def _erase(app: FastAPI, gateway: Gateway, admin: Any) -> None:

@@ -7,6 +7,7 @@ headers.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +59,10 @@ def limited(app: ASGIApp, limits: Limits) -> ASGIApp:
 
 
 async def _body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
-    """The whole body; a request that says it is too large is refused before it is read."""
+    """The whole body; one that is too large is not kept."""
     declared = dict(scope["headers"]).get(b"content-length", b"0")
     if declared.isdigit() and int(declared) > limits.body:
+        await _discard(receive, limits)
         raise HTTPException(413, f"the body has {int(declared):,} bytes, more than {limits.body:,}")
     parts: list[bytes] = []
     size = 0
@@ -73,12 +75,22 @@ async def _body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
                 part = message.get("body", b"")
                 size += len(part)
                 if size > limits.body:
+                    await _discard(receive, limits)
                     raise HTTPException(413, f"the body has more than {limits.body:,} bytes")
                 parts.append(part)
                 if not message.get("more_body"):
                     return b"".join(parts)
     except TimeoutError:
         raise HTTPException(408, f"the body did not arrive within {limits.seconds:g} seconds") from None
+
+
+async def _discard(receive: Receive, limits: Limits) -> None:
+    """Let a client go on sending for a while: one whose connection is closed before sees no answer but a reset."""
+    size = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(min(limits.seconds, 5.0)):
+            while (message := await receive()).get("more_body") and size < 4 * limits.body:
+                size += len(message["body"])
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

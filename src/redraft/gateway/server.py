@@ -33,7 +33,7 @@ from redraft.gateway.failures import redacted
 from redraft.gateway.limits import Limits, PatientProtocol, limited
 from redraft.gateway.metrics import observed
 from redraft.gateway.service import Gateway
-from redraft.gateway.setup import make_gateway
+from redraft.gateway.setup import Engines, make_gateway, reload_gateway
 from redraft.log import EditLog
 
 __all__ = ["JsonLines", "Reload", "application", "run"]
@@ -102,14 +102,18 @@ def run(
     without_keys: bool,
     started: Callable[[dict[str, Any]], None],
     sockets: Sequence[socket.socket] = (),
-    reload: Reload | None = None,
+    read: Callable[[], Settings] | None = None,
 ) -> None:
-    """Serve on ``sockets``, which are bound, until interrupted; ``started`` hears the address once it listens."""
+    """Serve on ``sockets``, which are bound, until interrupted; ``started`` hears the address once it listens.
+
+    ``read`` gives the settings as they are on SIGHUP.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     serve = settings.serve
-    gateway = make_gateway(settings, log)
+    engines = Engines()
+    gateway = make_gateway(settings, log, engines)
     project = next(task.project for task in settings.tasks.values())  # make_gateway refuses to serve no task
     app = application(serve, gateway, Authority(log.key, open_to=project if without_keys else None))
     config = uvicorn.Config(
@@ -129,7 +133,11 @@ def run(
     def listens(port: int | None) -> None:
         started({"url": f"unix:{serve.socket}" if port is None else f"http://{serve.host}:{port}/v1", "tasks": tasks})
 
-    server = _Server(config, listens, gateway, serve.stop_seconds, reload)
+    async def reload(running: Gateway) -> None:
+        assert read is not None
+        await reload_gateway(running, read(), engines)
+
+    server = _Server(config, listens, gateway, serve.stop_seconds, None if read is None else reload)
     try:
         server.run(sockets=list(sockets) or None)
     except OSError as error:
@@ -191,9 +199,7 @@ class _Server(uvicorn.Server):
             super().handle_exit(sig, frame)
 
     def _cut(self) -> None:
-        cut = getattr(self._gateway, "cut", None)
-        if cut is not None:
-            cut()
+        self._gateway.cut()
 
     def _drop(self) -> None:
         for connection in list(self.server_state.connections):
