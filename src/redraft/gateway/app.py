@@ -25,7 +25,8 @@ from redraft.errors import NotFoundError, RedraftError
 from redraft.gateway.auth import Authority, Caller, asked
 from redraft.gateway.chat import Chat
 from redraft.gateway.edits import add_edits, described
-from redraft.gateway.failures import failure, redacted
+from redraft.gateway.failures import failure
+from redraft.gateway.redact import redacted
 from redraft.gateway.openai import ChatRequest
 from redraft.gateway.passed import Passed, PassedRequest
 from redraft.gateway.responses import Responses, ResponsesRequest

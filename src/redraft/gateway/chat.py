@@ -99,7 +99,7 @@ async def begun(pieces: AsyncIterator[Piece]) -> Piece | None:
 
 def reply_headers(reply: Reply, said: Any) -> dict[str, str]:
     """Who answered and why, and the ``request_id`` of the answer or first piece that was ``said``."""
-    headers = {"x-redraft-policy": reply.model}
+    headers = {"x-redraft-policy": reply.model, "x-redraft-completion": reply.completion_id}
     if (decision := reply.decision) is not None:
         chosen = reply.task.full(decision.chosen)
         headers["x-redraft-decision"] = f"selector={decision.selector}; t={decision.t}; chosen={chosen}"

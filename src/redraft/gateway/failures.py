@@ -22,14 +22,14 @@ from starlette.responses import JSONResponse
 from redraft.errors import ConflictError, DataError, ModelError, NotFoundError, RedraftError
 from redraft.gateway.auth import AuthError
 from redraft.gateway.engine import EngineError
+from redraft.gateway.redact import redacted
 
-__all__ = ["Failure", "failure", "redacted"]
+__all__ = ["Failure", "failure"]
 
 _log = logging.getLogger("redraft.gateway")
 
 _KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _HEADERS: dict[int, Mapping[str, str]] = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}}
-_SECRET = re.compile(r"\b[a-z][\w+.-]*://\S+|\bBearer\s+\S+|\b(?:sk|rd)-[\w-]{6,}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +75,6 @@ def failure(error: Exception, *, missing: str | None = None) -> Failure:
         case _:
             found = _neutral(error)
     return found
-
-
-def redacted(text: str) -> str:
-    """``text`` without addresses and keys, which may hold passwords.
-
-    >>> redacted("log postgresql://ann:secret@host/db: cannot be reached")
-    'log … cannot be reached'
-    """
-    return _SECRET.sub("…", text)
 
 
 def _engine(error: EngineError) -> Failure:

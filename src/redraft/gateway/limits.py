@@ -75,13 +75,14 @@ async def _body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
                 part = message.get("body", b"")
                 size += len(part)
                 if size > limits.body:
-                    await _discard(receive, limits)
-                    raise HTTPException(413, f"the body has more than {limits.body:,} bytes")
+                    break
                 parts.append(part)
                 if not message.get("more_body"):
                     return b"".join(parts)
     except TimeoutError:
         raise HTTPException(408, f"the body did not arrive within {limits.seconds:g} seconds") from None
+    await _discard(receive, limits)
+    raise HTTPException(413, f"the body has more than {limits.body:,} bytes")
 
 
 async def _discard(receive: Receive, limits: Limits) -> None:

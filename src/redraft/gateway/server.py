@@ -29,7 +29,7 @@ from redraft.config import ServeSettings, Settings
 from redraft.errors import ConfigError, RedraftError
 from redraft.gateway.app import create_app
 from redraft.gateway.auth import Authority
-from redraft.gateway.failures import redacted
+from redraft.gateway.redact import redacted
 from redraft.gateway.limits import Limits, PatientProtocol, limited
 from redraft.gateway.metrics import observed
 from redraft.gateway.service import Gateway
@@ -39,7 +39,7 @@ from redraft.log import EditLog
 __all__ = ["JsonLines", "Reload", "application", "run"]
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
-_SHOWN = ("x-redraft-policy", "x-redraft-decision", "x-request-id")
+_SHOWN = ("x-redraft-completion", "x-redraft-policy", "x-redraft-decision", "x-request-id")
 
 AFTER_CUT = 2.0
 """Seconds until all tasks are given up, once answers are cut; half of that until their connections are closed."""
