@@ -79,7 +79,7 @@ class PolicySettings(_Section):
 
 
 class DecodingSettings(_Section):
-    """How a task's policies write, wherever they are asked: served, evaluated, compared."""
+    """How a task's policies write, wherever they are asked."""
 
     temperature: float = Field(default=0.0, ge=0, le=2, description="0 is greedy. A client's own value goes before it.")
     max_new_tokens: int | None = Field(

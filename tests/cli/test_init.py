@@ -62,7 +62,11 @@ def test_uncommented_it_parses_to_the_defaults(task: str) -> None:
     values = tomllib.loads(re.sub(r"^#(?=\S)", "", text, flags=re.MULTILINE))
     assert Settings.model_validate(values) == Settings(tasks={task: TaskSettings()})
     for name in ("log", "model", "policies", "serve"):
-        assert set(values[name]) == set(type(getattr(Settings(), name)).model_fields) - {"upstreams", "socket", "max_prompt_tokens"}
+        assert set(values[name]) == set(type(getattr(Settings(), name)).model_fields) - {
+            "upstreams",
+            "socket",
+            "max_prompt_tokens",
+        }
     assert set(values["tasks"][task]) == set(TaskSettings.model_fields) - {"alpha", "fallback"}
     assert all(f"\n# {key} =" in text for key in ("alpha", "fallback", *UpstreamSettings.model_fields))
     assert max(map(len, text.splitlines())) <= 80

@@ -26,9 +26,9 @@ from redraft.gateway.auth import Authority, Caller, asked
 from redraft.gateway.chat import Chat
 from redraft.gateway.edits import add_edits, described
 from redraft.gateway.failures import failure
-from redraft.gateway.redact import redacted
 from redraft.gateway.openai import ChatRequest
 from redraft.gateway.passed import Passed, PassedRequest
+from redraft.gateway.redact import redacted
 from redraft.gateway.responses import Responses, ResponsesRequest
 from redraft.gateway.service import Gateway
 

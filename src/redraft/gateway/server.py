@@ -29,9 +29,9 @@ from redraft.config import ServeSettings, Settings
 from redraft.errors import ConfigError, RedraftError
 from redraft.gateway.app import create_app
 from redraft.gateway.auth import Authority
-from redraft.gateway.redact import redacted
 from redraft.gateway.limits import Limits, PatientProtocol, limited
 from redraft.gateway.metrics import observed
+from redraft.gateway.redact import redacted
 from redraft.gateway.service import Gateway
 from redraft.gateway.setup import Engines, make_gateway, reload_gateway
 from redraft.log import EditLog
