@@ -18,9 +18,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "gateway"))
 
 from gateway_parts import served
-from test_crash import UPSTREAM, process, settings
+from test_crash import process, settings
 
-from fuzz_routes import MARK, Findings, fuzzed
+from fuzz_routes import MARK, UPSTREAM, Findings, fuzzed
 from redraft.log import EditLog
 
 

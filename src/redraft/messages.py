@@ -33,10 +33,13 @@ def calls_text(calls: Sequence[Mapping[str, Any]]) -> str:
     >>> calls_text([{"function": {"name": "send", "arguments": '{"to":"Ann"}'}}])
     '<tool_call>\n{"name": "send", "arguments": {"to": "Ann"}}\n</tool_call>'
     """
-    return "\n".join(_call_text(call.get("function") or call.get("custom") or call) for call in calls)
+    return "\n".join(map(_call_text, calls))
 
 
-def _call_text(function: Mapping[str, Any]) -> str:
+def _call_text(call: Mapping[str, Any]) -> str:
+    function = call.get("function") or call.get("custom") or call
+    if not isinstance(function, Mapping):  # a client may send what it likes
+        function = {"arguments": function}
     given = function.get("arguments", function.get("input"))
     try:
         arguments = json.loads(given) if isinstance(given, str) else given
@@ -52,10 +55,12 @@ def message_text(message: Mapping[str, Any]) -> str:
     >>> message_text({"content": None, "refusal": "I cannot help."})
     'I cannot help.'
     """
-    calls: list[Mapping[str, Any]] = list(message.get("tool_calls") or ())
+    given: Any = message.get("tool_calls")
+    calls = [*given] if isinstance(given, list) else []
     if message.get("function_call"):  # OpenAI's form before tools
         calls.append(message["function_call"])
-    parts = [content_text(message.get("content")) or message.get("refusal") or "", calls_text(calls)]
+    said = content_text(message.get("content")) or message.get("refusal")
+    parts = [said if isinstance(said, str) else "", calls_text([call for call in calls if isinstance(call, Mapping)])]
     return "\n".join(part for part in parts if part)
 
 

@@ -17,8 +17,13 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from test_crash import answer
 
-__all__ = ["Findings", "fuzzed"]
+__all__ = ["MARK", "UPSTREAM", "Findings", "fuzzed"]
 
 MARK = "XMARKX"
 """Stands in every odd text: it must appear in no line of a gateway's log."""
@@ -137,6 +142,19 @@ def _bytes(rng: random.Random, body: Any) -> bytes:
     if rng.random() < 0.03:
         return said.encode()[: rng.randrange(len(said) + 1)]
     return said.encode() + (b"\xff" if rng.random() < 0.01 else b"")
+
+
+async def _passed(_: Request) -> Response:
+    return JSONResponse({"object": "list", "data": []})
+
+
+UPSTREAM = Starlette(
+    routes=[
+        Route("/v1/chat/completions", answer, methods=["POST"]),
+        Route("/v1/embeddings", _passed, methods=["POST"]),
+        Route("/v1/completions", _passed, methods=["POST"]),
+    ]
+)
 
 
 @dataclass

@@ -10,15 +10,16 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, nullcontext
+from contextlib import aclosing, nullcontext, suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from redraft.errors import DataError
 from redraft.gateway.auth import Authority
 from redraft.gateway.engine import Piece
 from redraft.gateway.failures import failure
@@ -81,10 +82,17 @@ class Chat:
 
 def parsed(model: type[M], body: bytes) -> M:
     """A body as JSON, whatever its content type is; raises ``RequestValidationError``."""
+    if b"NaN" in body or b"Infinity" in body:  # which pydantic takes; in a text they are fine
+        with suppress(ValueError, RecursionError):  # what is no JSON at all is refused below
+            json.loads(body, parse_constant=_refused)
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False, include_context=False)) from error
+
+
+def _refused(constant: str) -> NoReturn:
+    raise DataError(f"body: {constant} is not JSON: send a finite number or null")
 
 
 def passed_on(more: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,7 +193,7 @@ async def _events(
             usage = usages[0] if len(replies) == 1 else _summed(list(usages.values()))
             yield event({**last, **chunk((), usage=usage)})
     except Exception as error:
-        yield event({"error": failure(error).error})
+        yield event({"id": replies[0].completion_id, "error": failure(error).error})  # what was said can be edited
     else:
         yield _DONE
 

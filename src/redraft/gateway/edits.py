@@ -79,8 +79,7 @@ class FeedbackRequest(BaseModel):
         if isinstance(self.value, str):
             return self.value
         blocks: list[Any] = self.value if isinstance(self.value, list) else [None]
-        kinds = {block.get("type") if isinstance(block, dict) else None for block in blocks}
-        if not kinds <= {"text", "tool_call"}:
+        if not all(isinstance(block, dict) and block.get("type") in ("text", "tool_call") for block in blocks):
             raise DataError("value: a demonstration is a text, or content blocks of type text or tool_call")
         texts = [block for block in blocks if block["type"] == "text"]
         calls = [block for block in blocks if block["type"] == "tool_call"]
@@ -188,6 +187,10 @@ def _erase(app: FastAPI, gateway: Gateway, admin: Any) -> None:
 
 def _text(place: str, message: Mapping[str, Sequence[Any] | Any]) -> str:
     """The one text of a message; raises ``DataError`` where a part of it is of no form that has one."""
+    calls = message.get("tool_calls") or ()
+    functions = [call.get("function", call) if isinstance(call, Mapping) else call for call in calls]
+    if not all(isinstance(function, Mapping) and isinstance(function.get("name"), str) for function in functions):
+        raise DataError(f"{place}: not a message in OpenAI's form: a tool call needs the function's name")
     try:
         return message_text(message)
     except (AttributeError, TypeError, ValueError, RecursionError):
