@@ -52,7 +52,6 @@ def evaluate(
     """Compare policies on held-out edits: likelihood, preference, and the distance of their own answers."""
     from redraft.config import load_settings
     from redraft.costs import get_cost
-    from redraft.data import LeftOut
     from redraft.lm.load import load_base
     from redraft.log.formats import Options
     from redraft.policies.evaluate import evaluate as evaluate_policies
@@ -65,25 +64,13 @@ def evaluate(
         raise NotFoundError(f"task {task!r} has no policies in {store.root}: train some, or name one with --policy")
     adapters = {str(ref): store.path(ref) for ref in (store.resolve(name, task) for name in names)}
     rows = rows_of(holdout, form, Options(task, settings.log.max_text_chars, columns_of(columns)))
-    left = LeftOut()
-    heldout = list(islice(left.of(_edited(rows)), limit))
-    if said := str(left):
-        note(said)
-    if not heldout:
-        raise DataError(f"--holdout {holdout}: no edits in it")
+    heldout = _heldout(rows, holdout, limit)
     delta = get_cost(cost or settings.task(task).cost)
     decoding = decided(settings.decoding(task), max_new_tokens, temperature)
-    base = load_base(model or settings.model.name, settings.cache)
+    base, limits = load_base(model or settings.model.name, settings.cache), Limits(max_prompt, max_response)
     with bars() as progress:
         evaluated = evaluate_policies(
-            base,
-            adapters,
-            heldout,
-            delta,
-            limits=Limits(max_prompt, max_response),
-            cache=settings.cache,
-            decoding=decoding,
-            progress=progress,
+            base, adapters, heldout, delta, limits=limits, cache=settings.cache, decoding=decoding, progress=progress
         )
     data = {
         "task": task,
@@ -99,6 +86,19 @@ def evaluate(
         write_json(out, data, "choose another place with --out")
         note(f"result: {out}")
     emit(data, as_json, _drawn(evaluated, task))
+
+
+def _heldout(rows: Iterable[Row | BadRow], holdout: Path, limit: int | None) -> list[Interaction]:
+    """The edits to evaluate on, as those to train on; raises ``DataError`` when there is none."""
+    from redraft.data import LeftOut
+
+    left = LeftOut()
+    heldout = list(islice(left.of(_edited(rows)), limit))
+    if said := str(left):
+        note(said)
+    if not heldout:
+        raise DataError(f"--holdout {holdout}: no edits in it")
+    return heldout
 
 
 def _edited(rows: Iterable[Row | BadRow]) -> Iterator[Interaction]:
