@@ -21,7 +21,7 @@ from sqlalchemy import text
 
 from redraft.config import Settings
 from redraft.costs import COSTS, Cost
-from redraft.errors import ConfigError, ConflictError, DataError, NotFoundError, RedraftError
+from redraft.errors import ConfigError, ConflictError, DataError, NotFoundError, RedraftError, UnavailableError
 from redraft.log import Added, Counts, EditLog, migrations
 from redraft.log.database import NEWEST, writing
 from redraft.log.writer import batches, raising
@@ -676,3 +676,19 @@ def test_opening_a_log_again_needs_no_alembic(tmp_path: Path) -> None:
     EditLog(url).close()
     code = f"import sys; from redraft.log import EditLog; EditLog({url!r}); assert 'alembic' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_file_that_is_removed_or_replaced_takes_nothing_in_silence(tmp_path: Path) -> None:
+    file = tmp_path / "log.db"
+    with EditLog(f"sqlite:///{file}") as log:
+        log.record(completion("first"))
+        with EditLog(f"sqlite:///{tmp_path / 'other.db'}") as other:
+            other.record(completion("restored"))
+        for part in tmp_path.glob("log.db*"):
+            part.unlink()
+        with pytest.raises(UnavailableError, match="its file is gone"):
+            log.record(completion("second"))
+        assert not file.exists()
+        (tmp_path / "other.db").rename(file)
+        log.record(completion("third"))
+        assert {found.completion.id for found in log.interactions()} == {"restored", "third"}

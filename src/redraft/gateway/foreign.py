@@ -16,6 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
 from redraft.gateway.engine import Answer, EngineError, Piece
+from redraft.log.canonical import cleaned
 
 __all__ = [
     "Chunks",
@@ -63,6 +64,8 @@ def parsed(data: bytes) -> Mapping[str, Any]:
         return {}
     if text.count("{") + text.count("[") > _DEEPEST and _deeper(found, _DEEPEST):
         return {}
+    if "\\u0000" in text or "\x00" in text:  # what no log can hold, nobody gets to see
+        found = cleaned(found)
     one = cast(list[Any], found)[0] if isinstance(found, list) and found else found
     return cast(Mapping[str, Any], one) if isinstance(one, dict) else {}
 

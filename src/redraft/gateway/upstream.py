@@ -214,7 +214,7 @@ class Upstream:
                 data = await response.read()
         body = parsed(data)
         text = data.decode(errors="replace").strip()
-        said = problem_in(body or {"message": "" if text.startswith("<") else text}, self._clean)
+        said = problem_in(body or {"message": "" if text.startswith(("<", "{}", "[]")) else text}, self._clean)
         error = failure(self.name, response.status, said)
         error.retry_after = retry_after(response.headers)
         error.final = error.final or response.headers.get("x-should-retry") == "false"

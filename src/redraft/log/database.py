@@ -8,6 +8,7 @@ into a write would fail at once.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any
 from pydantic_core import to_json
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, inspect, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, IntegrityError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from redraft.errors import ConfigError, DataError, NotFoundError, UnavailableError
 
@@ -144,7 +146,27 @@ def _engine(url: str) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+        if (file := engine.url.database) and file != ":memory:" and not engine.url.query:
+            _watch_file(engine, file)
     return engine
+
+
+def _watch_file(engine: Engine, file: str) -> None:
+    """Let no connection go on with a file that was removed or replaced: what it writes there is lost."""
+
+    def opened(_connection: object, record: ConnectionPoolEntry) -> None:
+        record.info["file"] = os.stat(file).st_ino
+
+    def used(_connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
+        try:
+            now = os.stat(file).st_ino
+        except FileNotFoundError:
+            raise UnavailableError(f"log {file}: its file is gone: put it back, or restart to begin anew") from None
+        if record.info["file"] != now:
+            raise DisconnectionError  # the pool opens the file that is there now
+
+    event.listen(engine, "connect", opened)
+    event.listen(engine, "checkout", used)
 
 
 def _json(value: Any) -> str:
