@@ -146,7 +146,7 @@ def test_killed_in_mid_stream(tmp_path: Path) -> None:
             gateway.kill()
             ended(readers)
         with process(file) as (_, url):
-            editable(url, readers, most_lost=round(1.0 / PACE))  # kept twice a second, and written some time later
+            editable(url, readers, most_lost=round(0.5 / PACE))  # kept every 0.2 s, and written some time later
     with EditLog(log) as edit_log:
         assert edit_log.verify() == []
 

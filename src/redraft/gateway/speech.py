@@ -1,6 +1,6 @@
 """What streamed answers say, kept in the log while they are said.
 
-A stream's text is kept twice a second, so that a process that is killed leaves something that can be edited, and
+A stream's text is kept five times a second, so that a process that is killed leaves something that can be edited, and
 whole before its last word is sent. A log that is away then is asked until it answers; the client does not wait.
 """
 
@@ -20,7 +20,7 @@ from redraft.types import Completion
 
 __all__ = ["Speech", "Streams"]
 
-KEEP_SECONDS = 0.5
+KEEP_SECONDS = 0.2
 PATIENCE_SECONDS = 5.0
 """How long a client waits for the last word because the log does not answer."""
 PAUSES = (0.5, 30.0)
