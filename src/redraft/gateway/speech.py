@@ -36,6 +36,7 @@ class Speech:
         self.id, self._logged = completion_id, logged
         self.draft, self.size, self.finished = Draft(), 0, False
         self.timer: asyncio.TimerHandle | None = None
+        self.keeping: asyncio.Task[None] | None = None
 
     def end(self) -> Finished:
         """The event that ends it."""
@@ -87,8 +88,7 @@ class Streams:
     async def close(self) -> None:
         """Try once more to write what is unwritten."""
         self._closing = True
-        for speech in list(self._running.values()):
-            await self.finish(speech)
+        await asyncio.gather(*map(self.finish, list(self._running.values())))
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=PATIENCE_SECONDS)
         for completion_id in self._unwritten:
@@ -96,8 +96,12 @@ class Streams:
 
     def _keep(self, speech: Speech) -> None:
         speech.timer = None
-        if not speech.finished:
-            self._spawn(self._kept(Spoken(speech.id, cleaned(speech.draft.text))))
+        if speech.finished:
+            return
+        if speech.keeping is not None and not speech.keeping.done():  # a slow log gets no queue of the same text
+            speech.timer = asyncio.get_running_loop().call_later(KEEP_SECONDS, self._keep, speech)
+        else:
+            speech.keeping = self._spawn(self._kept(Spoken(speech.id, cleaned(speech.draft.text))))
 
     async def _kept(self, event: Spoken) -> None:
         try:
