@@ -81,7 +81,7 @@ class PolicySettings(_Section):
 class DecodingSettings(_Section):
     """How a task's policies write, wherever they are asked."""
 
-    temperature: float = Field(default=0.0, ge=0, le=2, description="0 is greedy. A client's own value goes before it.")
+    temperature: float = Field(default=0.0, ge=0, le=2, description="0 is greedy. A client's own value comes first.")
     max_new_tokens: int | None = Field(
         default=None, gt=0, description="Longest answer. Default: serve.max_new_tokens, or an upstream's own."
     )
@@ -132,7 +132,7 @@ class ServeSettings(_Section):
     body_seconds: float = Field(default=30.0, gt=0, description="Requests that take longer to arrive are refused.")
     concurrency: int = Field(default=512, gt=0, description="Requests handled at once; the rest are told to retry.")
     socket: Path | None = Field(default=None, description="Unix socket to listen on instead of host and port.")
-    stop_seconds: float = Field(default=8.0, ge=0, description="Told to stop, how long to wait for running answers.")
+    stop_seconds: float = Field(default=8.0, ge=0, description="Seconds that running answers get after SIGTERM.")
     trusted_proxies: str = Field(default="127.0.0.1", description="Addresses whose X-Forwarded-* headers are believed.")
     cors_origins: tuple[str, ...] = Field(default=(), description='Origins of pages that may call, or "*".')
     max_new_tokens: int = Field(default=256, gt=0, description="Longest answer of the embedded model.")

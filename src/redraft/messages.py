@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-__all__ = ["Draft", "calls_text", "content_text", "message_text", "untaught"]
+__all__ = ["Draft", "calls_text", "choice_size", "content_text", "message_text", "untaught"]
 
 Content = str | Sequence[Mapping[str, Any]] | None
 
@@ -75,16 +75,30 @@ def untaught(message: Mapping[str, Any]) -> str:
     return "" if message_text(message) else "empty"
 
 
+def choice_size(choice: Mapping[str, Any]) -> int:
+    """Characters of all the texts that a choice of a chunk adds to an answer."""
+    delta = choice.get("delta") or {}
+    calls = [*(delta.get("tool_calls") or ()), {"function": delta.get("function_call")}]
+    functions = [call.get("function") or call.get("custom") or {} for call in calls]
+    texts = [delta.get("refusal"), *(part for function in functions for part in function.values())]
+    return len(content_text(delta.get("content"))) + sum(len(text) for text in texts if isinstance(text, str))
+
+
 class Draft:
-    """A streamed answer put together from its deltas: the message that a whole answer would have been."""
+    """A streamed answer put together from its deltas: the message that a whole answer would have been.
+
+    ``size`` counts the characters of all its texts.
+    """
 
     def __init__(self) -> None:
         self.finish_reason: str | None = None
+        self.size = 0
         self._texts: dict[str, list[str]] = {}
         self._calls: dict[int, dict[str, Any]] = {}
 
     def add(self, choice: Mapping[str, Any]) -> None:
         """Add the choice of a chunk."""
+        self.size += choice_size(choice)
         self.finish_reason = choice.get("finish_reason") or self.finish_reason
         delta = choice.get("delta") or {}
         for name in ("content", "refusal"):
@@ -96,12 +110,12 @@ class Draft:
             self._call({"index": -1, "function": delta["function_call"]})
 
     def _call(self, given: Mapping[str, Any]) -> None:
-        index = given.get("index") or 0
-        call = self._calls.setdefault(index, {"id": None, "type": "function", "function": {}})
+        kind = "custom" if given.get("custom") else "function"
+        call = self._calls.setdefault(given.get("index") or 0, {"id": None, "type": kind, kind: {}})
         call["id"] = given.get("id") or call["id"]
-        function = cast(Mapping[str, str | None], given.get("function") or {})
-        for name in ("name", "arguments"):
-            call["function"][name] = call["function"].get(name, "") + (function.get(name) or "")
+        function = cast(Mapping[str, str | None], given.get(kind) or {})
+        for name in ("name", "arguments") if kind == "function" else ("name", "input"):
+            call[kind][name] = call[kind].get(name, "") + (function.get(name) or "")
 
     @property
     def message(self) -> dict[str, Any]:

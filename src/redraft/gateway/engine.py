@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from redraft.errors import RedraftError
 from redraft.gateway.openai import ChatRequest
-from redraft.messages import content_text, message_text
+from redraft.messages import choice_size, content_text, message_text
 
 __all__ = ["Answer", "Breaker", "Engine", "EngineError", "Forwarding", "Piece"]
 
@@ -81,6 +81,11 @@ class Piece:
             choice.get("finish_reason") or any(value for name, value in choice["delta"].items() if name != "role")
             for choice in self.choices
         )
+
+    @property
+    def size(self) -> int:
+        """Characters of all that it adds to the answer."""
+        return sum(map(choice_size, self.choices))
 
     @property
     def text(self) -> str:

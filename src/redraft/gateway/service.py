@@ -48,6 +48,7 @@ T = TypeVar("T")
 
 REFRESH_SECONDS = 1.0
 """How often statistics are read again, for what other processes wrote."""
+_UNFIT = frozenset({400, 422})  # the request is wrong, or not for this policy, which has no tools or a short context
 _BLAMELESS = frozenset({409, 413})  # says something about the request, not about the policy
 
 _log = logging.getLogger("redraft.gateway")
@@ -281,7 +282,7 @@ class Gateway:
                 while (piece := held.pop(0) if held else await anext(rest, None)) is not None:
                     usage = piece.usage or usage
                     if not speech.finished:
-                        self._require_short(speech.size + len(piece.text), turn.task.full(policy))
+                        self._require_short(speech.draft.size + piece.size, turn.task.full(policy))
                         self._streams.say(speech, piece)
                         if speech.draft.finish_reason is not None:
                             await self._streams.finish(speech)
@@ -338,12 +339,12 @@ class Gateway:
                 answer = await ask(turn.task.engines[policy], policy)
             except EngineError as error:
                 self.metrics.failed(turn.task.name, policy)
-                if not error.retry:
+                if not (error.retry or error.status in _UNFIT):
                     raise
-                if error.status not in _BLAMELESS:
+                if error.retry and error.status not in _BLAMELESS:
                     breaker.failed()
                 _log.warning("policy failed", extra={"policy": policy, "completion_id": turn.completion.id})
-                problem = error
+                problem = error if problem is None or problem.status not in _UNFIT else problem
             else:
                 breaker.succeeded()
                 self.metrics.answered(turn.task.name, policy, time.perf_counter() - started)

@@ -44,8 +44,9 @@ def make_gateway(settings: Settings, log: EditLog, engines: Engines | None = Non
 async def reload_gateway(gateway: Gateway, settings: Settings, engines: Engines) -> None:
     """Let a running gateway serve what the settings and the folder of policies say now.
 
-    Taken over are tasks, policies, upstreams and decoding. Raises a ``RedraftError`` and leaves all as it was where
-    they cannot be served, and ``ConfigError`` for what only a restart can change.
+    Taken over are tasks, policies, upstreams and decoding; the rest of ``serve``, the log and the model wait for a
+    restart. Raises a ``RedraftError`` and leaves all as it was where the tasks cannot be served, and ``ConfigError``
+    for another cost of a task, which the edits of this process would not follow.
     """
     for name, task in settings.tasks.items():
         if (now := gateway.log.cost_of(name).name) != get_cost(task.cost).name:
@@ -122,7 +123,8 @@ class Engines:
                 of, n, by = found
                 embedded = self._embedded(settings)
                 ready = partial(_prices, settings, task, by, embedded)
-                key, over = f"{task} {policy}", engine(task, of)
+                over = engine(task, of)
+                key = f"{task} {policy} {id(over)}"  # a changed upstream is another engine
                 reranked = Reranked(over, of, n, ready, None if by == "consensus" else embedded)
                 return self._kept.setdefault(key, reranked)
             if policy in by_policy:

@@ -34,7 +34,7 @@ class Speech:
 
     def __init__(self, completion_id: str, logged: Callable[[Draft], Completion]) -> None:
         self.id, self._logged = completion_id, logged
-        self.draft, self.size, self.finished = Draft(), 0, False
+        self.draft, self.finished = Draft(), False
         self.timer: asyncio.TimerHandle | None = None
         self.keeping: asyncio.Task[None] | None = None
 
@@ -60,12 +60,11 @@ class Streams:
 
     def say(self, speech: Speech, piece: Piece) -> None:
         """Add a piece, which is in the log before long."""
+        begun = speech.draft.size > 0
         for choice in piece.choices:
             speech.draft.add(choice)
-        speech.size += len(piece.text)
         if speech.timer is None:
-            kept_before = speech.size > len(piece.text)
-            wait = KEEP_SECONDS if kept_before else 0.0
+            wait = KEEP_SECONDS if begun else 0.0
             speech.timer = asyncio.get_running_loop().call_later(wait, self._keep, speech)
 
     async def finish(self, speech: Speech) -> None:
@@ -89,8 +88,11 @@ class Streams:
         """Try once more to write what is unwritten."""
         self._closing = True
         await asyncio.gather(*map(self.finish, list(self._running.values())))
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=PATIENCE_SECONDS)
+        for task in self._tasks:  # those that wait for a log to come back
+            task.cancel()
+        last = [self._spawn(self._insist(event)) for event in self._unwritten.values()]
+        if last:
+            await asyncio.wait(last, timeout=PATIENCE_SECONDS)
         for completion_id in self._unwritten:
             _log.error("a stream's end could not be written", extra={"completion_id": completion_id})
 

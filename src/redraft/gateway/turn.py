@@ -75,7 +75,7 @@ class Turn:
 def make_turn(task: Task, board: Board, request: ChatRequest, pinned: str | None, max_text_chars: int) -> Turn:
     """The turn of a request, before any policy is chosen; raises ``DataError`` for what cannot be logged."""
     completion_id = _new_id()
-    free = pinned is None and request.temperature is None
+    free = pinned is None and request.temperature is None and request.conversation is None
     explored = free and _drawn(completion_id) < task.decoding.explore_share
     request = _as_served(request, task.decoding, explored)
     asked = Completion(
@@ -85,7 +85,7 @@ def make_turn(task: Task, board: Board, request: ChatRequest, pinned: str | None
         response="",
         policy="",
         model=task.model,
-        user_id=request.user,
+        user_id=request.user or None,
         created_at=datetime.now(UTC),
         decoding=request.decoding() | ({"explored": True} if explored else {}),
         metadata=dict(request.metadata or {}),

@@ -197,6 +197,8 @@ class Upstream:
                 )
             except _LOST as error:
                 problem = self._lost("cannot be reached", error)
+                if isinstance(error, aiohttp.SocketTimeoutError):  # it may be busy with the answer still
+                    break
                 continue
             if response.status not in _BUSY:
                 return response
@@ -219,7 +221,8 @@ class Upstream:
         error.retry_after = retry_after(response.headers)
         error.final = error.final or response.headers.get("x-should-retry") == "false"
         if str(error) != said["message"]:
-            detail = said["message"] if body else f"{len(data)} bytes of {response.content_type}"
+            words = [str(said[name]) for name in ("type", "code", "param") if said.get(name)]  # its message may quote
+            detail = ", ".join([*words, f"{len(data)} bytes of {response.content_type}"])
             _log.warning("upstream refused", extra={"upstream": self.name, "status": response.status, "detail": detail})
         return error
 

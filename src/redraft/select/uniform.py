@@ -38,8 +38,10 @@ class Uniform(Selector):
 
     def select(self, completion_id: str, among: Sequence[str] | None = None) -> Decision:
         """Draw the policy that answers."""
-        # random() on a string seed is the one stream that Python promises never to change.
-        draw = random.Random(f"{self.seed}/{completion_id}").random()
         arms = among or self.arms
+        # random() on a string seed is the one stream that Python promises never to change. Where some arms cannot
+        # answer, the draw must not depend on the one that chose among all.
+        salt = "" if len(arms) == len(self.arms) else "/" + "/".join(arms)
+        draw = random.Random(f"{self.seed}/{completion_id}{salt}").random()
         chosen, propensities = arms[int(draw * len(arms))], (1 / len(arms),) * len(arms)
         return self.decide(completion_id, chosen, {"seed": self.seed}, among=arms, propensities=propensities)
