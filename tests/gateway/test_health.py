@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from gateway_parts import Scripted, request, task, with_gateway
 
-from redraft.gateway.engine import Breaker, EngineError
+from redraft.gateway.engine import Answer, Breaker, EngineError
+from redraft.gateway.openai import ChatRequest
 from redraft.gateway.service import Gateway
 from redraft.log import EditLog
 from redraft.select import Fixed, LateEnsemble, Selector, Uniform, rebuild
@@ -129,4 +130,24 @@ def test_a_conversation_whose_policy_is_dead_is_answered_by_another_one(log: Edi
         return [first, *between]
 
     with_gateway(log, [task(engine)], use)
+    assert log.verify() == []
+
+
+@pytest.mark.parametrize("rule", [LateEnsemble, Uniform])
+def test_what_one_policy_cannot_take_another_answers(log: EditLog, rule: Callable[[tuple[str, ...]], Selector]) -> None:
+    """One arm has no tools, or a short context: with no edits yet it must not hold all such requests up."""
+
+    class Picky(Scripted):
+        async def complete(self, policy: str, request: ChatRequest) -> Answer:
+            if policy == DEAD:
+                raise EngineError("tools: not supported", status=400, retry=False, code="unsupported_parameter")
+            return await super().complete(policy, request)
+
+    async def use(gateway: Gateway) -> None:
+        by = Counter([(await gateway.complete(request(), "default")).policy for _ in range(20)])
+        assert set(by) == {"base", "email/sft@1"}
+        with pytest.raises(EngineError, match="not supported"):
+            await gateway.complete(request(model=DEAD), "default")
+
+    with_gateway(log, [task(Picky(), rule((DEAD, "base", "email/sft@1")))], use)
     assert log.verify() == []

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from gateway_parts import ARMS, WORDS, Scripted, request, task
+from test_crash import process
+from test_crash import settings as process_settings
 
 from redraft.config import Settings
 from redraft.errors import ConfigError
@@ -65,3 +70,15 @@ def test_running_answers_end_as_they_began(tmp_path: Path) -> None:
                 assert {(await gateway.complete(request(), "default")).policy for _ in range(3)} > set(ARMS)
 
     asyncio.run(use())
+
+
+def test_redraft_serve_hears_sighup(tmp_path: Path) -> None:
+    file = process_settings(tmp_path, "http://127.0.0.1:1", f"sqlite:///{tmp_path / 'log.db'}")
+    with process(file) as (running, url):
+        file.write_text(file.read_text().replace('policies = ["plain", "kind", "brief"]', 'policies = ["kind"]'))
+        running.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 10
+        while [row["id"] for row in httpx.get(f"{url}/v1/models").json()["data"]] != ["email", "email/kind"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert running.poll() is None

@@ -120,7 +120,7 @@ def test_where_all_fail_nothing_is_logged_and_the_decision_is_withdrawn(log: Edi
     assert log.counts().completions == 0
 
 
-def test_a_clients_mistake_goes_to_no_other_policy(log: EditLog) -> None:
+def test_a_clients_mistake_is_told_once_no_policy_takes_it_and_closes_none(log: EditLog) -> None:
     engine = Scripted()
     engine.refuses = EngineError("no such parameter", status=400, retry=False)
 
@@ -129,8 +129,11 @@ def test_a_clients_mistake_goes_to_no_other_policy(log: EditLog) -> None:
             with pytest.raises(EngineError, match="no such parameter"):
                 await gateway.complete(request(), "default")
 
+        assert not any(row["failing"] for row in gateway.standing("email"))
+
     with_gateway(log, [task(engine, Fixed(ARMS, "email/sft@1"), fallback="base")], use)
-    assert set(engine.asked) == {"email/sft@1"}
+    assert engine.asked == ["email/sft@1", "base"] * 10
+    assert log.counts().completions == 0
 
 
 def test_a_policy_that_keeps_failing_is_left_alone_for_a_while() -> None:

@@ -78,11 +78,48 @@ async def until(condition: Any) -> None:
             await asyncio.sleep(0.01)
 
 
+def test_a_tool_calls_arguments_count_towards_an_answers_length(log: EditLog) -> None:
+    call = {"index": 0, "function": {"name": "f", "arguments": "x" * 300}}
+
+    async def use(gateway: Gateway) -> None:
+        with pytest.raises(EngineError, match="1,000 characters"):
+            await heard(gateway, stream=True)
+
+    with_gateway(log, [task(Deltas([{"tool_calls": [call]}] * 9))], use)
+    (logged,) = [found.completion.response for found in log.interactions()]
+    assert 900 < len(logged) < 1000
+
+
+def test_a_log_that_is_back_gets_what_is_unwritten_before_the_gateway_ends(
+    log: EditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speech, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(speech, "PAUSES", (600.0, 600.0))
+    away, write = [True], log.write
+
+    def sometimes(events: Any) -> Any:
+        if away[0] and any(isinstance(event, Finished) for event in events):
+            raise UnavailableError("away")
+        return write(events)
+
+    monkeypatch.setattr(log, "write", sometimes)
+
+    async def use(gateway: Gateway) -> str:
+        reply = await gateway.complete(request(stream=True), "default")
+        assert reply.pieces is not None
+        assert "".join([piece.text async for piece in reply.pieces]) == "".join(WORDS)
+        away[0] = False
+        monkeypatch.setattr(speech, "PATIENCE_SECONDS", 5.0)
+        return reply.completion_id
+
+    assert said_in(log, with_gateway(log, [task(Scripted())], use)) == "".join(WORDS)
+
+
 async def heard(gateway: Gateway, stream: bool) -> None:
     reply = await gateway.complete(request(stream=stream), "default")
     assert reply.pieces is not None
     async for piece in reply.pieces:
-        assert piece.text
+        assert piece.says
 
 
 def said_in(log: EditLog, completion_id: str) -> str:

@@ -230,7 +230,8 @@ def test_errors_keep_their_fields_and_no_secret(
     passed, hidden = (refused(server, api_key_env="UPSTREAM_KEY", retries=0) for _ in range(2))
     assert (str(passed), passed.kind, passed.code, passed.param) == ("no *** here", *list(said.values())[1:])
     assert str(hidden) == "vllm refused the gateway's key (401)"
-    assert [record.__dict__["detail"] for record in caplog.records] == ["no *** here"]  # for whoever runs the gateway
+    (logged,) = [record.__dict__["detail"] for record in caplog.records]  # whose message may quote a person's text
+    assert logged.startswith("invalid_request_error, too_long, messages, ")
 
 
 def test_credentials_in_the_url(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,3 +28,14 @@ def test_every_policy_has_its_share() -> None:
     share = Counter(choices(0, [f"c{i}" for i in range(3000)]).values())
     assert all(abs(share[arm] - 1000) < 100 for arm in ARMS)
     assert Uniform(ARMS).select("x").propensities == (1 / 3, 1 / 3, 1 / 3)
+
+
+def test_a_draw_among_fewer_is_independent_of_the_one_among_all() -> None:
+    """Who was drawn among all and failed says nothing about who is drawn among the rest."""
+    uniform, rest = Uniform(["a", "b", "c"], seed=3), Counter[str]()
+    for number in range(3000):
+        if uniform.select(f"x{number}").chosen == "a":
+            again = uniform.select(f"x{number}", ("b", "c"))
+            assert again.propensities == (0.5, 0.5)
+            rest[again.chosen] += 1
+    assert abs(rest["b"] - rest["c"]) < 4 * rest.total() ** 0.5

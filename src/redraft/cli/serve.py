@@ -59,8 +59,7 @@ def serve(  # noqa: PLR0917 (typer's)
             if not (usable or without_keys):
                 note("no key yet: redraft keys add NAME, or --without-keys on this machine")
             started = partial(_started, as_json=as_json)
-            served = {"without_keys": without_keys, "started": started, "sockets": sockets}
-            run(settings, edit_log, **served, read=load_settings)
+            run(settings, edit_log, without_keys=without_keys, started=started, sockets=sockets, read=load_settings)
 
 
 def _started(where: dict[str, Any], as_json: bool) -> None:

@@ -78,7 +78,7 @@ class Reranked(Engine):
     async def stream(self, policy: str, request: ChatRequest) -> AsyncIterator[Piece]:
         """The same in one piece: nothing can be sent before all have answered."""
         answer = await self.complete(policy, request)
-        message = {"role": "assistant", **answer.choice["message"]}
+        message: dict[str, Any] = {"role": "assistant", **answer.choice["message"]}
         if calls := message.get("tool_calls"):  # where several pieces could make one of them, they are numbered
             message["tool_calls"] = [{**call, "index": index} for index, call in enumerate(calls)]
         yield Piece.of(message, answer.choice.get("finish_reason"))
