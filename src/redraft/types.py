@@ -111,7 +111,7 @@ class Completion:
     ``policy`` names who answered (``email/sft@3``, ``base``, or free text in imported logs) and ``model`` the base
     model under it, both empty when unknown. ``decoding`` holds temperature, token limit and the like. ``answer`` keeps
     what ``response`` stands for where that is not all: OpenAI's message and its ``finish_reason``. ``untaught`` says
-    why neither a policy nor a selector learns from it (``refusal``, ``empty``); it is empty where they do.
+    why neither a policy nor a selector learns from its edits (``refusal``, ``empty``); it is empty where they do.
     """
 
     id: str

@@ -15,9 +15,12 @@ from sqlalchemy import create_engine, text
 from test_crash import KILLS, crash
 from test_ledger import written
 
+from redraft.costs import COSTS
 from redraft.errors import ConflictError, DataError, UnavailableError
 from redraft.log import EditLog
-from redraft.log.events import Answered, Feedback, Finished, Revised, Spoken, Started, checked
+from redraft.log.database import writing
+from redraft.log.events import Answered, Feedback, Finished, Revised, Spoken, Started, checked, write
+from redraft.log.writer import Writer
 from redraft.types import Completion, Count, Decision, Edit, Message
 
 pytestmark = pytest.mark.real
@@ -155,6 +158,45 @@ def test_what_passes_on_a_laptop_passes_here(url: str) -> None:
     with EditLog(url) as log:
         log.record(full)
         assert log.interaction("a").completion == full
+
+
+def test_another_cost_is_counted_anew_once_by_whoever_comes(url: str) -> None:
+    """As when a cost is changed in the settings and all gateways start again, one of them with work at once."""
+    with EditLog(url) as log:
+        for n in range(40):
+            edit = Feedback(Edit(f"c{n}", "one two", -1, created_at=NOW), "p", frozenset({"email"}))
+            give(log, answered(f"c{n}", policy=ARMS[n % 2]), *([] if n % 4 == 0 else [edit]))
+    logs = [EditLog(url, cost_of=lambda _: COSTS["character"]) for _ in range(4)]
+    with ThreadPoolExecutor(5) as pool:
+        more = pool.submit(give, logs[0], answered("d0"), answered("d1"))
+        told = list(pool.map(EditLog.statistics, logs, ["email"] * 4))
+        more.result()
+    each = round(6 / 13 * 1e9)
+    for found in (*told, logs[0].statistics("email")):
+        assert replace(found["base"], decisions=0) == Count(0, 10, 10 * each, 10 * each**2)
+        assert found["base"].decisions in (20, 22)
+    assert logs[0].statistics("email")["base"].decisions == 22
+    assert logs[0].verify() == []
+    for log in logs:
+        log.close()
+
+
+def test_counting_anew_waits_for_who_writes(url: str) -> None:
+    with (
+        EditLog(url) as old,
+        EditLog(url, cost_of=lambda _: COSTS["character"]) as new,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        give(old, answered("a"))
+        with writing(old._engine) as connection:  # pyright: ignore[reportPrivateUsage]
+            writer = Writer(connection, old.cost_of)
+            write(connection, writer, [checked(answered("b"), 10_000)])
+            writer.settle()
+            counted = pool.submit(new.statistics, "email")
+            while not connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+                assert not counted.done()
+        assert counted.result() == {"base": Count(decisions=2)}
+        assert new.verify() == []
 
 
 def _cut_connections(url: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from gateway_parts import ARMS, WORDS, Scripted, request, task, with_gateway
 
 from redraft.errors import ConflictError, DataError, NotFoundError
+from redraft.gateway import service
 from redraft.gateway.engine import Breaker, EngineError
 from redraft.gateway.service import Gateway, Reply
 from redraft.log import EditLog
@@ -297,3 +298,28 @@ def test_half_a_surrogate_pair_spoils_nobodys_transaction(log: EditLog, stream: 
 
     name = with_gateway(log, [task(engine)], use)
     assert log.interaction(name).completion.response == "Dear \ufffd"
+
+
+def test_statistics_are_read_again_whatever_went_wrong_before(
+    log: EditLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(service, "REFRESH_SECONDS", 0.005)
+    read = log.statistics
+    asked: list[str] = []
+
+    def later(name: str) -> Any:
+        asked.append(name)
+        if len(asked) in (2, 3):
+            raise ValueError("hunter2")
+        return read(name)
+
+    monkeypatch.setattr(log, "statistics", later)
+
+    async def use(_: Gateway) -> None:
+        async with asyncio.timeout(5):
+            while len(asked) < 5:
+                await asyncio.sleep(0.005)
+
+    with_gateway(log, [task(Scripted())], use)
+    assert [record.getMessage() for record in caplog.records] == ["statistics could not be read"] * 2
+    assert "hunter2" not in caplog.text

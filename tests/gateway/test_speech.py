@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +280,24 @@ def test_an_answer_that_is_no_text_has_one_in_the_log(
     logged = log.interaction(completion_id).completion
     assert (logged.response, logged.untaught) == (text, untaught)
     assert logged.answer["finish_reason"] == reason
-    learnt = log.statistics("email").get("base")
-    assert (learnt is None or learnt.decisions == 0) if untaught else (learnt is not None and learnt.resolved == 1)
+    learnt = log.statistics("email")["base"]
+    assert (learnt.decisions, learnt.resolved) == (1, 0 if untaught else 1)
+    assert log.verify() == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_policy_that_only_refuses_gets_its_share_and_no_more(log: EditLog, stream: bool) -> None:
+    refusing = Deltas([{"role": "assistant", "refusal": "I cannot."}])
+
+    async def use(gateway: Gateway) -> None:
+        for _ in range(10):
+            reply = await gateway.complete(request(stream=stream), "default")
+            if reply.pieces is not None:
+                assert [piece async for piece in reply.pieces]
+            await gateway.edit(Edit(reply.completion_id, "Dear Ann.", -1), "default")
+
+    email = task(Scripted())
+    with_gateway(log, [replace(email, engines={**email.engines, ARMS[1]: refusing})], use)
+    counts = log.statistics("email")
+    assert [(counts[arm].decisions, counts[arm].resolved) for arm in ARMS] == [(5, 5), (5, 0)]
     assert log.verify() == []

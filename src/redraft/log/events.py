@@ -21,7 +21,7 @@ from redraft.log import queries
 from redraft.log.canonical import MAX_REVISION, canonical, canonical_edit, check_name, check_task, utc
 from redraft.log.database import adding
 from redraft.log.schema import RESPONSE, completions, conversations, edits, requests, texts
-from redraft.log.writer import LEARNT, Writer
+from redraft.log.writer import Writer
 from redraft.types import COST_UNIT, Completion, Decision, Edit, Interaction
 
 __all__ = [
@@ -191,21 +191,11 @@ def _follow(connection: Connection, writer: Writer, event: _Following) -> Outcom
     if isinstance(event, Feedback):
         return _give(connection, writer, event)
     if isinstance(event, Finished):
-        _finish(connection, writer, event)
+        said = {"response": event.response, "said": event.answer or None, "why": event.untaught or None}
+        connection.execute(_FINISH, {"of_completion": event.completion_id, **said})
     elif event.response:
         connection.execute(_SPEAK, {"of_completion": event.completion_id, "response": event.response})
     return None
-
-
-def _finish(connection: Connection, writer: Writer, event: Finished) -> None:
-    """Set the text; an answer that turns out to teach nothing takes its decision back."""
-    counted = None
-    if event.untaught:
-        counted = connection.execute(LEARNT, {"completion_id": event.completion_id}).mappings().first()
-    said = {"response": event.response, "said": event.answer or None, "why": event.untaught or None}
-    done = connection.execute(_FINISH, {"of_completion": event.completion_id, **said}).rowcount
-    if done and counted is not None:
-        writer.take_back(counted)
 
 
 def _pin(connection: Connection, event: Pinned) -> str:

@@ -110,15 +110,14 @@ def resolved_of(task: str | None) -> Select[Any]:
 
 
 def learnt_of(task: str | None) -> Select[Any]:
-    """Decisions whose chosen policy gave an answer that teaches, with the costs of their holding edits if any."""
+    """Decisions whose chosen policy answered, with the costs of their holding edits where these teach anything."""
     statement = (
         select(decisions.c.completion_id, decisions.c.chosen, completions.c.task)
         .add_columns(edits.c.revision, edits.c.cost, edits.c.cost_name)
         .select_from(completions)
         .join(decisions, _answered_as_chosen)
         .outerjoin(texts, _response)
-        .where(texts.c.untaught.is_(None))
-        .outerjoin(edits, _holding())
+        .outerjoin(edits, and_(_holding(), texts.c.untaught.is_(None)))
     )
     return _narrow(statement, task)
 

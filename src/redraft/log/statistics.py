@@ -5,7 +5,8 @@ their row, so that several processes add up. Whatever the selector, it learns fr
 ``recount`` gives them from the events, under the Δ that the task has now, and ``verify`` compares.
 
 A decision counts for the policy that was chosen if that one answered. Where another had to step in, an edit says
-nothing about the choice.
+nothing about the choice. Where the answer teaches nothing (``Completion.untaught``), the policy was played all the
+same: the decision counts and is never resolved, else a policy that only refuses would be taken for one never tried.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from operator import itemgetter
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, select, update
 
 from redraft.costs import Cost
 from redraft.log import queries
@@ -33,7 +34,7 @@ _LOCK = Prepared(_OF_TASK.order_by(statistics.c.policy).with_for_update())
 _SET = Prepared(
     update(statistics)
     .where(statistics.c.task == bindparam("of_task"), statistics.c.policy == bindparam("of_policy"))
-    .values({name: bindparam(name) for name in ("decisions", "resolved", "total", "squares")})
+    .values({name: bindparam(name) for name in ("cost_name", *Count.__slots__)})
 )
 
 
@@ -51,13 +52,13 @@ def settle(connection: Connection, changes: Changes, cost_of: Callable[[str], Co
     settled: dict[str, dict[str, Count]] = {}
     for task in sorted({task for task, _ in changes}):
         changed = {policy: count for (of, policy), count in changes.items() if of == task}
-        rows = _locked(connection, task, changed, cost_of(task).name)
-        if any(cost_name != cost_of(task).name for cost_name, _ in rows.values()):
+        name = cost_of(task).name
+        rows = _locked(connection, task, changed, name)
+        if any(cost_name != name for cost_name, _ in rows.values()):
             settled[task] = rebuild(connection, task, cost_of)
             continue
-        after = settled[task] = {policy: old + changed.get(policy, Count()) for policy, (_, old) in rows.items()}
-        places = [{"of_task": task, "of_policy": policy, **asdict(after[policy])} for policy in changed]
-        _SET.execute(connection, places)
+        settled[task] = {policy: old + changed.get(policy, Count()) for policy, (_, old) in rows.items()}
+        _set(connection, task, name, {policy: settled[task][policy] for policy in changed})
     return settled
 
 
@@ -70,7 +71,7 @@ def known(connection: Connection, task: str, cost_name: str) -> dict[str, Count]
 def recount(connection: Connection, task: str | None, cost_of: Callable[[str], Cost]) -> Mapping[str, dict[str, Count]]:
     """Task → policy → what its events say, from nothing but them."""
     found: dict[str, dict[str, Count]] = defaultdict(lambda: defaultdict(Count))
-    for row in connection.execution_options(yield_per=1000).execute(queries.learnt_of(task)).mappings():
+    for row in connection.execute(queries.learnt_of(task), execution_options={"yield_per": 1000}).mappings():
         units = cost_today(connection, row, cost_of)
         resolved = Count() if units is None else first_edit(units)
         found[row[completions.c.task]][row[decisions.c.chosen]] += Count(decisions=1) + resolved
@@ -111,11 +112,18 @@ def _count(row: RowMapping) -> Count:
     return Count(*(row[name] for name in Count.__slots__))
 
 
+def _set(connection: Connection, task: str, cost_name: str, counts: Mapping[str, Count]) -> None:
+    place = {"of_task": task, "cost_name": cost_name}
+    _SET.execute(connection, [place | {"of_policy": policy, **asdict(count)} for policy, count in counts.items()])
+
+
 def rebuild(connection: Connection, task: str, cost_of: Callable[[str], Cost]) -> dict[str, Count]:
-    """Count a task's events anew, under the Δ it has now, and keep and return that."""
+    """Count a task's events anew, under the Δ it has now, and keep and return that.
+
+    Rows are locked before events are counted: whoever holds them has then committed, and whoever waits adds to this.
+    """
+    _kept(connection, task)
     found, name = recount(connection, task, cost_of).get(task, {}), cost_of(task).name
-    connection.execute(delete(statistics).where(statistics.c.task == task))
-    rows = [{"task": task, "policy": policy, "cost_name": name, **asdict(count)} for policy, count in found.items()]
-    if rows:
-        connection.execute(insert(statistics), rows)
-    return dict(found)
+    counts = {policy: found.get(policy, Count()) for policy in _locked(connection, task, found, name)}
+    _set(connection, task, name, counts)
+    return counts

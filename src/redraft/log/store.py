@@ -200,7 +200,8 @@ class EditLog:
         """Stream completions in order of arrival, each with the edit that holds; erased ones are left out."""
         with reading(self._engine) as connection:
             statement = queries.interactions_of(task, edited_only=edited_only)
-            yield from map(_interaction, connection.execution_options(yield_per=200).execute(statement).mappings())
+            rows = connection.execute(statement, execution_options={"yield_per": 200})
+            yield from map(_interaction, rows.mappings())
 
     def interaction(self, completion_id: str) -> Interaction:
         """One completion with the edit that holds; raises ``NotFoundError`` when unknown or erased.
@@ -220,7 +221,7 @@ class EditLog:
         share one scale; where these were erased the decision is left out.
         """
         with reading(self._engine) as connection:
-            rows = connection.execution_options(yield_per=200).execute(queries.resolved_of(task))
+            rows = connection.execute(queries.resolved_of(task), execution_options={"yield_per": 200})
             for row in rows.mappings():
                 decision, units = decision_from(row), cost_today(connection, row, self.cost_of)
                 if decision is not None and units is not None:

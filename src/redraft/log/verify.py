@@ -24,13 +24,13 @@ def problems(connection: Connection, cost_of: Callable[[str], Cost], known: Mapp
     ``known`` are other Δs by name. A name in the log is compared with theirs and never looked up: it may be anyone's.
     """
     yield from _dangling(connection)
-    for row in connection.execution_options(yield_per=200).execute(select(decisions)).mappings():
+    for row in connection.execute(select(decisions), execution_options={"yield_per": 200}).mappings():
         decision = decision_from(row)
         for problem in decision_problems(decision) if decision else ():
             yield f"decision of {row[decisions.c.completion_id]!r}: {problem}"
     yield from differences(connection, cost_of)
     foreign = Counter[str]()
-    for row in connection.execution_options(yield_per=200).execute(queries.edits_of()).mappings():
+    for row in connection.execute(queries.edits_of(), execution_options={"yield_per": 200}).mappings():
         name, current = row[edits.c.cost_name], cost_of(row[completions.c.task])
         cost = current if current.name == name else known.get(name)
         foreign[name] += cost is None

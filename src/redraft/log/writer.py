@@ -31,7 +31,7 @@ from redraft.log.schema import RESPONSE, completions, decisions, edits, texts
 from redraft.log.statistics import Changes, first_edit, settle
 from redraft.types import Completion, Count, Decision, Edit, Interaction
 
-__all__ = ["LEARNT", "Added", "Batch", "Refused", "Writer", "batches", "raising"]
+__all__ = ["Added", "Batch", "Refused", "Writer", "batches", "raising"]
 
 Batch = list[tuple[int, Interaction]]
 """Rows for one transaction, each with its place in the whole."""
@@ -42,8 +42,7 @@ _INSERTS = {
     for table in (completions, decisions, edits, texts)
 }
 _LOCKED = queries.LOGGED.with_for_update(of=completions)
-LEARNT = queries.learnt_of(None).where(completions.c.id == bindparam("completion_id"))
-"""The decision of one completion, if anything is learnt from it, with the cost of its holding edit."""
+_LEARNT = queries.learnt_of(None).where(completions.c.id == bindparam("completion_id"))
 _SETTLE = (
     update(texts)
     .where(texts.c.completion_id == bindparam("of_completion"), texts.c.revision == RESPONSE)
@@ -144,10 +143,6 @@ class Writer:
         assert found is not None
         return found
 
-    def take_back(self, decision: RowMapping) -> None:
-        """Forget a decision of ``LEARNT``, without edits, whose answer turned out to teach nothing."""
-        self._changes[decision[completions.c.task], decision[decisions.c.chosen]] += Count(decisions=-1)
-
     def add_batch(self, batch: Batch, refused: Refused, begun: Collection[int] = ()) -> Added:
         """Add many interactions: unknown ones by one statement per table, the others one by one.
 
@@ -192,9 +187,9 @@ class Writer:
         self._insert([rows for _, rows in several])
         for interaction, rows in several:
             completion, decision = interaction.completion, interaction.decision
-            if decision is not None and completion.policy in ("", decision.chosen) and not completion.untaught:
+            if decision is not None and completion.policy in ("", decision.chosen):
                 self._changes[completion.task, decision.chosen] += Count(decisions=1)
-                for row in rows[edits.name]:
+                for row in () if completion.untaught else rows[edits.name]:
                     self._changes[completion.task, decision.chosen] += first_edit(row["cost"])
 
     def _insert(self, several: list[Rows]) -> None:
@@ -232,8 +227,8 @@ class Writer:
 
     def _learn(self, row: RowMapping, revision: int, units: int) -> None:
         """Count what a new revision changes; one that comes after a higher one changes nothing."""
-        decision = self._connection.execute(LEARNT, {"completion_id": row[completions.c.id]}).mappings().first()
-        if decision is None:
+        decision = self._connection.execute(_LEARNT, {"completion_id": row[completions.c.id]}).mappings().first()
+        if decision is None or row[texts.c.untaught]:
             return
         task, chosen, holding = row[completions.c.task], decision[decisions.c.chosen], decision[edits.c.revision]
         before = cost_today(self._connection, decision, self._cost_of)
