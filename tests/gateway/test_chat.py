@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from gateway_parts import WORDS, Scripted, served, task
+from gateway_parts import WORDS, Scripted, served, task, with_gateway
 
 from redraft.config import ServeSettings
 from redraft.gateway.auth import Authority
@@ -218,3 +218,38 @@ def test_without_origins_no_page_may_call(log: EditLog, tmp_path: Path) -> None:
     with served(application(ServeSettings(), Gateway(log, [task(Scripted())]), Authority(log.key, "default"))) as url:
         told = httpx.get(f"{url}/v1/models", headers={"origin": "https://app.example"})
         assert "access-control-allow-origin" not in told.headers
+
+
+OWN, APP, EVIL = "http://127.0.0.1:7", "https://app.example", "https://evil"
+
+
+def test_without_keys_no_other_page_may_call(log: EditLog) -> None:
+    local, app = ServeSettings(host="gateway.local"), ServeSettings(cors_origins=(APP,))
+    body, keyless = {"model": "email", "messages": ASK}, Authority(log.key, "default")
+
+    async def asked(gateway: Gateway) -> None:
+        async def told(serve: ServeSettings, host: str, origin: str | None, authority: Authority = keyless) -> int:
+            found = httpx.ASGITransport(application(serve, gateway, authority))  # pyright: ignore[reportArgumentType]
+            headers = {"host": host} | ({} if origin is None else {"origin": origin})
+            async with httpx.AsyncClient(transport=found, base_url="http://x", headers=headers) as http:
+                answers = [await http.get("/v1/models"), await http.post("/v1/chat/completions", json=body)]
+            for error in [answer.json()["error"] for answer in answers if answer.status_code == 403]:
+                assert (error["type"], "serve.cors_origins" in error["message"]) == ("permission_error", True)
+            (status,) = {answer.status_code for answer in answers}
+            return status
+
+        for host in ("127.0.0.1:7", "localhost", "LOCALHOST:7", "[::1]:7", "gateway.local:7"):
+            assert [await told(local, host, origin) for origin in (None, f"http://{host}")] == [200, 200]
+            assert [await told(local, host, origin) for origin in (APP, EVIL, "null", "")] == [403] * 4
+            assert [await told(app, host.replace("gateway.local", "localhost"), origin) for origin in (APP, EVIL)] == [
+                200,
+                403,
+            ]
+        for host in ("evil", "127.0.0.1.evil:7", "localhost:7:7", ""):
+            assert [await told(local, host, origin) for origin in (None, EVIL, OWN, f"http://{host}")] == [403] * 4
+        assert [await told(app, "app.example", origin) for origin in (None, APP, EVIL)] == [200, 200, 403]
+        assert [await told(ServeSettings(socket=Path("x")), "any", origin) for origin in (None, EVIL)] == [200, 403]
+        assert await told(ServeSettings(cors_origins=("*",)), "evil", EVIL) == 200
+        assert await told(local, "evil", EVIL, Authority(log.key)) == 401  # keys are what counts then
+
+    with_gateway(log, [task(Scripted())], asked)
