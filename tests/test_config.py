@@ -95,6 +95,18 @@ def test_a_variable_that_is_not_meant_for_us_stops_nothing(
     assert caplog.messages == [said]
 
 
+def test_a_list_in_a_variable_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDRAFT_SERVE__CORS_ORIGINS", '["https://a", "https://b"]')
+    assert load_settings().serve.cors_origins == ("https://a", "https://b")
+    monkeypatch.setenv("REDRAFT_LOG__HORIZON_DAYS", "-1")
+    for wrong in ("[https://a]", "https://a"):
+        monkeypatch.setenv("REDRAFT_SERVE__CORS_ORIGINS", wrong)
+        with pytest.raises(ConfigError, match=r"log\.horizon_days") as caught:
+            load_settings()
+        said = f'REDRAFT_SERVE__CORS_ORIGINS: serve.cors_origins = \'{wrong}\': is a list: set it as ["…", "…"]'
+        assert said in str(caught.value)
+
+
 def test_a_variable_below_what_is_no_section(monkeypatch: pytest.MonkeyPatch) -> None:
     write("log = 1\n[logg]\nx = 1")
     monkeypatch.setenv("REDRAFT_LOG__URL", "sqlite:///x.db")

@@ -1,18 +1,21 @@
 """Settings: ``redraft.toml`` and the environment, checked together.
 
 A ``REDRAFT_*`` variable (``__`` between levels: ``REDRAFT_LOG__URL``) overrides the file, and a command's own option
-(``--log``) overrides both. Unknown keys are refused, and all problems are reported together, each with its place.
-Unknown variables are warned of and ignored: whoever runs the machine may set some that are not meant for us, as
-Kubernetes does for a service called redraft (``REDRAFT_PORT=tcp://…``). Variables are split and merged here rather than
-by pydantic-settings, which stops at the first one that it cannot read and ignores the others in silence.
+(``--log``) overrides both. In a variable, what begins with ``[`` is a list in JSON. Unknown keys are refused, and all
+problems are reported together, each with its place. Unknown variables are warned of and ignored: whoever runs the
+machine may set some that are not meant for us, as Kubernetes does for a service called redraft
+(``REDRAFT_PORT=tcp://…``). Variables are split and merged here rather than by pydantic-settings, which stops at the
+first one that it cannot read and ignores the others in silence.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin
 
@@ -178,7 +181,11 @@ def load_settings(file: Path | None = None) -> Settings:
     values = {} if optional and not named.exists() else read_toml(named)
     places = dict.fromkeys(_leaves(values), str(named))
     for variable, path in _variables():
-        _put(values, path, os.environ[variable])
+        value: Any = os.environ[variable]
+        if value.startswith("["):
+            with suppress(ValueError, RecursionError):  # a list is missing then, which is told below
+                value = json.loads(value)
+        _put(values, path, value)
         places[path] = variable
     try:
         return Settings.model_validate(values)
@@ -234,7 +241,7 @@ def _leaves(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tupl
             yield (*path, key)
 
 
-def _put(values: dict[str, Any], path: tuple[str, ...], value: str) -> None:
+def _put(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     """Set a value below tables, made as needed. A plain value on the way stays, and is refused later."""
     *tables, key = path
     for table in tables:
@@ -253,6 +260,9 @@ def _describe(problem: Any, places: Mapping[tuple[str, ...], str]) -> str:
         return f"{where}: unknown key {key!r}: {did_you_mean(loc[-1], _siblings(loc)) or 'remove or correct it'}"
     if problem["type"] in ("dict_type", "model_type"):
         remedy = f"is a section: set its keys, e.g. as {PREFIX}LOG__URL sets log.url"
+        return f"{where}: {key} = {problem['input']!r}: {remedy}"
+    if problem["type"] == "tuple_type":
+        remedy = 'is a list: set it as ["…", "…"], which must be JSON in a variable'
         return f"{where}: {key} = {problem['input']!r}: {remedy}"
     return f"{where}: {key} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
 

@@ -208,6 +208,10 @@ def test_policies_says_which_folder_it_left_out(tiny_policies: Path, tmp_path: P
     result = run("policies", "--policies", str(root), "--json")
     assert [row["policy"] for row in json.loads(result.stdout)["policies"]] == ["email/dpo@1", "email/sft@2"]
     assert "sft@1" in result.stderr
+    shutil.copytree(root / "email/sft@2", root / "notes/sft@2")
+    result = run("policies", "--policies", str(root), "--json")
+    assert [row["policy"] for row in json.loads(result.stdout)["policies"]] == ["email/dpo@1", "email/sft@2"]
+    assert "notes/sft@2 holds email/sft@2" in " ".join(result.stderr.split())
 
 
 def test_export_copies_the_adapter(tiny_policies: Path) -> None:

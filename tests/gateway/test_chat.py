@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from gateway_parts import WORDS, Scripted, served, task
+from gateway_parts import WORDS, Scripted, served, task, with_gateway
 
 from redraft.config import ServeSettings
 from redraft.gateway.auth import Authority
@@ -31,12 +31,14 @@ class Upstreamed(Scripted):
     def __init__(self) -> None:
         super().__init__()
         self.forwarded: list[tuple[str, Mapping[str, Any], str]] = []
+        self.seeds: list[int | None] = []
 
     async def complete(self, policy: str, request: ChatRequest) -> Answer:
         found = await super().complete(policy, request)
         return Answer(found.choice, found.usage, MORE, "req-7")
 
     async def stream(self, policy: str, request: ChatRequest) -> AsyncIterator[Piece]:
+        self.seeds.append(request.seed)
         async for piece in super().stream(policy, request):
             yield Piece(piece.choices, piece.usage, MORE, "req-7")
 
@@ -104,9 +106,24 @@ def test_several_answers_are_several_completions(client: openai.OpenAI, log: Edi
         assert one["policy"].endswith(found.decision.chosen)
     assert got.usage is not None
     assert (got.usage.prompt_tokens, got.usage.completion_tokens, got.usage.total_tokens) == (3, 15, 18)
-    engine.fails = {"base": 1, "email/sft@1": 1}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_those_of_several_answers_that_succeed_are_given(
+    client: openai.OpenAI, log: EditLog, engine: Upstreamed, stream: bool
+) -> None:
+    engine.fails = {"base": 1}
+    got: Any = client.chat.completions.create(model="email/base", messages=ASK, n=3, seed=7, stream=stream)
+    said, names = {0: "", 1: ""}, dict[int, str]()
+    for choice in [choice for chunk in got for choice in chunk.choices] if stream else got.choices:
+        said[choice.index] += (choice.delta if stream else choice.message).content or ""
+        names[choice.index] = choice.model_extra["completion_id"]
+    assert said == {0: TEXT, 1: TEXT}
+    assert [log.interaction(name).completion.response for name in names.values()] == [TEXT, TEXT]
+    assert engine.seeds == [7, 8, 9]
+    engine.fails = {"base": 2}
     with pytest.raises(openai.InternalServerError, match="out of order"):
-        client.chat.completions.create(model="email", messages=ASK, n=2)
+        client.chat.completions.create(model="email/base", messages=ASK, n=2, stream=stream)
 
 
 def test_several_streams_come_in_turns(client: openai.OpenAI, log: EditLog, engine: Upstreamed) -> None:
@@ -121,9 +138,11 @@ def test_several_streams_come_in_turns(client: openai.OpenAI, log: EditLog, engi
     assert {chunk.id for chunk in chunks} == {names[0]}
     assert [log.interaction(name).completion.response for name in names.values()] == [TEXT, TEXT]
     assert [chunk.usage.completion_tokens for chunk in chunks if chunk.usage is not None] == [10]
-    engine.breaks_after = {"base": 2}
-    with pytest.raises(openai.APIError, match="broke off"):
-        list(client.chat.completions.create(model="email", messages=ASK, n=4, stream=True))
+    engine.breaks_after, asked = {"base": 2}, {"model": "email", "messages": ASK, "n": 4, "stream": True}
+    told = httpx.post(f"{client.base_url}chat/completions", json=asked).text
+    assert told.endswith("\n\n")
+    assert "base broke off" in told.split("\n\n")[-2]
+    assert told.count('"finish_reason": "stop"') == engine.asked[-4:].count("email/sft@1") > 0  # the others go on
 
 
 def test_what_an_upstream_adds_is_passed_on(client: openai.OpenAI) -> None:
@@ -199,3 +218,38 @@ def test_without_origins_no_page_may_call(log: EditLog, tmp_path: Path) -> None:
     with served(application(ServeSettings(), Gateway(log, [task(Scripted())]), Authority(log.key, "default"))) as url:
         told = httpx.get(f"{url}/v1/models", headers={"origin": "https://app.example"})
         assert "access-control-allow-origin" not in told.headers
+
+
+OWN, APP, EVIL = "http://127.0.0.1:7", "https://app.example", "https://evil"
+
+
+def test_without_keys_no_other_page_may_call(log: EditLog) -> None:
+    local, app = ServeSettings(host="gateway.local"), ServeSettings(cors_origins=(APP,))
+    body, keyless = {"model": "email", "messages": ASK}, Authority(log.key, "default")
+
+    async def asked(gateway: Gateway) -> None:
+        async def told(serve: ServeSettings, host: str, origin: str | None, authority: Authority = keyless) -> int:
+            found = httpx.ASGITransport(application(serve, gateway, authority))  # pyright: ignore[reportArgumentType]
+            headers = {"host": host} | ({} if origin is None else {"origin": origin})
+            async with httpx.AsyncClient(transport=found, base_url="http://x", headers=headers) as http:
+                answers = [await http.get("/v1/models"), await http.post("/v1/chat/completions", json=body)]
+            for error in [answer.json()["error"] for answer in answers if answer.status_code == 403]:
+                assert (error["type"], "serve.cors_origins" in error["message"]) == ("permission_error", True)
+            (status,) = {answer.status_code for answer in answers}
+            return status
+
+        for host in ("127.0.0.1:7", "localhost", "LOCALHOST:7", "[::1]:7", "gateway.local:7"):
+            assert [await told(local, host, origin) for origin in (None, f"http://{host}")] == [200, 200]
+            assert [await told(local, host, origin) for origin in (APP, EVIL, "null", "")] == [403] * 4
+            assert [await told(app, host.replace("gateway.local", "localhost"), origin) for origin in (APP, EVIL)] == [
+                200,
+                403,
+            ]
+        for host in ("evil", "127.0.0.1.evil:7", "localhost:7:7", ""):
+            assert [await told(local, host, origin) for origin in (None, EVIL, OWN, f"http://{host}")] == [403] * 4
+        assert [await told(app, "app.example", origin) for origin in (None, APP, EVIL)] == [200, 200, 403]
+        assert [await told(ServeSettings(socket=Path("x")), "any", origin) for origin in (None, EVIL)] == [200, 403]
+        assert await told(ServeSettings(cors_origins=("*",)), "evil", EVIL) == 200
+        assert await told(local, "evil", EVIL, Authority(log.key)) == 401  # keys are what counts then
+
+    with_gateway(log, [task(Scripted())], asked)

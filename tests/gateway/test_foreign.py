@@ -12,6 +12,7 @@ import pytest
 from redraft.gateway.engine import EngineError, Piece
 from redraft.gateway.foreign import Chunks, answer_of, failure, parsed, problem_in, retry_after
 from redraft.gateway.redact import redacted
+from redraft.gateway.response_events import output_of
 from redraft.messages import Draft
 
 HI: dict[str, Any] = {
@@ -98,8 +99,22 @@ def test_other_fields_and_numbers_that_json_lacks() -> None:
     assert piece.choices[0]["logprobs"] == {"content": [None, None]}
     assert (piece.more, piece.usage) == (
         {"system_fingerprint": "fp", "citations": [None]},
-        {"total_tokens": None, "cost": 0.5},
+        {"cost": 0.5},
     )
+
+
+@pytest.mark.parametrize("odd", [0.5, "7", -1, True, None, [], {}, {"n": 1}, [7], 2**60, 1e300])
+def test_odd_numbers_in_usage_are_left_out(odd: Any) -> None:
+    counts = ("prompt_tokens", "completion_tokens", "total_tokens")
+    details = ("prompt_tokens_details", "completion_tokens_details")
+    message = {"choices": [{"message": {"role": "assistant", "content": "Hi"}}]}
+    given = dict.fromkeys((*counts, *details), odd) | {"x_details": {"cached_tokens": odd, "audio_tokens": 2}}
+    body = json.dumps(message | {"usage": given | {"cost": 0.5}}).encode()
+    usage = answer_of("large", body, "", str).usage
+    kept = {"x_details": {"audio_tokens": 2}, "cost": 0.5}
+    assert {name: value for name, value in (usage or {}).items() if value != {"n": 1}} == kept
+    answer = output_of({"id": "a"}, {"content": "Hi"}, "stop", usage)
+    assert (answer["usage"]["total_tokens"], answer["usage"]["input_tokens_details"]["cached_tokens"]) == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from redraft.gateway.auth import Authority
 from redraft.gateway.engine import Answer, Piece
 from redraft.gateway.limits import Limits, PatientProtocol, limited
 from redraft.gateway.openai import ChatRequest
-from redraft.gateway.service import Gateway
+from redraft.gateway.service import Gateway, Reply
 from redraft.log import EditLog
 
 ASK: Any = {"model": "email", "messages": [{"role": "user", "content": "hi"}]}
@@ -88,6 +88,12 @@ def soon(happened: Callable[[], bool]) -> bool:
     return happened()
 
 
+def kept(log: EditLog, completion_id: str) -> bool:
+    with suppress(NotFoundError):
+        return log.interaction(completion_id).completion.response.startswith("Dear")
+    return False
+
+
 def asking(port: int, path: str, body: Any) -> socket.socket:
     said = json.dumps(body).encode()
     connection = socket.create_connection(("127.0.0.1", port), timeout=5)
@@ -124,13 +130,37 @@ def test_who_leaves_in_mid_stream_has_what_was_sent_logged(
     assert soon(lambda: engine.cancelled == 1)
     name = got.partition(b'"id": "')[2].partition(b'"')[0].decode()
 
-    def kept() -> bool:
-        with suppress(NotFoundError):
-            return log.interaction(name).completion.response.startswith("Dear")
-        return False
-
-    assert soon(kept)
+    assert soon(lambda: kept(log, name))
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+class Watched(Gateway):
+    """Keeps the replies that have begun."""
+
+    def __init__(self, log: EditLog, engine: Slow) -> None:
+        super().__init__(log, [task(engine)])
+        self.replies = list[Reply]()
+
+    async def complete(self, request: ChatRequest, project: str) -> Reply:
+        self.replies.append(reply := await super().complete(request, project))
+        return reply
+
+
+def test_who_leaves_while_one_of_several_streams_has_begun_ends_it(log: EditLog) -> None:
+    class Uneven(Slow):
+        async def stream(self, policy: str, request: ChatRequest) -> AsyncIterator[Piece]:
+            async for piece in super().stream(policy, request):
+                self.first = False
+                yield piece
+
+    engine = Uneven()
+    gateway = Watched(log, engine)
+    app = limited(create_app(gateway, Authority(log.key, "default")), Limits(10_000, 5, 8))
+    with served(app) as url:
+        with asking(int(url.rpartition(":")[2]), "/v1/chat/completions", ASK | {"stream": True, "n": 2}):
+            assert soon(lambda: engine.began == 1 and len(gateway.replies) == 1)
+        assert soon(lambda: kept(log, gateway.replies[0].completion_id))
+    assert (len(gateway.replies), engine.cancelled) == (1, 1)
 
 
 def test_a_write_goes_on_for_who_has_left() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -130,6 +132,28 @@ def test_a_port_is_taken_once_and_refuses_until_it_is_listened_on() -> None:
             pass
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port))
+
+
+@pytest.mark.parametrize("lacks", [errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT])
+def test_an_address_that_this_machine_lacks_is_left_out(lacks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve = ServeSettings(host="localhost", port=0)
+    rows = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0))]
+    both = [*rows, (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
+
+    class Without(socket.socket):
+        def bind(self, address: Any) -> None:
+            if self.family == socket.AF_INET6:
+                raise OSError(lacks, os.strerror(lacks))
+            super().bind(address)
+
+    monkeypatch.setattr(socket, "socket", Without)
+    for found in (both, both[::-1]):
+        monkeypatch.setattr(socket, "getaddrinfo", Mock(return_value=found))
+        with bound(serve) as sockets:
+            assert [one.getsockname()[0] for one in sockets] == ["127.0.0.1"]
+    monkeypatch.setattr(socket, "getaddrinfo", Mock(return_value=rows))
+    with pytest.raises(ConfigError, match=r"localhost:0: .*: use another --host"), bound(serve):
+        pass
 
 
 def test_a_unix_socket_is_taken_once_and_from_who_has_gone(tmp_path: Path) -> None:

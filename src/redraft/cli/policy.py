@@ -114,9 +114,14 @@ def policies(
     found: list[tuple[Path, Manifest]] = []
     for ref in store.list(task):
         try:
-            found.append((store.path(ref), read_manifest(store.path(ref))))
+            manifest = read_manifest(store.path(ref))
         except DataError as error:
             note(f"left out: {error}")
+            continue
+        if manifest.policy == str(ref):
+            found.append((store.path(ref), manifest))
+        else:
+            note(f"left out: {store.path(ref)} holds {manifest.policy}: move it back, or train {ref} of its own")
     tasks = sorted({ref.task for ref in store.list(task)})
     rows = [row for name in tasks for row in store.standing(name, settings.task(name).decoding.temperature)]
     standing = {str(row.ref): row for row in rows}

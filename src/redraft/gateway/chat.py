@@ -1,7 +1,7 @@
 """``POST /v1/chat/completions``: whole, streamed, or several answers at once.
 
 A request for ``n`` answers is n requests that come back together: each is a completion of its own in the log, with a
-decision of its own, and each choice says which.
+decision of its own, and each choice says which. Those that fail are left out; a ``seed`` is one more for each.
 """
 
 from __future__ import annotations
@@ -60,13 +60,20 @@ class Chat:
         return Response(json.dumps(body), media_type="application/json", headers=reply_headers(reply, reply.answer))
 
     async def _several(self, asked: ChatRequest, n: int, project: str) -> Response:
-        one = asked.model_copy(update={"n": 1})
+        seeds = [{} if asked.seed is None else {"seed": asked.seed + number} for number in range(n)]
+        ones = [asked.model_copy(update={"n": 1, **seed}) for seed in seeds]
+        tasks = [asyncio.create_task(self._gateway.complete(one, project)) for one in ones]
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._gateway.complete(one, project)) for _ in range(n)]
-        except ExceptionGroup as group:
-            raise group.exceptions[0] from None
-        replies = [task.result() for task in tasks]
+            said = await asyncio.gather(*tasks, return_exceptions=True)
+        except asyncio.CancelledError:  # raised when all have ended
+            await _ended([task.result() for task in tasks if not task.cancelled() and task.exception() is None])
+            raise
+        replies = [one for one in said if isinstance(one, Reply)]
+        errors = [one for one in said if isinstance(one, Exception)]
+        if not replies:
+            raise errors[0]
+        for error in errors:
+            failure(error)  # logs what is not meant for clients
         if asked.stream:
             return EventStream(_events(replies, _merged(replies), asked), reply_headers(replies[0], None))
         answers = [reply.answer for reply in replies if reply.answer is not None]
@@ -140,7 +147,7 @@ async def _one(first: Piece | None, rest: AsyncIterator[Piece]) -> AsyncGenerato
 
 
 async def _merged(replies: Sequence[Reply]) -> AsyncGenerator[tuple[int, Piece]]:
-    """The pieces of several answers as they come, each with its answer's index. The first failure ends all."""
+    """The pieces of several answers as they come, each with its answer's index; a failure when all have ended."""
     queue: asyncio.Queue[tuple[int, Piece | Exception | None]] = asyncio.Queue(1)
 
     async def drain(index: int, reply: Reply) -> None:
@@ -154,20 +161,29 @@ async def _merged(replies: Sequence[Reply]) -> AsyncGenerator[tuple[int, Piece]]
             await queue.put((index, error))
 
     tasks = [asyncio.create_task(drain(index, reply)) for index, reply in enumerate(replies)]
-    running = len(tasks)
+    running, problem = len(tasks), None
     try:
         while running:
             index, said = await queue.get()
-            if isinstance(said, Exception):
-                raise said
-            if said is None:
-                running -= 1
-            else:
+            if isinstance(said, Piece):
                 yield index, said
+            else:
+                running, problem = running - 1, problem or said
+        if problem is not None:
+            raise problem
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await _ended(replies)
+
+
+async def _ended(replies: Sequence[Reply]) -> None:
+    """Let the log know that these streams have ended. Closing one that nobody began would run none of it."""
+    for pieces in (reply.pieces for reply in replies if reply.pieces is not None):
+        with suppress(Exception):
+            async with closing(pieces):
+                await anext(pieces, None)
 
 
 async def _events(
@@ -186,7 +202,7 @@ async def _events(
                     usages[index], last = piece.usage, more
                 if piece.choices:
                     choices: Sequence[Mapping[str, Any]] = piece.choices
-                    if len(replies) > 1:
+                    if asked.n is not None and asked.n > 1:
                         choices = [{**choice, "index": index, **_own(replies[index])} for choice in choices]
                     yield event(more | chunk(choices))
         if wanted and usages:  # nobody else expects a chunk without choices

@@ -44,7 +44,8 @@ _NEUTRAL = {
     404: "does not know the model (404)",
 }
 _QUOTED = frozenset({400, 402, 413, 422, 429})
-_NUMBERS = (int, float, Mapping, type(None))
+_MOST = 2**53
+"""Tokens above this are none: not every reader of JSON takes such a number."""
 
 
 def _finite(text: str) -> float | None:
@@ -240,10 +241,18 @@ def _logprobs(choice: Mapping[str, Any]) -> Any:
 
 
 def _usage(found: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    usage = found.get("usage")
-    if not isinstance(usage, dict):
-        return None
-    return {name: value for name, value in usage.items() if isinstance(value, _NUMBERS)}
+    return _numbers(found.get("usage"), details=True) or None
+
+
+def _numbers(given: Any, *, details: bool = False) -> dict[str, Any]:
+    """What is a number, in ``*_tokens`` a count of tokens, or ``details`` of such: others add them up."""
+    kept: dict[str, Any] = {}
+    for name, value in cast(dict[str, Any], given).items() if isinstance(given, dict) else ():
+        if details and name.endswith("_details"):
+            kept |= {name: numbers} if (numbers := _numbers(value)) else {}
+        elif type(value) in ((int,) if name.endswith("_tokens") else (int, float)) and 0 <= value < _MOST:
+            kept[name] = value
+    return kept
 
 
 def _more(found: Mapping[str, Any]) -> dict[str, Any]:

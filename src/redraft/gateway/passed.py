@@ -6,7 +6,7 @@ Nothing of them is logged, no selector chooses and no edit can refer to one: the
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
@@ -15,6 +15,7 @@ from starlette.responses import Response
 from redraft.errors import DataError, NotFoundError
 from redraft.gateway.auth import Authority
 from redraft.gateway.chat import closing, parsed
+from redraft.gateway.engine import Forwarding
 from redraft.gateway.failures import failure
 from redraft.gateway.service import Gateway
 from redraft.gateway.streams import EventStream, event
@@ -48,14 +49,14 @@ class Passed:
         async with closing(parts):
             return Response(b"".join([part async for part in parts]), status, headers)
 
-    def _found(self, model: str, project: str) -> tuple[str, Any]:
+    def _found(self, model: str, project: str) -> tuple[str, Forwarding]:
         """The policy that ``model`` names, and the engine that passes such requests on."""
         tasks = self._gateway.of(project)
         engines = {full: (of, task.engines[of]) for task in tasks.values() for full, of in task.pins.items()}
-        able = [name for name, (_, engine) in engines.items() if hasattr(engine, "forward")]
+        able = {name: (of, engine) for name, (of, engine) in engines.items() if isinstance(engine, Forwarding)}
         remedy = f"use one of {', '.join(able)}" if able else f"no policy of an upstream serves {self._path[1:]}"
         if model in able:
-            return engines[model]
+            return able[model]
         if model in tasks:
             raise DataError(f"model {model!r} is a task, and nothing chooses for {self._path[1:]}: {remedy}")
         if model in engines:

@@ -11,6 +11,7 @@ import gc
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -22,13 +23,15 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from redraft.config import ServeSettings, Settings
 from redraft.errors import ConfigError, RedraftError
 from redraft.gateway.app import create_app
-from redraft.gateway.auth import Authority
+from redraft.gateway.auth import AuthError, Authority
+from redraft.gateway.failures import failure
 from redraft.gateway.limits import Limits, PatientProtocol, limited
 from redraft.gateway.metrics import observed
 from redraft.gateway.redact import redacted
@@ -87,12 +90,33 @@ def application(serve: ServeSettings, gateway: Gateway, authority: Authority) ->
     """The application with its limits, as it is served."""
     proxies = "*" if serve.socket is not None else serve.trusted_proxies  # who opens the socket is on this machine
     limits = Limits(serve.max_body_bytes, serve.body_seconds, serve.concurrency)
-    app = observed(limited(create_app(gateway, authority, trusted_proxies=proxies), limits), gateway.metrics)
+    app: ASGIApp = create_app(gateway, authority, trusted_proxies=proxies)
+    if authority.open_to is not None:
+        app = _at_home(app, serve)
+    app = observed(limited(app, limits), gateway.metrics)
     if not serve.cors_origins:
         return app
     return CORSMiddleware(
         app, allow_origins=serve.cors_origins, allow_methods=("*",), allow_headers=("*",), expose_headers=_SHOWN
     )
+
+
+def _at_home(app: ASGIApp, serve: ServeSettings) -> ASGIApp:
+    """Refuse what pages of other sites send, also under a name of theirs for this machine (DNS rebinding)."""
+    origins, homes = set(serve.cors_origins), {"localhost", "127.0.0.1", "[::1]", serve.host, f"[{serve.host}]"}
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
+        host, origin = headers.get("host", ""), headers.get("origin")
+        own = {f"http://{host}", f"https://{host}"}
+        known = serve.socket is not None or re.sub(r":\d*$", "", host).lower() in homes or own & origins
+        if scope["type"] != "http" or "*" in origins or (known and (origin is None or origin in own | origins)):
+            return await app(scope, receive, send)
+        site = origin if known else f"http://{host}"
+        told = AuthError(f"without keys no page of {site} may call: add it to serve.cors_origins, or use keys", 403)
+        return await failure(told).response()(scope, receive, send)
+
+    return guarded
 
 
 def run(

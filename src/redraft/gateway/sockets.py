@@ -14,6 +14,9 @@ from redraft.errors import ConfigError
 
 __all__ = ["bound"]
 
+_ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+"""A name can have an address that this machine lacks: localhost is ::1 too where IPv6 is switched off."""
+
 
 @contextmanager
 def bound(serve: ServeSettings) -> Generator[list[socket.socket]]:
@@ -33,10 +36,18 @@ def bound(serve: ServeSettings) -> Generator[list[socket.socket]]:
 
 def _at_port(stack: ExitStack, host: str, port: int) -> list[socket.socket]:
     found: list[socket.socket] = []
+    absent: OSError | None = None
     try:
         for family, *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
             at = (address[0], found[0].getsockname()[1] if found else port, *address[2:])
-            found.append(stack.enter_context(_at(family, at)))
+            try:
+                found.append(stack.enter_context(_at(family, at)))
+            except OSError as error:
+                if error.errno not in _ABSENT:
+                    raise
+                absent = error
+        if absent is not None and not found:
+            raise absent
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(f"port {port} is in use: stop what listens there or use --port") from error
