@@ -121,7 +121,7 @@ def _with_feedback(
     """Interactions that have feedback and can be taught, with x, y and y' as messages."""
     for interaction in LeftOut().of(interactions):
         if interaction.edited is not None:
-            prompt = [{"role": message.role, "content": message.content} for message in interaction.completion.messages]
+            prompt = [message.plain for message in interaction.completion.messages]
             yield interaction, prompt, _answer(interaction.completion.response), _answer(interaction.edited)
 
 

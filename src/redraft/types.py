@@ -52,6 +52,11 @@ class Message:
     content: str
     more: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
 
+    @property
+    def plain(self) -> dict[str, str]:
+        """Role and text, as models are shown it."""
+        return {"role": self.role, "content": self.content}
+
 
 Contexts = Sequence[Sequence[Message]]
 """Several requests x [n], as a policy is asked them."""

@@ -7,7 +7,6 @@ limit lose their middle, so that the request (first) and the generation prompt (
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from redraft.errors import DataError
@@ -24,7 +23,7 @@ _PROBE = "redraft"
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], limit: int | None) -> list[int]:
     """Token ids of x with the generation prompt, at most ``limit`` of them; all of them without a limit."""
     try:
-        chat = [asdict(m) for m in messages]
+        chat = [m.plain for m in messages]
         text = str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
     except Exception as error:  # templates raise what they like on roles they do not know
         raise DataError(

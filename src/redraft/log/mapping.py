@@ -102,7 +102,7 @@ def _text_row(completion: Completion) -> dict[str, Any]:
 
 def message_json(message: Message) -> dict[str, Any]:
     """A message as it is stored and exported; ``more`` only where there is any."""
-    plain = {"role": message.role, "content": message.content}
+    plain = message.plain
     return plain | {"more": message.more} if message.more else plain
 
 

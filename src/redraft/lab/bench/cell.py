@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from redraft.lab.bench.matrix import MatrixRow
 from redraft.lab.users import User, user_rng
+from redraft.log.canonical import cleaned
 from redraft.policies.base import BASE
 from redraft.types import Completion, Context, Decoding, Edit, Interaction
 
@@ -74,7 +75,7 @@ def log_edits(
     """
     known = {row.completion.id for row in log.interactions(task, edited_only=True)}
     missing = [context for context in contexts if context.id not in known]
-    responses = respond(missing) if missing else ()
+    responses = cleaned(list(respond(missing))) if missing else ()  # models write what no log can hold, too
     for start in range(0, len(missing), BATCH):
         part, drafts = missing[start : start + BATCH], responses[start : start + BATCH]
         edits = _edited(user, part, drafts, [0] * len(part), seed=decoding.seed, threads=threads)

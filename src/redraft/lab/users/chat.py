@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -76,7 +76,7 @@ class Chat:
     def _answer(self, client: httpx.Client, messages: Sequence[Message], decoding: Decoding) -> str:
         request = {
             "model": self.model,
-            "messages": [asdict(message) for message in messages],
+            "messages": [message.plain for message in messages],
             "max_tokens": decoding.max_new_tokens,
             "temperature": decoding.temperature,
             "seed": decoding.seed,

@@ -37,7 +37,7 @@ class AnswerCache:
         Nothing is kept when ``ask`` raises. Raises ``ConfigError`` when the file cannot be used.
         """
         request = json.dumps(
-            {"model": model, "messages": [asdict(message) for message in messages], "decoding": asdict(decoding)},
+            {"model": model, "messages": [message.plain for message in messages], "decoding": asdict(decoding)},
             sort_keys=True,
         )
         key = hashlib.sha256(request.encode()).hexdigest()
