@@ -27,6 +27,7 @@ from redraft.lab.users import user_rng
 from redraft.lab.users.catalogue import get_user
 from redraft.lm.load import load_base
 from redraft.log import EditLog
+from redraft.log.canonical import cleaned
 from redraft.policies.adapter import AdapterHost
 from redraft.policies.best_of import risks
 from redraft.select import LateEnsemble, Uniform
@@ -220,7 +221,7 @@ def test_arms_are_made_of_what_earlier_arms_left(with_arms: Experiment, place: P
         [c.messages for c in contexts.second], Decoding(12, 1.0, 1)
     )
     assert {i.completion.id: i.completion.response for i in second} == {
-        c.id: text for c, text in zip(contexts.second, wrote, strict=True)
+        c.id: cleaned(text) for c, text in zip(contexts.second, wrote, strict=True)
     }
     (trained_rl,) = (row for row in folder.training() if row.arm == "rl")
     assert trained_rl.options["start"] == "sft"

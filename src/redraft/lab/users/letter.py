@@ -114,8 +114,8 @@ def bullets(body: str, mark: str = "-") -> str:
 
 
 def paragraph(body: str) -> str:
-    """All sentences on one line."""
-    return " ".join(sentences(body))
+    """All sentences on one line, which does not begin as an item of a list does."""
+    return _unmarked(" ".join(sentences(body)))
 
 
 def exclaiming(body: str) -> str:
