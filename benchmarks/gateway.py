@@ -135,8 +135,8 @@ async def load(url: str, key: str, concurrency: int, seconds: float) -> list[flo
     return took
 
 
-def ours(folder: Path, port: int, upstream: str) -> tuple[list[str], str]:
-    """The command of our gateway, and a key for it."""
+def ours(folder: Path, port: int, upstream: str, source: Path | None = None) -> tuple[list[str], str]:
+    """The command of our gateway, and a key for it; ``source`` as for ``process``: a log has its version's schema."""
     folder.mkdir()
     file = folder / "redraft.toml"
     file.write_text(
@@ -145,7 +145,9 @@ def ours(folder: Path, port: int, upstream: str) -> tuple[list[str], str]:
         'models = { a = "m", b = "m", c = "m" }\n[tasks.email]\npolicies = ["a", "b", "c"]\n'
     )
     command = [str(Path(sys.executable).with_name("redraft")), "--config", str(file)]
-    made = subprocess.run([*command, "keys", "add", "benchmark", "--json"], check=True, capture_output=True, text=True)
+    environment = {**os.environ, **({"PYTHONPATH": str(source)} if source else {})}
+    add = [*command, "keys", "add", "benchmark", "--json"]
+    made = subprocess.run(add, check=True, capture_output=True, text=True, env=environment)
     return [*command, "serve"], json.loads(made.stdout)["key"]
 
 
@@ -181,7 +183,7 @@ def main() -> None:
         keys, sources = {"redraft": key}, dict[str, Path]()
         if options.against:
             sources["then"] = stack.enter_context(source_of(options.against))
-            commands["then"], keys["then"] = ours(folder / "then", ports["then"], urls["stub"])
+            commands["then"], keys["then"] = ours(folder / "then", ports["then"], urls["stub"], sources["then"])
             del commands["bare"]
         if options.litellm:
             commands["litellm"] = litellm(folder, ports["litellm"], urls["stub"], options.litellm)
