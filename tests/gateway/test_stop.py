@@ -128,6 +128,7 @@ def test_what_was_sent_is_kept_however_it_stops(tmp_path: Path, twice: bool) -> 
 def test_a_port_is_taken_once_and_refuses_until_it_is_listened_on() -> None:
     with bound(ServeSettings(port=0)) as sockets:
         port = sockets[0].getsockname()[1]
+        assert sockets[0].proto == socket.IPPROTO_TCP  # else asyncio leaves Nagle's delay on
         with pytest.raises(ConfigError, match=f"port {port} is in use"), bound(ServeSettings(port=port)):
             pass
         with pytest.raises(ConnectionRefusedError):

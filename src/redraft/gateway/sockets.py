@@ -57,7 +57,8 @@ def _at_port(stack: ExitStack, host: str, port: int) -> list[socket.socket]:
 
 
 def _at(family: int, address: tuple[Any, ...]) -> socket.socket:
-    found = socket.socket(family, socket.SOCK_STREAM)
+    # by its protocol asyncio knows that it may send without Nagle's delay
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     if family == socket.AF_INET6:
         found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     try:
