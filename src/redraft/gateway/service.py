@@ -90,6 +90,7 @@ class Gateway:
         self.tasks = {task.name: task for task in tasks}
         self._boards = {task.name: Board(task.selector) for task in tasks}
         self._breakers: dict[tuple[str, str], Breaker] = {}
+        self._troubled = set[tuple[str, str]]()  # policies whose last answer failed
         self._ledger: Ledger | None = None
         self._streams = Streams(self._write)
         self._running = set[asyncio.Task[Any]]()
@@ -343,10 +344,12 @@ class Gateway:
                     raise
                 if error.retry and error.status not in _BLAMELESS:
                     breaker.failed()
+                    self._troubled.add((turn.task.name, policy))
                 _log.warning("policy failed", extra={"policy": policy, "completion_id": turn.completion.id})
                 problem = error if problem is None or problem.status not in _UNFIT else problem
             else:
                 breaker.succeeded()
+                self._troubled.discard((turn.task.name, policy))
                 self.metrics.answered(turn.task.name, policy, time.perf_counter() - started)
                 return policy, answer
         assert problem is not None
@@ -367,6 +370,8 @@ class Gateway:
 
     def _able(self, task: Task) -> Sequence[str] | None:
         """The arms that can answer now; ``None``, as nearly always, where all of them can."""
+        if not self._troubled:
+            return None
         arms = [arm for arm in task.selector.arms if self._ready(task, arm)]
         return None if len(arms) == len(task.selector.arms) else arms
 

@@ -100,15 +100,16 @@ def _check_texts(record: Completion | Edit | Decision, max_text_chars: int) -> N
     for name in _FIELDS[type(record)]:
         value = getattr(record, name)
         if isinstance(value, str):
-            check_text(name, value, max_text_chars)
             if name in _NAMES:
                 check_name(name, value)
+            else:
+                check_text(name, value, max_text_chars)
 
 
 def check_name(name: str, value: str) -> None:
     """Raise ``DataError`` unless a text can be stored and found by."""
     _check_characters(name, value)
-    if (size := len(value.encode())) > MAX_NAME_BYTES:
+    if 4 * len(value) > MAX_NAME_BYTES and (size := len(value.encode())) > MAX_NAME_BYTES:
         raise DataError(f"{name} has {size:,} bytes in UTF-8, more than {MAX_NAME_BYTES:,}: shorten it")
 
 
@@ -121,6 +122,8 @@ def check_text(name: str, text: str, max_text_chars: int) -> None:
 
 
 def _check_characters(name: str, text: str) -> None:
+    if text.isascii() and "\0" not in text:  # as nearly always
+        return
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -142,6 +145,9 @@ def utc(moment: datetime | None) -> datetime | None:
 def _json(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
     if not value:
         return {}
+    numbers = all(type(part) is float and math.isfinite(part) for part in value.values())
+    if numbers and all(map(str.isidentifier, value)):  # as the decoding of nearly every request
+        return dict(value)
     try:
         _check_json(name, value)
         return json.loads(json.dumps(dict(value), allow_nan=False))
