@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Iterator
@@ -75,3 +76,25 @@ def test_a_body_beyond_the_limit_is_413(port: int, head: bytes) -> None:
 def test_nonsense_is_400_or_closed(port: int, nonsense: bytes) -> None:
     answer: Any = talk(port, nonsense)
     assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
+
+
+def test_a_body_that_has_arrived_is_refused_at_once() -> None:
+    """Nothing more comes of it: who waited for more would keep the client waiting."""
+    whole: Any = {"type": "http.request", "body": b"x" * 2000, "more_body": False}
+    sent: list[Any] = []
+
+    async def run() -> None:
+        messages = iter([whole])
+
+        async def receive() -> Any:
+            return next(messages, None) or await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async with asyncio.timeout(1):
+            scope: Any = {"type": "http", "path": "/", "headers": [], "method": "POST"}
+            await limited(Starlette(), Limits(1000, 5.0, 8))(scope, receive, send)
+
+    asyncio.run(run())
+    assert sent[0]["status"] == 413

@@ -81,7 +81,8 @@ async def _body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
                     return b"".join(parts)
     except TimeoutError:
         raise HTTPException(408, f"the body did not arrive within {limits.seconds:g} seconds") from None
-    await _discard(receive, limits)
+    if message.get("more_body"):
+        await _discard(receive, limits)
     raise HTTPException(413, f"the body has more than {limits.body:,} bytes")
 
 

@@ -100,16 +100,15 @@ def _check_texts(record: Completion | Edit | Decision, max_text_chars: int) -> N
     for name in _FIELDS[type(record)]:
         value = getattr(record, name)
         if isinstance(value, str):
-            if name in _NAMES:
+            check_text(name, value, max_text_chars)
+            if 4 * len(value) > MAX_NAME_BYTES and name in _NAMES:  # else it is short enough, whatever it says
                 check_name(name, value)
-            else:
-                check_text(name, value, max_text_chars)
 
 
 def check_name(name: str, value: str) -> None:
     """Raise ``DataError`` unless a text can be stored and found by."""
     _check_characters(name, value)
-    if 4 * len(value) > MAX_NAME_BYTES and (size := len(value.encode())) > MAX_NAME_BYTES:
+    if (size := len(value.encode())) > MAX_NAME_BYTES:
         raise DataError(f"{name} has {size:,} bytes in UTF-8, more than {MAX_NAME_BYTES:,}: shorten it")
 
 
