@@ -30,6 +30,8 @@ from redraft.log.keys import add_key
 from redraft.messages import calls_text
 from redraft.types import Interaction
 
+pytestmark = pytest.mark.real  # a minute and more, with environments of their own
+
 HERE = Path(__file__).parent
 ANSWERED = ("chat", "stream", "tools", "tools stream", "json")
 FAILED = tuple(f"fail {status}" for status in ERRORS)

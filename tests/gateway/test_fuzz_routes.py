@@ -25,6 +25,7 @@ def fuzz(folder: Path, log: str, examples: int, seed: int) -> None:
         assert edit_log.verify() == []
 
 
+@pytest.mark.slow
 def test_no_odd_value_harms_a_bystander(tmp_path: Path) -> None:
     fuzz(tmp_path, f"sqlite:///{tmp_path / 'log.db'}", 120, 11)
 

@@ -72,6 +72,7 @@ def test_running_answers_end_as_they_began(tmp_path: Path) -> None:
     asyncio.run(use())
 
 
+@pytest.mark.slow
 def test_redraft_serve_hears_sighup(tmp_path: Path) -> None:
     file = process_settings(tmp_path, "http://127.0.0.1:1", f"sqlite:///{tmp_path / 'log.db'}")
     with process(file) as (running, url):
