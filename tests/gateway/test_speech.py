@@ -96,14 +96,7 @@ def test_a_log_that_is_back_gets_what_is_unwritten_before_the_gateway_ends(
 ) -> None:
     monkeypatch.setattr(speech, "PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(speech, "PAUSES", (600.0, 600.0))
-    away, write = [True], log.write
-
-    def sometimes(events: Any) -> Any:
-        if away[0] and any(isinstance(event, Finished) for event in events):
-            raise UnavailableError("away")
-        return write(events)
-
-    monkeypatch.setattr(log, "write", sometimes)
+    away = without_ends(log, monkeypatch)
 
     async def use(gateway: Gateway) -> str:
         reply = await gateway.complete(request(stream=True), "default")
@@ -114,6 +107,19 @@ def test_a_log_that_is_back_gets_what_is_unwritten_before_the_gateway_ends(
         return reply.completion_id
 
     assert said_in(log, with_gateway(log, [task(Scripted())], use)) == "".join(WORDS)
+
+
+def without_ends(log: EditLog, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Let the log refuse the ends of streams while the one item of the list that this gives is true."""
+    away, write = [True], log.write
+
+    def sometimes(events: Any) -> Any:
+        if away[0] and any(isinstance(event, Finished) for event in events):
+            raise UnavailableError("away")
+        return write(events)
+
+    monkeypatch.setattr(log, "write", sometimes)
+    return away
 
 
 async def heard(gateway: Gateway, stream: bool) -> None:
@@ -220,14 +226,7 @@ def test_a_client_that_leaves_later_leaves_what_it_was_sent(log: EditLog) -> Non
 
 def test_a_log_that_is_away_at_the_end_is_asked_until_it_answers(log: EditLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speech, "PAUSES", (0.05, 0.05))
-    away, write = [True], log.write
-
-    def sometimes(events: Any) -> Any:
-        if away[0] and any(isinstance(event, Finished) for event in events):
-            raise UnavailableError("away")
-        return write(events)
-
-    monkeypatch.setattr(log, "write", sometimes)
+    away = without_ends(log, monkeypatch)
 
     async def use(gateway: Gateway) -> None:
         reply = await gateway.complete(request(stream=True), "default")

@@ -71,10 +71,6 @@ class PolicyStore:
             raise NotFoundError(f"policy {text!r}: not in {self.root}, which holds {there}{near and f'; {near}'}")
         return named[-1]
 
-    def served(self, task: str, temperature: float | None = None) -> list[PolicyRef]:
-        """The policies that a task serves by default beside ``base``; arguments as for ``standing``."""
-        return [row.ref for row in self.standing(task, temperature) if row.served]
-
     def standing(self, task: str, temperature: float | None = None) -> list[Standing]:
         """Every policy of a task with whether it is served by default, ordered as ``list``.
 
