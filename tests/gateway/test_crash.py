@@ -49,7 +49,8 @@ UPSTREAM = Starlette(routes=[Route("/v1/chat/completions", answer, methods=["POS
 def settings(folder: Path, upstream: str, log: str) -> Path:
     file = folder / "redraft.toml"
     file.write_text(
-        f'[log]\nurl = "{log}"\n[serve]\nport = 0\n[serve.upstreams.stub]\nurl = "{upstream}/v1"\n'
+        f'[log]\nurl = "{log}"\n[model]\ncache = "{folder / "cache"}"\n[serve]\nport = 0\n'
+        f'[serve.upstreams.stub]\nurl = "{upstream}/v1"\n'
         'models = { plain = "m", kind = "m", brief = "m" }\n[tasks.email]\npolicies = ["plain", "kind", "brief"]\n'
     )
     return file

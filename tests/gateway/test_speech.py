@@ -14,6 +14,7 @@ from gateway_parts import ARMS, WORDS, Scripted, request, task, with_gateway
 from redraft.errors import ConflictError, NotFoundError, UnavailableError
 from redraft.gateway import speech
 from redraft.gateway.engine import EngineError, Piece
+from redraft.gateway.journal import Journal
 from redraft.gateway.openai import ChatRequest
 from redraft.gateway.service import Gateway, Reply
 from redraft.log import EditLog
@@ -107,6 +108,58 @@ def test_a_log_that_is_back_gets_what_is_unwritten_before_the_gateway_ends(
         return reply.completion_id
 
     assert said_in(log, with_gateway(log, [task(Scripted())], use)) == "".join(WORDS)
+
+
+def test_what_a_process_said_that_is_gone_is_in_the_log_after_the_next_start(
+    log: EditLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(speech, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(speech, "PAUSES", (600.0, 600.0))
+    away = without_ends(log, monkeypatch)
+    folder = tmp_path / "log.db-streams"
+    assert log.beside("streams", tmp_path / "cache") == folder
+
+    async def use(gateway: Gateway) -> str:
+        reply = await gateway.complete(request(stream=True), "default")
+        assert reply.pieces is not None
+        assert len([piece async for piece in reply.pieces]) == 3
+        assert [*Journal(folder).left()] == []
+        other = Journal(folder)
+        other.open()
+        assert [*other.left()] == []  # it belongs to one that lives
+        other.close()
+        return reply.completion_id
+
+    deltas = Deltas([{"content": "Sure."}, {"tool_calls": [CALL]}], "tool_calls")
+    completion_id = with_gateway(log, [task(deltas)], use, journal=Journal(folder))
+    assert "could not be written" in caplog.text
+    away[0] = False
+    (place,) = folder.iterdir()
+    assert (place.stat().st_mode, (place / completion_id).stat().st_mode) == (0o40700, 0o100600)
+    with (place / completion_id).open("ab") as file:
+        file.write(b'[{"index": 0, "del')  # the disk was full
+
+    async def edit(gateway: Gateway) -> None:
+        assert (await gateway.edit(Edit(completion_id, f"Sure.\n{CALLED}", -1), "default")).unchanged
+
+    with_gateway(log, [task(Scripted())], edit, journal=Journal(folder))
+    logged = log.interaction(completion_id).completion
+    assert (logged.response, logged.answer["finish_reason"]) == (f"Sure.\n{CALLED}", "tool_calls")
+    assert [*folder.iterdir()] == []
+
+
+def test_a_folder_that_cannot_be_written_costs_no_answer(
+    log: EditLog, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+
+    async def use(gateway: Gateway) -> str:
+        await heard(gateway, stream=True)
+        return "heard"
+
+    journal = Journal(tmp_path / "file" / "streams")
+    assert with_gateway(log, [task(Scripted())], use, journal=journal) == "heard"
+    assert "not kept in files" in caplog.text
 
 
 def without_ends(log: EditLog, monkeypatch: pytest.MonkeyPatch) -> list[bool]:

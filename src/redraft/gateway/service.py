@@ -31,6 +31,7 @@ from typing import Any, TypeVar
 from redraft.errors import ConflictError, NotFoundError, RedraftError
 from redraft.gateway.board import Board
 from redraft.gateway.engine import Answer, Breaker, Engine, EngineError, Piece
+from redraft.gateway.journal import Journal
 from redraft.gateway.ledger import Ledger
 from redraft.gateway.metrics import Metrics
 from redraft.gateway.openai import ChatRequest
@@ -39,8 +40,7 @@ from redraft.gateway.traces import Traces
 from redraft.gateway.turn import Task, Turn, make_turn
 from redraft.log import EditLog, Erased
 from redraft.log.events import Answered, Event, Feedback, Pinned, Revised, Started, checked
-from redraft.messages import Draft
-from redraft.types import Completion, Count, Decision, Edit
+from redraft.types import Count, Decision, Edit
 
 __all__ = ["Gateway", "Reply", "Task"]
 
@@ -75,7 +75,8 @@ class Reply:
 class Gateway:
     """The tasks of a configuration over one log. Use as ``async with``; for one event loop.
 
-    ``trained_on`` lists the policies that learnt from any of some completions; ``traces`` gets every request.
+    ``trained_on`` lists the policies that learnt from any of some completions; ``traces`` gets every request;
+    ``journal`` keeps what streams say, should the process be killed.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Gateway:
         *,
         trained_on: Callable[[Collection[str]], list[str]] = lambda _: [],
         traces: Traces | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self.log, self.metrics, self._trained_on, self._traces = log, Metrics(), trained_on, traces
         self.tasks = {task.name: task for task in tasks}
@@ -92,7 +94,7 @@ class Gateway:
         self._breakers: dict[tuple[str, str], Breaker] = {}
         self._troubled = set[tuple[str, str]]()  # policies whose last answer failed
         self._ledger: Ledger | None = None
-        self._streams = Streams(self._write)
+        self._streams = Streams(self._write, journal or Journal())
         self._running = set[asyncio.Task[Any]]()
         self._ending = False
         self._engines = set[Engine]()
@@ -108,6 +110,7 @@ class Gateway:
             self._ledger = Ledger(self.log, self._settled)
             stack.push_async_callback(self._ledger.close)
             stack.push_async_callback(self._streams.close)
+            await self._streams.open()
             for work in (self._keep_fresh(), self._warm()):
                 stack.callback(asyncio.create_task(work).cancel)
             self._open = stack.pop_all()
@@ -272,11 +275,7 @@ class Gateway:
         self, turn: Turn, policy: str, held: list[Piece], rest: AsyncIterator[Piece]
     ) -> AsyncIterator[Piece]:
         """Pass pieces on at once and log what was said, however it ends; the finish reason follows the log."""
-
-        def logged(draft: Draft) -> Completion:
-            return turn.answered(policy, draft.message, draft.text, draft.finish_reason)
-
-        speech, usage, broken = Speech(turn.completion.id, logged), None, None
+        speech, usage, broken = Speech(turn.completion.id), None, None
         self._streams.begin(speech)
         try:
             with self._cuttable():

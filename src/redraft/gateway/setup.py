@@ -14,6 +14,7 @@ from redraft.costs import get_cost
 from redraft.errors import ConfigError, NotFoundError
 from redraft.gateway.embedded import Embedded
 from redraft.gateway.engine import Engine
+from redraft.gateway.journal import Journal
 from redraft.gateway.reranked import Prices, Reranked, best_of
 from redraft.gateway.service import Gateway
 from redraft.gateway.traces import make_traces
@@ -38,7 +39,8 @@ def make_gateway(settings: Settings, log: EditLog, engines: Engines | None = Non
     Raises ``ConfigError`` naming the key, the value and the remedy.
     """
     store = PolicyStore(settings.policies.root)
-    return Gateway(log, _tasks(settings, engines or Engines()), trained_on=store.trained_on, traces=make_traces())
+    tasks, journal = _tasks(settings, engines or Engines()), Journal(log.beside("streams", settings.cache))
+    return Gateway(log, tasks, trained_on=store.trained_on, traces=make_traces(), journal=journal)
 
 
 async def reload_gateway(gateway: Gateway, settings: Settings, engines: Engines) -> None:

@@ -1,7 +1,7 @@
 """What streamed answers say, kept in the log while they are said.
 
-A stream's text is kept five times a second, so that a process that is killed leaves something that can be edited, and
-whole before its last word is sent. A log that is away then is asked until it answers; the client does not wait.
+A stream's text is in the log five times a second, whole before its last word is sent, and in a ``Journal`` before each
+word. A log that is away at the end is asked until it answers; the client does not wait.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Any
 
 from redraft.errors import RedraftError, UnavailableError
 from redraft.gateway.engine import Piece
+from redraft.gateway.journal import Journal
+from redraft.gateway.turn import as_logged
 from redraft.log.canonical import cleaned
 from redraft.log.events import Event, Finished, Spoken
 from redraft.messages import Draft
-from redraft.types import Completion
 
 __all__ = ["Speech", "Streams"]
 
@@ -30,37 +31,43 @@ _log = logging.getLogger("redraft.gateway")
 
 
 class Speech:
-    """One streamed answer: what was said so far. ``logged`` gives the completion that its log entry becomes."""
+    """One streamed answer: what was said so far."""
 
-    def __init__(self, completion_id: str, logged: Callable[[Draft], Completion]) -> None:
-        self.id, self._logged = completion_id, logged
-        self.draft, self.finished = Draft(), False
+    def __init__(self, completion_id: str, draft: Draft | None = None) -> None:
+        self.id, self.draft, self.finished = completion_id, draft or Draft(), False
         self.timer: asyncio.TimerHandle | None = None
         self.keeping: asyncio.Task[None] | None = None
 
     def end(self) -> Finished:
         """The event that ends it."""
-        done = self._logged(self.draft)
-        return Finished(self.id, done.response, done.answer, done.untaught)
+        draft = self.draft
+        return Finished(self.id, **as_logged(draft.message, draft.text, draft.finish_reason))
 
 
 class Streams:
     """The streams of one gateway; ``write`` returns when an event is durable. For one event loop."""
 
-    def __init__(self, write: Callable[[Event], Awaitable[Any]]) -> None:
-        self._write = write
+    def __init__(self, write: Callable[[Event], Awaitable[Any]], journal: Journal) -> None:
+        self._write, self._journal = write, journal
         self._running: dict[str, Speech] = {}
         self._unwritten: dict[str, Finished] = {}
         self._tasks = set[asyncio.Task[None]]()
         self._closing = False
+
+    async def open(self) -> None:
+        """Write what processes that were killed had said; raises ``UnavailableError``."""
+        self._journal.open()
+        for completion_id, draft in self._journal.left():
+            await self._write(Speech(completion_id, draft).end())
 
     def begin(self, speech: Speech) -> None:
         """Keep what it says from now on, until ``finish``."""
         self._running[speech.id] = speech
 
     def say(self, speech: Speech, piece: Piece) -> None:
-        """Add a piece, which is in the log before long."""
+        """Add a piece, which may be sent then: it is in the log before long."""
         begun = speech.draft.size > 0
+        self._journal.add(speech.id, piece.choices)
         for choice in piece.choices:
             speech.draft.add(choice)
         if speech.timer is None:
@@ -95,6 +102,7 @@ class Streams:
             await asyncio.wait(last, timeout=PATIENCE_SECONDS)
         for completion_id in self._unwritten:
             _log.error("a stream's end could not be written", extra={"completion_id": completion_id})
+        self._journal.close()
 
     def _keep(self, speech: Speech) -> None:
         speech.timer = None
@@ -125,6 +133,7 @@ class Streams:
                 pause = min(2 * pause, most)
             else:
                 del self._unwritten[event.completion_id]
+                self._journal.drop(event.completion_id)
                 return
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

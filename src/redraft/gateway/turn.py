@@ -19,7 +19,7 @@ from redraft.messages import untaught
 from redraft.select import Selector
 from redraft.types import Completion, Decision, Interaction
 
-__all__ = ["Task", "Turn", "make_turn"]
+__all__ = ["Task", "Turn", "as_logged", "make_turn"]
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,20 @@ class Turn:
     decision: Decision | None = None
 
     def answered(self, policy: str, message: Mapping[str, Any], text: str, reason: str | None) -> Completion:
-        """The completion as it is logged. Models can write what no log can hold, such as half a surrogate pair."""
-        done = replace(self.completion, policy=policy, response=cleaned(text))
-        if text and reason in (None, "stop") and message.keys() <= {"role", "content"}:
-            return done  # as nearly always: the text is all
-        kept = {name: value for name, value in message.items() if value is not None}
-        return replace(done, answer=cleaned({"message": kept, "finish_reason": reason}), untaught=untaught(message))
+        """The completion as it is logged."""
+        return replace(self.completion, policy=policy, **as_logged(message, text, reason))
+
+
+def as_logged(message: Mapping[str, Any], text: str, reason: str | None) -> dict[str, Any]:
+    """What the log keeps of an answer: its ``response`` and, where that is not all, ``answer`` and ``untaught``.
+
+    Models can write what no log can hold, such as half a surrogate pair.
+    """
+    said: dict[str, Any] = {"response": cleaned(text)}
+    if text and reason in (None, "stop") and message.keys() <= {"role", "content"}:
+        return said  # as nearly always: the text is all
+    kept = {name: value for name, value in message.items() if value is not None}
+    return said | {"answer": cleaned({"message": kept, "finish_reason": reason}), "untaught": untaught(message)}
 
 
 def make_turn(task: Task, board: Board, request: ChatRequest, pinned: str | None, max_text_chars: int) -> Turn:

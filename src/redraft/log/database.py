@@ -8,6 +8,7 @@ into a write would fail at once.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from redraft.errors import ConfigError, DataError, NotFoundError, UnavailableError
 
-__all__ = ["absent_file", "adding", "open_database", "reading", "writing"]
+__all__ = ["absent_file", "adding", "beside", "open_database", "reading", "writing"]
 
 NEWEST = "0003"  # the last of migrations/versions
 _LIMITS = "54"  # PostgreSQL's class of errors for what is too large or too complex
@@ -50,10 +51,22 @@ def open_database(url: str, *, create: bool = True) -> Engine:
 
 def absent_file(url: str) -> Path | None:
     """The file that opening a new SQLite log at ``url`` would create; ``None`` where it creates none."""
-    place = _parsed(url)
-    plain = place.get_backend_name() == "sqlite" and place.database not in (None, "", ":memory:") and not place.query
-    file = Path(place.database or "")
-    return file if plain and not file.exists() else None
+    file = _file(_parsed(url))
+    return None if file is None or file.exists() else file
+
+
+def beside(url: URL, name: str, cache: Path) -> Path | None:
+    """A folder for files that belong to a log: next to a SQLite file, else below ``cache``; none in memory."""
+    if url.get_backend_name() != "sqlite":
+        return cache / name / hashlib.sha256(_shown(url).encode()).hexdigest()[:16]
+    file = _file(url)
+    return None if file is None else Path(f"{file}-{name}").absolute()
+
+
+def _file(url: URL) -> Path | None:
+    """The file of a SQLite log; ``None`` for one in memory or with options of its own."""
+    plain = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:") and not url.query
+    return Path(url.database or "") if plain else None
 
 
 @contextmanager
@@ -146,12 +159,12 @@ def _engine(url: str) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
-        if (file := engine.url.database) and file != ":memory:" and not engine.url.query:
+        if (file := _file(engine.url)) is not None:
             _watch_file(engine, file)
     return engine
 
 
-def _watch_file(engine: Engine, file: str) -> None:
+def _watch_file(engine: Engine, file: Path) -> None:
     """Let no connection go on with a file that was removed or replaced: what it writes there is lost."""
 
     def opened(_connection: object, record: ConnectionPoolEntry) -> None:

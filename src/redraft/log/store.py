@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from sqlalchemy import Connection, RowMapping, insert, select
@@ -24,7 +25,7 @@ from redraft.costs import COSTS, DEFAULT_COST, Cost, get_cost
 from redraft.errors import ConfigError, NotFoundError
 from redraft.log import queries
 from redraft.log.canonical import canonical, canonical_edit
-from redraft.log.database import open_database, reading, writing
+from redraft.log.database import beside, open_database, reading, writing
 from redraft.log.events import Event, Outcome, write
 from redraft.log.keys import Key, find_key
 from redraft.log.mapping import completion_from, cost_today, decision_from, edit_event, edit_from
@@ -128,6 +129,10 @@ class EditLog:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+    def beside(self, name: str, cache: Path) -> Path | None:
+        """A folder for files that belong to this log: next to a SQLite file, else below ``cache``; none in memory."""
+        return beside(self._engine.url, name, cache)
 
     def __enter__(self) -> Self:
         return self
