@@ -228,8 +228,12 @@ def test_without_keys_no_other_page_may_call(log: EditLog) -> None:
     body, keyless = {"model": "email", "messages": ASK}, Authority(log.key, "default")
 
     async def asked(gateway: Gateway) -> None:
+        apps: dict[tuple[str, Authority], Any] = {}
+
         async def told(serve: ServeSettings, host: str, origin: str | None, authority: Authority = keyless) -> int:
-            found = httpx.ASGITransport(application(serve, gateway, authority))  # pyright: ignore[reportArgumentType]
+            key = repr(serve), authority
+            apps[key] = apps.get(key) or application(serve, gateway, authority)
+            found = httpx.ASGITransport(apps[key])
             headers = {"host": host} | ({} if origin is None else {"origin": origin})
             async with httpx.AsyncClient(transport=found, base_url="http://x", headers=headers) as http:
                 answers = [await http.get("/v1/models"), await http.post("/v1/chat/completions", json=body)]

@@ -102,8 +102,8 @@ def test_any_stream_gives_pieces_that_can_be_shown_or_an_error(seed: int) -> Non
 
 def test_fuzzed_streams_through_a_gateway(tmp_path: Path) -> None:
     try:
-        counts = run(150, 3, tmp_path)
+        counts = run(60, 3, tmp_path)
     except FailedError as error:
         pytest.fail(str(error))
-    assert counts["streamed"] > 60
-    assert counts["cut"] > 10
+    assert counts["streamed"] > 20
+    assert counts["cut"] > 4

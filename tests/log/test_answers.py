@@ -124,7 +124,7 @@ def made(kind: str, name: str, text: str, why: str) -> Event:
     }[kind]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(transactions=st.lists(st.lists(events, max_size=5), max_size=6))
 def test_any_streams_leave_the_statistics_that_a_replay_gives(
     new_log: Callable[[], AbstractContextManager[EditLog]], transactions: list[list[tuple[str, str, str, str]]]
