@@ -75,8 +75,8 @@ def main() -> int:
             models = [model["id"] for model in httpx.get(f"{url}/models").json()["data"]]
             for policy in (model for model in models if "/" in model):
                 bodies = [{"model": policy, "messages": prompt, "max_tokens": given.max_tokens} for prompt in prompts]
-                texts = zip((served(url, body) for body in bodies), generated(policy, prompts, given.max_tokens))
-                same = sum(pair == (text, text) for pair, text in texts)
+                written = generated(policy, prompts, given.max_tokens)
+                same = sum(served(url, body) == (text, text) for body, text in zip(bodies, written, strict=True))
                 differing += len(prompts) - same
                 print(f"{policy}: {same} of {len(prompts)} the same, whole and streamed", flush=True)
         finally:
