@@ -55,11 +55,14 @@ def message_text(message: Mapping[str, Any]) -> str:
     >>> message_text({"content": None, "refusal": "I cannot help."})
     'I cannot help.'
     """
+    content = message.get("content")
+    if isinstance(content, str) and message.keys() <= {"role", "content"}:  # as nearly always
+        return content
     given: Any = message.get("tool_calls")
     calls = [*given] if isinstance(given, list) else []
     if message.get("function_call"):  # OpenAI's form before tools
         calls.append(message["function_call"])
-    said = content_text(message.get("content")) or message.get("refusal")
+    said = content_text(content) or message.get("refusal")
     parts = [said if isinstance(said, str) else "", calls_text([call for call in calls if isinstance(call, Mapping)])]
     return "\n".join(part for part in parts if part)
 

@@ -138,7 +138,7 @@ def test_terminated_in_mid_stream(tmp_path: Path) -> None:
 
 def test_killed_in_mid_stream(tmp_path: Path) -> None:
     killed(tmp_path, f"sqlite:///{tmp_path / 'log.db'}")
-    assert [*(tmp_path / "log.db-streams").rglob("chatcmpl-*")] == []
+    assert [*(tmp_path / ".log.db-streams").rglob("chatcmpl-*")] == []
 
 
 @pytest.mark.real

@@ -116,7 +116,7 @@ def test_what_a_process_said_that_is_gone_is_in_the_log_after_the_next_start(
     monkeypatch.setattr(speech, "PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(speech, "PAUSES", (600.0, 600.0))
     away = without_ends(log, monkeypatch)
-    folder = tmp_path / "log.db-streams"
+    folder = tmp_path / ".log.db-streams"
     assert log.beside("streams", tmp_path / "cache") == folder
 
     async def use(gateway: Gateway) -> str:

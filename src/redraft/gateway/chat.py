@@ -23,7 +23,7 @@ from redraft.errors import DataError
 from redraft.gateway.auth import Authority
 from redraft.gateway.engine import Piece
 from redraft.gateway.failures import failure
-from redraft.gateway.openai import ChatRequest, completion_body
+from redraft.gateway.openai import ChatRequest, as_json, completion_body
 from redraft.gateway.service import Gateway, Reply
 from redraft.gateway.streams import EventStream, event
 
@@ -57,7 +57,7 @@ class Chat:
         body = completion_body(reply.completion_id, reply.model, choices, usage=reply.answer.usage)
         if reply.answer.more:
             body = passed_on(reply.answer.more) | body
-        return Response(json.dumps(body), media_type="application/json", headers=reply_headers(reply, reply.answer))
+        return Response(as_json(body), media_type="application/json", headers=reply_headers(reply, reply.answer))
 
     async def _several(self, asked: ChatRequest, n: int, project: str) -> Response:
         seeds = [{} if asked.seed is None else {"seed": asked.seed + number} for number in range(n)]
@@ -84,7 +84,7 @@ class Chat:
         usage = _summed([answer.usage for answer in answers])
         body = completion_body(replies[0].completion_id, replies[0].model, choices, usage=usage)
         headers = reply_headers(replies[0], answers[0])
-        return Response(json.dumps(passed_on(answers[0].more) | body), media_type="application/json", headers=headers)
+        return Response(as_json(passed_on(answers[0].more) | body), media_type="application/json", headers=headers)
 
 
 def parsed(model: type[M], body: bytes) -> M:
@@ -120,6 +120,8 @@ def reply_headers(reply: Reply, said: Any) -> dict[str, str]:
         headers["x-redraft-decision"] = f"selector={decision.selector}; t={decision.t}; chosen={chosen}"
     if said is not None and said.request_id:
         headers["x-request-id"] = "".join(filter(str.isprintable, said.request_id))
+    if all(map(str.isascii, headers.values())):  # as nearly always
+        return headers
     return {name: value.encode("ascii", "backslashreplace").decode() for name, value in headers.items()}
 
 

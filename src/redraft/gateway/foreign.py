@@ -34,6 +34,7 @@ Problem = Mapping[str, str | None]
 """An error's ``message``, ``type``, ``code`` and ``param``."""
 Clean = Callable[[str], str]
 
+_PLAIN = frozenset({"role", "content"})
 _OWN = frozenset({"id", "object", "created", "model", "choices", "usage", "error"})
 _DEEPEST, _LONGEST, _HELD = 64, 2000, 8
 _WORD = re.compile(r"[\w.\-]{1,64}", re.ASCII)
@@ -262,6 +263,8 @@ def _more(found: Mapping[str, Any]) -> dict[str, Any]:
 def _message(given: Any, *, streamed: bool = False) -> dict[str, Any]:
     """A message or delta without fields of the wrong type."""
     found: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
+    if found.keys() <= _PLAIN and all(isinstance(text, str) for text in found.values()):  # as nearly always
+        return found
     for name in ("role", "refusal"):
         if not isinstance(found.get(name), str | None):
             del found[name]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticSerializationError, to_json
 
 from redraft.messages import message_text
 from redraft.types import Message
 
-__all__ = ["ChatMessage", "ChatRequest", "completion_body"]
+__all__ = ["ChatMessage", "ChatRequest", "as_json", "completion_body"]
 
 _ROLES = {"developer": "system", "function": "tool"}
 
@@ -90,6 +92,14 @@ class ChatRequest(BaseModel):
     def forwarded(self, model: str) -> dict[str, Any]:
         """The body for an upstream that knows the policy as ``model``; what only concerns us is left out."""
         return {**self.model_dump(exclude_unset=True, exclude={"metadata", "user"}), "model": model}
+
+
+def as_json(body: Mapping[str, Any]) -> bytes:
+    """A whole body in JSON; a third of the time that ``json`` takes, which knows half a surrogate pair too."""
+    try:
+        return to_json(body)
+    except PydanticSerializationError:
+        return json.dumps(body).encode()
 
 
 def completion_body(

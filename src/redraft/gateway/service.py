@@ -393,8 +393,8 @@ class Gateway:
 
     def _named(self, model: str, project: str) -> tuple[Task, str | None]:
         """The task that ``model`` names, and the policy if it pins one."""
-        for task in self.of(project).values():
-            if model == task.name or model in task.pins:
+        for task in self.tasks.values():
+            if task.project == project and (model == task.name or model in task.pins):
                 return task, task.pins.get(model)
         known = ", ".join(self.models(project))
         remedy = f"use one of {known}" if known else f"project {project!r} has no task"

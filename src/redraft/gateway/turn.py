@@ -14,10 +14,10 @@ from redraft.config import DecodingSettings
 from redraft.gateway.board import Board
 from redraft.gateway.engine import Engine
 from redraft.gateway.openai import ChatRequest
-from redraft.log.canonical import canonical, cleaned
+from redraft.log.canonical import canonical_completion, cleaned
 from redraft.messages import untaught
 from redraft.select import Selector
-from redraft.types import Completion, Decision, Interaction
+from redraft.types import Completion, Decision
 
 __all__ = ["Task", "Turn", "as_logged", "make_turn"]
 
@@ -98,8 +98,7 @@ def make_turn(task: Task, board: Board, request: ChatRequest, pinned: str | None
         decoding=request.decoding() | ({"explored": True} if explored else {}),
         metadata=dict(request.metadata or {}),
     )
-    completion = canonical(Interaction(asked), max_text_chars).completion
-    return Turn(task, board, request, completion, pinned, explored)
+    return Turn(task, board, request, canonical_completion(asked, max_text_chars), pinned, explored)
 
 
 def _new_id() -> str:

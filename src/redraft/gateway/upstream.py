@@ -9,7 +9,6 @@ immutable name: when it is first needed, and again when the server has forgotten
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 from base64 import b64encode
@@ -34,7 +33,7 @@ from redraft.gateway.foreign import (
     request_id_of,
     retry_after,
 )
-from redraft.gateway.openai import ChatRequest
+from redraft.gateway.openai import ChatRequest, as_json
 from redraft.gateway.redact import redacted
 from redraft.gateway.sse import EventReader
 
@@ -172,7 +171,7 @@ class Upstream:
         """The response to a request, with a status of success. An adapter is loaded where the server lacks it."""
         for name in self._drop:
             body.pop(name, None)
-        said = json.dumps(body).encode()
+        said = as_json(body)
         loaded = await self._load(policy) if self._adapted(policy) else None
         response = await self._asked(path, said)
         if response.status == 404 and loaded is not None:

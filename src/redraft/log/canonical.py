@@ -23,6 +23,7 @@ __all__ = [
     "MAX_REVISION",
     "NO_TASK",
     "canonical",
+    "canonical_completion",
     "canonical_edit",
     "check_name",
     "check_task",
@@ -35,7 +36,10 @@ __all__ = [
 NO_TASK = "task is missing: name it in the row, or give --task"
 
 _TASK = re.compile(r"[^/@\s]+")
-_FIELDS = {kind: [field.name for field in fields(kind)] for kind in (Completion, Edit, Decision)}
+_TEXTS = {
+    kind: [field.name for field in fields(kind) if str(field.type).startswith("str")]
+    for kind in (Completion, Edit, Decision)
+}
 _NAMES = ("id", "completion_id", "task", "policy", "chosen", "user_id")
 MAX_REVISION = 2**31 - 1
 MAX_DEPTH = 64  # of JSON values: encoders, parsers and databases each have a bound of their own
@@ -53,13 +57,14 @@ def canonical(interaction: Interaction, max_text_chars: int) -> Interaction:
         if record is not None and record.completion_id != completion.id:
             raise DataError(f"completion_id {record.completion_id!r}: must be {completion.id!r}, its completion's id")
     return Interaction(
-        _canonical_completion(completion, max_text_chars),
+        canonical_completion(completion, max_text_chars),
         edit and canonical_edit(edit, max_text_chars),
         decision and _canonical_decision(decision, max_text_chars),
     )
 
 
-def _canonical_completion(completion: Completion, max_text_chars: int) -> Completion:
+def canonical_completion(completion: Completion, max_text_chars: int) -> Completion:
+    """Check a completion and give it the form in which the log returns it; raises ``DataError`` as ``canonical``."""
     _check_texts(completion, max_text_chars)
     if not completion.id:
         raise DataError("id is empty: give every completion its own id")
@@ -97,9 +102,9 @@ def canonical_edit(edit: Edit, max_text_chars: int) -> Edit:
 
 
 def _check_texts(record: Completion | Edit | Decision, max_text_chars: int) -> None:
-    for name in _FIELDS[type(record)]:
+    for name in _TEXTS[type(record)]:
         value = getattr(record, name)
-        if isinstance(value, str):
+        if value:
             check_text(name, value, max_text_chars)
             if 4 * len(value) > MAX_NAME_BYTES and name in _NAMES:  # else it is short enough, whatever it says
                 check_name(name, value)
@@ -117,7 +122,8 @@ def check_text(name: str, text: str, max_text_chars: int) -> None:
     if len(text) > max_text_chars:
         size = f"{len(text):,} characters, more than {max_text_chars:,}"
         raise DataError(f"{name} has {size}: shorten it, or raise [log] max_text_chars")
-    _check_characters(name, text)
+    if not text.isascii() or "\0" in text:  # nearly always it is, and is fine
+        _check_characters(name, text)
 
 
 def _check_characters(name: str, text: str) -> None:

@@ -60,7 +60,7 @@ def beside(url: URL, name: str, cache: Path) -> Path | None:
     if url.get_backend_name() != "sqlite":
         return cache / name / hashlib.sha256(_shown(url).encode()).hexdigest()[:16]
     file = _file(url)
-    return None if file is None else Path(f"{file}-{name}").absolute()
+    return None if file is None else file.absolute().with_name(f".{file.name}-{name}")
 
 
 def _file(url: URL) -> Path | None:
