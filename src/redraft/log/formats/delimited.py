@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from itertools import islice, product
 from typing import Any
 
+from redraft.errors import DataError
 from redraft.log.formats.documents import Records
 from redraft.log.formats.rows import BadRow, TooLong
 from redraft.log.formats.unpacked import Raw, Text, readable
@@ -57,6 +58,8 @@ def recognise(text: Text) -> tuple[str, Records, tuple[str, ...]] | None:
     if not rows or len(rows[0]) < 2:
         return None
     header, *body = rows
+    if not readable("".join(header)):
+        raise DataError(f"{text.file}: its header holds bytes that are not valid Unicode: save it as UTF-8")
     names = _names(header, body)
     table = _Table(text, dialect, names, _nothing(lines, body, dialect["delimiter"]))
     columns = tuple(name for name in names if name is not None)
@@ -128,7 +131,7 @@ def _names(header: list[str], body: list[list[str]]) -> tuple[str | None, ...]:
             names.append(None)
         else:
             wanted = name or f"column {i + 1}"
-            names.append(f"{wanted}.{names.count(wanted)}" if wanted in names else wanted)
+            names.append(f"{wanted}.{header[:i].count(name)}" if wanted in names else wanted)
     return tuple(names)
 
 

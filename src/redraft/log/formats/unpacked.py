@@ -39,7 +39,7 @@ NAMES = {"utf-8-sig": "UTF-8 with a byte order mark", "cp1252": "cp1252 (a guess
 CONTROLS = bytes({*range(32)} - {*b"\t\n\r\f\v\x1b"})
 HIGH, RUNS = re.compile(rb"[\x80-\xff]"), re.compile(rb"[\x80-\xff]{3,}")
 NOT_WESTERN = re.compile(rb"[\x81\x8d\x8f\x90\x9d\xfe\xff]")  # undefined in cp1252, or letters that hardly occur
-LONE = re.compile("[\ud800-\udfff]")
+LONE, FOUND = re.compile("[\ud800-\udfff]"), re.compile("[^\0-\x7f\ud800-\udfff]")
 AS_CSV = "save it as CSV (UTF-8) or JSON Lines"
 FOREIGN: dict[bytes | tuple[bytes, ...], tuple[str, str]] = {
     b"SQLite format 3\0": ("an SQLite database", "export the table as CSV or JSON Lines"),
@@ -156,7 +156,7 @@ def seems(head: bytes) -> tuple[str, str] | None:
     known = next((found for magic, found in FOREIGN.items() if start.startswith(magic)), None)
     if known or head.startswith(tuple(MARKS)) or _wide(head):
         return known
-    if len(head.translate(None, CONTROLS)) < 0.99 * len(head):
+    if len(head.translate(None, CONTROLS)) < 0.9 * len(head):
         return "binary, of a kind that is not known", "export the rows as CSV, JSON Lines or Parquet"
     return None
 
@@ -228,12 +228,8 @@ def _encoding(file: Path, stream: BinaryIO) -> str:
     # What the stretch's ends cut in two is no fault.
     start = next((i for i, byte in enumerate(head[:3]) if not 0x80 <= byte < 0xC0), 0)
     decoded = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode(head[start:])
-    if not LONE.search(decoded) or any("\x7f" < c < "\ud800" or c > "\udfff" for c in decoded) or _odd(head):
+    if len(FOUND.findall(decoded)) >= len(LONE.findall(decoded)):  # a few pairs are characters by chance
         return "utf-8"
     if sum(map(len, RUNS.findall(head))) > len(HIGH.findall(head)) / 2:
         raise DataError(f"{file}: is neither UTF-8 nor in a western encoding: save it as UTF-8")
-    return "cp1252"
-
-
-def _odd(head: bytes) -> bool:
-    return NOT_WESTERN.search(head) is not None
+    return "utf-8" if NOT_WESTERN.search(head) else "cp1252"
