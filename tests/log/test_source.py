@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import subprocess
 import sys
 import zipfile
@@ -101,6 +102,7 @@ TEXTS: dict[str, tuple[bytes, str]] = {
     "list of lines": (("[\n" + jsonl().rstrip().replace("\n", ",\n") + "\n]").encode(), "one JSON list"),
     "around": (json.dumps({"version": 1, "data": ROWS, "n": [3]}).encode(), "the list 'data' in one JSON object"),
     "only list": (json.dumps({"n": 3, "mine": ROWS}, indent=1).encode(), "the list 'mine' in one JSON object"),
+    "a comma after each": (jsonl(end=",\n").encode(), "JSON"),
     "concatenated": ("".join(map(json.dumps, ROWS)).encode(), "JSON"),
     "pretty objects": ("\n".join(json.dumps(row, indent=4) for row in ROWS).encode(), "JSON"),
     "gzip": (gzip.compress(jsonl().encode()), "JSON Lines, gzip"),
@@ -149,6 +151,18 @@ def test_parquet_arrow_feather_and_folders(tmp_path: Path) -> None:
         pq.write_table(columns.slice(i, 1), shards / f"train-0000{i}-of-00002.parquet")
     assert (found(shards.parent), opened(shards.parent).said) == (NESTED, "2 .parquet files")
     assert outcome(shards.parent) == [1, 2]
+
+
+def test_a_date_that_python_does_not_know_costs_its_own_record(tmp_path: Path) -> None:
+    moments = pa.array([0, 2**60, 1_735_787_045_678_901], pa.timestamp("us"))
+    pq.write_table(pa.table({"at": moments, "day": moments.cast(pa.date32(), safe=False)}), tmp_path / "a.parquet")
+    first, bad, last = opened(tmp_path / "a.parquet").records()
+    assert isinstance(bad, BadRow)
+    assert str(bad).startswith(f"{tmp_path / 'a.parquet'}:2: a value cannot be read (")
+    assert (first, last) == (
+        Raw(1, {"at": "1970-01-01T00:00:00", "day": "1970-01-01"}),
+        Raw(3, {"at": "2025-01-02T03:04:05.678901", "day": "2025-01-02"}),
+    )
 
 
 def _schema() -> dict[str, Any]:
@@ -201,6 +215,7 @@ TABLES: dict[str, tuple[bytes, Rows]] = {
     "None is typed": (b"a,b\nNone,\nNaN,x\n", [{"a": "None", "b": ""}, {"a": "NaN", "b": "x"}]),
     "None is typed everywhere": (b"a,b\nNone,None\nNULL,x\n", [{"a": "None", "b": "None"}, {"a": "NULL", "b": "x"}]),
     "NaN is written": (b"a,b\nNone,NaN\n<NA>,x\n", [{"a": "None", "b": ""}, {"a": "", "b": "x"}]),
+    "NaN beside empty columns": (b"a,b,,\nx,NaN,,\n", [{"a": "x", "b": ""}]),
     "NA of R": (b'"a","n","b"\n"x",1,NA\n"y",2.5,"z"\n', [
         {"a": "x", "n": "1", "b": ""}, {"a": "y", "n": "2.5", "b": "z"}]),
     "NA is typed": (b'"a","b"\n"x","NA"\n"y",NA\n', [{"a": "x", "b": "NA"}, {"a": "y", "b": "NA"}]),
@@ -228,7 +243,7 @@ CELL = st.text(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @example([["a", "b"]], "\t", csv.QUOTE_MINIMAL, "\r\n")
 @given(
     st.lists(st.lists(CELL, min_size=3, max_size=3), min_size=1, max_size=4),
@@ -270,6 +285,7 @@ BAD: dict[str, tuple[bytes, list[int | str]]] = {
         b'[{"a": 1},\n{"a": "x',
         [1, ":2: not valid JSON (Unterminated", ":2: the file ends inside"],
     ),
+    "a list on each line": (b'[["a", "b"], ["x", "y"]]\n["x"]', [":1: the row = [[", ":2: the row = ["]),
     "what follows a list": (b'[{"a": 1}]\nSource: me', [1, ":2: not valid JSON"]),
     "too deep": (b'[{"a": 1},\n{"a": ' + b"[" * 100_000 + b"\n]", [1, ":2: not valid JSON (too deep)"]),
     "an unclosed quote": (
@@ -355,7 +371,10 @@ def test_no_file_an_empty_file_and_a_folder_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"missing: cannot be read \(No such file or directory\)"):
         opened(tmp_path / "missing")
     assert found(written(tmp_path, "empty", b"\xef\xbb\xbf\n")) == []
-    with pytest.raises(DataError, match="holds empty, and no Parquet or Arrow file"):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="is a pipe, which can be read only once"):
+        opened(tmp_path / "pipe")
+    with pytest.raises(DataError, match="holds empty, pipe, and no Parquet or Arrow file"):
         opened(tmp_path)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date
+from datetime import date, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
@@ -66,9 +66,19 @@ def _records(files: Sequence[Path]) -> Iterator[Raw | BadRow]:
     number = 0
     for file in files:
         for batch in _batches(file):
-            for record in batch.to_pylist():
+            for record in _said(batch):
                 number += 1
-                yield Raw(number, _object(record))
+                yield BadRow(file, number, record) if isinstance(record, str) else Raw(number, _object(record))
+
+
+def _said(batch: Any) -> list[dict[str, Any] | str]:
+    """Records as Python says them, or why one cannot be said, such as a date after the year 9999."""
+    try:
+        return batch.to_pylist()
+    except (ValueError, OverflowError) as error:
+        if batch.num_rows == 1:
+            return [f"a value cannot be read ({error}): correct it"]
+        return [record for i in range(batch.num_rows) for record in _said(batch.slice(i, 1))]
 
 
 def _batches(file: Path) -> Iterator[Any]:
@@ -82,7 +92,7 @@ def _batches(file: Path) -> Iterator[Any]:
             magic = stream.read(6)
             stream.seek(0)
             if magic.startswith(b"PAR1"):
-                yield from pq.ParquetFile(stream, pre_buffer=False).iter_batches(BATCH)
+                yield from pq.ParquetFile(stream, pre_buffer=False, buffer_size=1 << 20).iter_batches(BATCH)
             elif magic.startswith(b"ARROW1"):
                 arrow = ipc.open_file(stream)
                 for i in range(arrow.num_record_batches):
@@ -113,8 +123,8 @@ def _object(record: dict[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return _object(cast("dict[str, Any]", value))
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):  # a tuple in maps
         return [_plain(part) for part in cast("list[Any]", value)]
-    if isinstance(value, date):  # and moments
+    if isinstance(value, date | time):  # a moment is a date
         return value.isoformat()
     return float(value) if isinstance(value, Decimal) else value

@@ -61,7 +61,7 @@ def recognise(text: Text) -> tuple[str, Records, tuple[str, ...]] | None:
     if not readable("".join(header)):
         raise DataError(f"{text.file}: its header holds bytes that are not valid Unicode: save it as UTF-8")
     names = _names(header, body)
-    table = _Table(text, dialect, names, _nothing(lines, body, dialect["delimiter"]))
+    table = _Table(text, dialect, names, _nothing(lines, [row[: len(names)] for row in body], dialect["delimiter"]))
     columns = tuple(name for name in names if name is not None)
     said = f"table with columns divided by {DELIMITERS.get(dialect['delimiter'], dialect['delimiter'])}"
     if None in names[: len(columns)]:
@@ -163,10 +163,12 @@ def _records(table: _Table, declared: bool) -> Iterator[Raw | BadRow]:
             return
         except csv.Error as error:
             yield BadRow(table.text.file, line, _invalid(error, line, reader.line_num + more))
+            headless = False
             continue
         last = reader.line_num + more
         if faults and (fault := _fault(faults, line, last)):
             yield BadRow(table.text.file, line, fault)
+            headless = False
         elif any(cell and not cell.isspace() for cell in cells):
             if not headless:
                 yield _record(table, cells, line, last)

@@ -37,8 +37,12 @@ def recognise(text: Text) -> tuple[str, Records] | None:
         return "one JSON list", lambda: _Window(text).records()
     held = [line for line in text.head.split(text.line_end) if line.strip()]
     objects = sum(line.startswith("{") and isinstance(_parsed(line), dict) for line in held[:100])
-    if objects and (start.startswith("{") or named(text.file)) and len(held) > 1:
-        return "JSON Lines", lambda: lines(text)
+    rest = _rest(held[0])
+    on_lines: tuple[str, Records] = ("JSON Lines", lambda: lines(text))
+    if objects and len(held) > 1 and (start.startswith("{") or named(text.file)) and not (rest and rest[0] in ",{"):
+        return on_lines
+    if start.startswith("[") and _rest(start) is not None:
+        return on_lines  # of lists: each is a bad row
     if not re.match(r'\{\s*(["}]|$)', start):
         return None
     if found := _around(text.head, named(text.file, ".jsonl", ".ndjson")):
@@ -46,11 +50,8 @@ def recognise(text: Text) -> tuple[str, Records] | None:
     if BY_COLUMN.match(start):
         remedy = "write it with to_json(orient='records', lines=True)"
         raise DataError(f"{text.file}: is a data frame by columns, not by rows: {remedy}")
-    if len(held) > 1 and not start.startswith(("{\n", "{\r", "{ \n")) and not _one_after_another(start):
-        return "JSON Lines", lambda: lines(text)
-    return (
-        ("JSON Lines", lambda: lines(text)) if len(held) == 1 and objects else ("JSON", lambda: _Window(text).records())
-    )
+    broken = len(held) > 1 and held[0].strip() != "{" and _rest(start) is None
+    return on_lines if (objects and not rest) or broken else ("JSON", lambda: _Window(text).records())
 
 
 def named(file: Path, *suffixes: str) -> bool:
@@ -58,12 +59,13 @@ def named(file: Path, *suffixes: str) -> bool:
     return any(suffix.lower() in (suffixes or SUFFIXES) for suffix in file.suffixes)
 
 
-def _one_after_another(start: str) -> bool:
+def _rest(start: str) -> str | None:
+    """Return what follows the value with which a text starts; ``None`` where it starts with none that is whole."""
+    start = start.strip()
     try:
-        json.JSONDecoder().raw_decode(start)
+        return start[json.JSONDecoder().raw_decode(start)[1] :].strip()
     except (ValueError, RecursionError):
-        return False
-    return True
+        return None
 
 
 def _parsed(line: str) -> object:

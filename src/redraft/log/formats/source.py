@@ -42,6 +42,8 @@ def open_source(file: Path, options: Options) -> Source:
 
     Raises ``DataError`` when it cannot be read or is nothing that can be.
     """
+    if file.is_fifo():
+        raise DataError(f"{file}: is a pipe, which can be read only once: write it to a file first")
     if found := columnar.in_folder(file) if file.is_dir() else columnar.recognise(file):
         return Source(file, *found)
     text = open_text(file, options)

@@ -52,7 +52,6 @@ FOREIGN: dict[bytes | tuple[bytes, ...], tuple[str, str]] = {
         "export the rows as Parquet or JSON Lines",
     ),
     b"Obj\x01": ("Avro", "export the rows as Parquet or JSON Lines"),
-    b"ORC": ("ORC", "export the rows as Parquet or JSON Lines"),
     b"7z\xbc\xaf": ("a 7z archive", "unpack it, and name a file"),
     b"Rar!": ("a RAR archive", "unpack it, and name a file"),
     b"version https://git-lfs": ("a Git LFS pointer, not the data", "fetch it with git lfs pull"),
@@ -124,7 +123,15 @@ def reading(file: Path) -> Generator[None]:
     """Say in one line what goes wrong when bytes are read: ``DataError``."""
     try:
         yield
-    except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeError, OSError) as error:
+    except (
+        EOFError,
+        zlib.error,
+        lzma.LZMAError,
+        zipfile.BadZipFile,
+        NotImplementedError,
+        UnicodeError,
+        OSError,
+    ) as error:
         if isinstance(error, OSError) and error.strerror:
             raise DataError(f"{file}: cannot be read ({error.strerror}): check the path") from error
         raise DataError(f"{file}: is damaged or cut ({error}): fetch or export it again") from error
