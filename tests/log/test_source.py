@@ -153,6 +153,12 @@ def test_parquet_arrow_feather_and_folders(tmp_path: Path) -> None:
     assert outcome(shards.parent) == [1, 2]
 
 
+def test_moments_are_cut_to_microseconds(tmp_path: Path) -> None:
+    moments = pa.array([1_735_787_045_678_901_234, None], pa.timestamp("ns", "UTC"))
+    pq.write_table(pa.table({"at": moments, "a": ["x", "y"]}), tmp_path / "a.parquet")
+    assert found(tmp_path / "a.parquet") == [{"at": "2025-01-02T03:04:05.678901+00:00", "a": "x"}, {"a": "y"}]
+
+
 def test_a_date_that_python_does_not_know_costs_its_own_record(tmp_path: Path) -> None:
     moments = pa.array([0, 2**60, 1_735_787_045_678_901], pa.timestamp("us"))
     pq.write_table(pa.table({"at": moments, "day": moments.cast(pa.date32(), safe=False)}), tmp_path / "a.parquet")
@@ -352,6 +358,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "cyrillic": ("вопрос,ответ\nскажи,привет\n".encode("cp1251"), "is neither UTF-8 nor in a western encoding"),
     "japanese": ("質問,回答\nこんにちは,はい\n".encode("shift-jis"), "is neither UTF-8 nor in a western encoding"),
     "prose": (b"Dear Ann\nhow are you\n", "is neither JSON nor a table of two columns or more"),
+    "by row name": (b'{"0": {"a": "x"}, "1": {"a": "y"}}', "to_json(orient='records', lines=True)"),
     "by column": (b'{"a": {"0": "x", "1": "y"}}', "to_json(orient='records', lines=True)"),
 }
 

@@ -66,9 +66,20 @@ def _records(files: Sequence[Path]) -> Iterator[Raw | BadRow]:
     number = 0
     for file in files:
         for batch in _batches(file):
-            for record in _said(batch):
+            for record in _said(_microseconds(batch)):
                 number += 1
                 yield BadRow(file, number, record) if isinstance(record, str) else Raw(number, _object(record))
+
+
+def _microseconds(batch: Any) -> Any:
+    """Cut moments to microseconds, which is what Python's have."""
+    import pyarrow as pa
+
+    fields = [
+        field.with_type(pa.timestamp("us", field.type.tz)) if str(field.type).startswith("timestamp[ns") else field
+        for field in batch.schema
+    ]
+    return batch if fields == list(batch.schema) else batch.cast(pa.schema(fields), safe=False)
 
 
 def _said(batch: Any) -> list[dict[str, Any] | str]:

@@ -25,7 +25,7 @@ SUFFIXES = (".json", ".jsonl", ".ndjson")
 AROUND = ("data", "rows", "records", "items", "examples", "instances", "samples", "results", "interactions", "train")
 CHUNK = 1 << 16
 BLANK, BETWEEN = re.compile(r"\s*"), re.compile(r"[\s,]*")
-BY_COLUMN = re.compile(r'\{\s*"[^"]*"\s*:\s*\{\s*"0"\s*:|\{\s*"columns"\s*:\s*\[')
+BY_COLUMN = re.compile(r'\{\s*"[^"]*"\s*:\s*\{\s*"0"\s*:|\{\s*"columns"\s*:\s*\[|\{\s*"0"\s*:\s*\{')
 
 Records = Callable[[], Iterator[Raw | BadRow]]
 
@@ -138,6 +138,7 @@ class _Window:
     def __init__(self, text: Text, start: int = 0) -> None:
         self._text, self._start = text, start
         self._buffer, self._at, self._line, self._ended = "", 0, 1, False
+        self._decode = json.JSONDecoder().raw_decode
 
     def records(self) -> Iterator[Raw | BadRow]:
         """Read from the start, once."""
@@ -187,7 +188,7 @@ class _Window:
         line = self._line
         while True:
             try:
-                value, end = json.JSONDecoder().raw_decode(self._buffer, self._at)
+                value, end = self._decode(self._buffer, self._at)
             except (json.JSONDecodeError, RecursionError) as error:
                 at = error.pos if isinstance(error, json.JSONDecodeError) else len(self._buffer)
                 cut = str(error).startswith("Unterminated") or at > len(self._buffer) - 12

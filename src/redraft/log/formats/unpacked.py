@@ -56,7 +56,10 @@ FOREIGN: dict[bytes | tuple[bytes, ...], tuple[str, str]] = {
     b"Rar!": ("a RAR archive", "unpack it, and name a file"),
     b"version https://git-lfs": ("a Git LFS pointer, not the data", "fetch it with git lfs pull"),
     b"{\\rtf": ("rich text", "save it as plain text"),
-    (b"<?xml", b"<!doctype", b"<!DOCTYPE", b"<html"): ("HTML or XML", "export the rows as CSV or JSON Lines"),
+    (b"<?xml", b"<!doctype", b"<!DOCTYPE", b"<html", b"<table"): (
+        "HTML or XML",
+        "export the rows as CSV or JSON Lines",
+    ),
     b"PAR1": ("Parquet inside a compressed file", "unpack it"),
     b"ARROW1": ("Arrow inside a compressed file", "unpack it"),
 }
