@@ -292,8 +292,9 @@ BAD: dict[str, tuple[bytes, list[int | str]]] = {
         [1, ":2: not valid JSON (Unterminated", ":2: the file ends inside"],
     ),
     "a list on each line": (b'[["a", "b"], ["x", "y"]]\n["x"]', [":1: the row = [[", ":2: the row = ["]),
+    "a number too long": (b'[{"a": %s},\n{"a": 1}]' % (b"9" * 5000), [":1: not valid JSON (Exceeds the limit", 2]),
     "what follows a list": (b'[{"a": 1}]\nSource: me', [1, ":2: not valid JSON"]),
-    "too deep": (b'[{"a": 1},\n{"a": ' + b"[" * 100_000 + b"\n]", [1, ":2: not valid JSON (too deep)"]),
+    "too deep": (b'[{"a": 1},\n{"a": ' + b"[" * 100_000 + b"\n]", [1, ":2: not valid JSON (maximum recursion depth"]),
     "an unclosed quote": (
         b'a,b,c\nx,y,z\n"x,y,z\nx,y,z\n',
         [2, ":3: lines 3 to 4 were read as one row: not valid CSV (unexpected end of data): double each quote"],
@@ -341,6 +342,7 @@ def test_a_json_record_too_long_to_hold_is_one_bad_row(tmp_path: Path) -> None:
     for content in (f'{{"a": 1}}\n{long}\n{{"a": 2}}', f'[{{"a": 1}},\n{long},\n{{"a": 2}}]'):
         first, bad, last = outcome(written(tmp_path, "file", content.encode()), max_text_chars=1000)
         assert (first, str(bad)[:3], last) == (1, ":2:", 3)
+        assert "is longer than 32 × [log] max_text_chars: shorten its texts" in str(bad)
 
 
 REFUSED: dict[str, tuple[bytes, str]] = {

@@ -7,7 +7,7 @@ ISO 8601, as JSON would.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, time
 from decimal import Decimal
 from pathlib import Path
@@ -15,15 +15,13 @@ from typing import Any, cast
 
 from redraft.errors import DataError
 from redraft.log.formats.rows import BadRow
-from redraft.log.formats.unpacked import Raw, reading
+from redraft.log.formats.unpacked import Raw, Records, reading
 
 __all__ = ["in_folder", "recognise"]
 
 BATCH = 256  # records held at once
 STREAM = b"\xff\xff\xff\xff"
 KINDS = {b"PAR1": "Parquet", b"ARROW1": "Arrow", STREAM: "Arrow", b"FEA1": "Feather"}
-
-Records = Callable[[], Iterator[Raw | BadRow]]
 
 
 def recognise(file: Path) -> tuple[str, Records] | None:

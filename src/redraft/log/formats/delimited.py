@@ -21,9 +21,8 @@ from itertools import islice, product
 from typing import Any
 
 from redraft.errors import DataError
-from redraft.log.formats.documents import Records
 from redraft.log.formats.rows import BadRow, TooLong
-from redraft.log.formats.unpacked import Raw, Text, readable
+from redraft.log.formats.unpacked import Raw, Records, Text, readable
 
 __all__ = ["recognise"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, cast
@@ -17,17 +17,15 @@ from pydantic_core import from_json
 
 from redraft.errors import DataError
 from redraft.log.formats.rows import BYTES_PER_CHAR, BadRow, TooLong
-from redraft.log.formats.unpacked import Raw, Text, readable
+from redraft.log.formats.unpacked import Raw, Records, Text, readable
 
-__all__ = ["Records", "lines", "named", "recognise"]
+__all__ = ["lines", "named", "recognise"]
 
 SUFFIXES = (".json", ".jsonl", ".ndjson")
 AROUND = ("data", "rows", "records", "items", "examples", "instances", "samples", "results", "interactions", "train")
 CHUNK = 1 << 16
 BLANK, BETWEEN = re.compile(r"\s*"), re.compile(r"[\s,]*")
 BY_COLUMN = re.compile(r'\{\s*"[^"]*"\s*:\s*\{\s*"0"\s*:|\{\s*"columns"\s*:\s*\[|\{\s*"0"\s*:\s*\{')
-
-Records = Callable[[], Iterator[Raw | BadRow]]
 
 
 def recognise(text: Text) -> tuple[str, Records] | None:
@@ -189,14 +187,16 @@ class _Window:
         while True:
             try:
                 value, end = self._decode(self._buffer, self._at)
-            except (json.JSONDecodeError, RecursionError) as error:
-                at = error.pos if isinstance(error, json.JSONDecodeError) else len(self._buffer)
+            except (ValueError, RecursionError) as error:
+                at = error.pos if isinstance(error, json.JSONDecodeError) else 0
                 cut = str(error).startswith("Unterminated") or at > len(self._buffer) - 12
                 if cut and self._more(stream):
                     continue
+                reason = f"not valid JSON ({getattr(error, 'msg', error)}): correct this record"
+                if cut and not self._ended:
+                    reason = f"the record is longer than {BYTES_PER_CHAR} × [log] max_text_chars: shorten its texts"
                 self._resume(stream, indent)
-                message = error.msg if isinstance(error, json.JSONDecodeError) else "too deep"
-                return BadRow(self._text.file, line, f"not valid JSON ({message}): correct this record")
+                return BadRow(self._text.file, line, reason)
             if end < len(self._buffer) or isinstance(value, dict | str) or not self._more(stream):
                 break
         passed = self._advance(end)

@@ -6,14 +6,13 @@ of their own (workbooks, databases): they are named, with what to export instead
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from redraft.errors import DataError
 from redraft.log.formats import columnar, delimited, documents
-from redraft.log.formats.rows import BadRow, Options
-from redraft.log.formats.unpacked import Raw, open_text
+from redraft.log.formats.rows import Options
+from redraft.log.formats.unpacked import Raw, Records, open_text
 
 __all__ = ["Raw", "Source", "open_source"]
 
@@ -28,7 +27,7 @@ class Source:
 
     file: Path
     said: str
-    records: Callable[[], Iterator[Raw | BadRow]]
+    records: Records
     columns: tuple[str, ...] = ()
 
     @property

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from redraft.errors import DataError
-from redraft.log.formats.rows import BYTES_PER_CHAR, Options, TooLong
+from redraft.log.formats.rows import BYTES_PER_CHAR, BadRow, Options, TooLong
 
-__all__ = ["Raw", "Text", "open_text", "readable", "reading", "seems"]
+__all__ = ["Raw", "Records", "Text", "open_text", "readable", "reading", "seems"]
 
 HEAD = 1 << 20  # bytes, then characters, from which a file is judged
 MARKS = {
@@ -74,6 +74,9 @@ class Raw:
 
     line: int
     value: Mapping[str, Any]
+
+
+Records = Callable[[], Iterator[Raw | BadRow]]
 
 
 @dataclass(frozen=True, slots=True)
