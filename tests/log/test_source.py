@@ -136,7 +136,8 @@ NESTED: Rows = [
 
 
 def test_parquet_arrow_feather_and_folders(tmp_path: Path) -> None:
-    columns = pa.Table.from_pylist(NESTED, pa.schema({**_schema(), "__index_level_0__": pa.int64()}))
+    rows = [{**row, "__index_level_0__": i} for i, row in enumerate(NESTED)]
+    columns = pa.Table.from_pylist(rows, pa.schema({**_schema(), "__index_level_0__": pa.int64()}))
     pq.write_table(columns, tmp_path / "a.parquet")
     feather.write_feather(columns, tmp_path / "a.feather")
     with ipc.new_stream(tmp_path / "a.bin", columns.schema) as stream:
@@ -223,6 +224,7 @@ TABLES: dict[str, tuple[bytes, Rows]] = {
     "NaN beside empty columns": (b"a,b,,\nx,NaN,,\n", [{"a": "x", "b": ""}]),
     "NA of R": (b'"a","n","b"\n"x",1,NA\n"y",2.5,"z"\n', [
         {"a": "x", "n": "1", "b": ""}, {"a": "y", "n": "2.5", "b": "z"}]),
+    "NA among bare texts": (b'a,b\n"x, y",NA\nfoo,NA\n', [{"a": "x, y", "b": "NA"}, {"a": "foo", "b": "NA"}]),
     "NA is typed": (b'"a","b"\n"x","NA"\n"y",NA\n', [{"a": "x", "b": "NA"}, {"a": "y", "b": "NA"}]),
 }  # fmt: skip
 
@@ -299,6 +301,7 @@ BAD: dict[str, tuple[bytes, list[int | str]]] = {
         [2, ":3: lines 3 to 4 were read as one row: not valid CSV (unexpected end of data): double each quote"],
     ),
     "a stray quote": (b'a,b,c\n"a,b,c\na,b,c\n",b\nd,e,f\n', [":2: lines 2 to 4 were read as one row: 2 cells", 5]),
+    "after sep=": (b'sep=;\r\na;b\r\n"x\r\ny";z\r\nx\r\nx;y', [3, ":5: 1 cells under 2", 6]),
     "ragged rows": (
         b"a,b,c\nx,y,z\nx,y,z,w\nx\nx,y,z\nx,y,z\n",
         [2, ":3: 4 cells under 3", ":4: 1 cells under 3", 5, 6],
@@ -310,7 +313,7 @@ BAD: dict[str, tuple[bytes, list[int | str]]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_record_that_cannot_be_read_costs_itself_alone(tmp_path: Path, name: str) -> None:
     content, expected = BAD[name]
-    rows = outcome(written(tmp_path, "file.csv" if content[:1] in b"a" else "file.json", content))
+    rows = outcome(written(tmp_path, "file.csv" if content[:1] in b"as" else "file.json", content))
     assert len(rows) == len(expected), rows
     for row, wanted in zip(rows, expected, strict=True):
         assert row == wanted if isinstance(row, int) else row.startswith(str(wanted)), row
