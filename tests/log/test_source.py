@@ -359,6 +359,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "binary": (bytes(range(256)), "seems to be binary"),
     "cut gzip": (gzip.compress(b"x" * 9999)[:-20], "is damaged or cut"),
     "cut parquet": (b"PAR1xx", "is damaged"),
+    "damaged parquet": (b"PAR1" + bytes(20) + b"\x05\0\0\0PAR1", "is damaged or cut"),
     "cyrillic": ("вопрос,ответ\nскажи,привет\n".encode("cp1251"), "is neither UTF-8 nor in a western encoding"),
     "japanese": ("質問,回答\nこんにちは,はい\n".encode("shift-jis"), "is neither UTF-8 nor in a western encoding"),
     "prose": (b"Dear Ann\nhow are you\n", "is neither JSON nor a table of two columns or more"),

@@ -140,7 +140,8 @@ def reading(file: Path) -> Generator[None]:
     ) as error:
         if isinstance(error, OSError) and error.strerror:
             raise DataError(f"{file}: cannot be read ({error.strerror}): check the path") from error
-        raise DataError(f"{file}: is damaged or cut ({error}): fetch or export it again") from error
+        detail = " ".join(str(error).split())[:200]
+        raise DataError(f"{file}: is damaged or cut ({detail}): fetch or export it again") from error
 
 
 def open_text(file: Path, options: Options) -> Text:
