@@ -363,6 +363,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "cyrillic": ("вопрос,ответ\nскажи,привет\n".encode("cp1251"), "is neither UTF-8 nor in a western encoding"),
     "japanese": ("質問,回答\nこんにちは,はい\n".encode("shift-jis"), "is neither UTF-8 nor in a western encoding"),
     "prose": (b"Dear Ann\nhow are you\n", "is neither JSON nor a table of two columns or more"),
+    "prose with commas": (b"Dear Ann, hi\nhow are you?\nI, for one, am well.\nBye", "is neither JSON nor a table"),
     "by row name": (b'{"0": {"a": "x"}, "1": {"a": "y"}}', "to_json(orient='records', lines=True)"),
     "by column": (b'{"a": {"0": "x", "1": "y"}}', "to_json(orient='records', lines=True)"),
 }

@@ -27,7 +27,7 @@ from redraft.log.formats.unpacked import Raw, Records, Text, readable
 __all__ = ["recognise"]
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".psv")
+SUFFIXES = (".csv", ".tsv", ".tab", ".psv")
 SAMPLE = 200  # rows
 NOTHING = {"NaN", "nan", "NaT", "<NA>", "\\N", "#N/A"}  # nobody's text, where a file has no other way to say nothing
 BARE = {"NA", "NULL", "null", "None", "N/A"}  # may be a text
@@ -52,9 +52,10 @@ def recognise(text: Text) -> tuple[str, Records, tuple[str, ...]] | None:
     lines = _sample(text)
     declared = re.fullmatch(r"\ufeff?\"?sep=(.)\"?", lines[0].strip("\r\n")) if lines else None
     lines = lines[1:] if declared else lines
-    dialect = _dialect(lines, declared[1] if declared else "", text.file.suffix.lower())
+    share, dialect = _dialect(lines, declared[1] if declared else "", text.file.suffix.lower())
     rows = list(islice(_rows(lines, dialect), SAMPLE))
-    if not rows or len(rows[0]) < 2:
+    named = any(suffix.lower() in SUFFIXES for suffix in text.file.suffixes)
+    if not rows or len(rows[0]) < 2 or (share < 0.5 and not named):  # prose has commas too
         return None
     header, *body = rows
     if not readable("".join(header)):
@@ -89,8 +90,8 @@ def _rows(lines: list[str], dialect: dict[str, Any]) -> Iterator[list[str]]:
             yield []
 
 
-def _dialect(lines: list[str], declared: str, suffix: str) -> dict[str, Any]:
-    """Take the dialect under which most of the first rows have the header's number of cells."""
+def _dialect(lines: list[str], declared: str, suffix: str) -> tuple[float, dict[str, Any]]:
+    """Take the dialect under which most of the first rows have the header's number of cells; return their share too."""
     order = sorted(DELIMITERS, key=lambda delimiter: (delimiter == "\t") != (suffix in (".tsv", ".tab")))
     found: list[tuple[float, int, dict[str, Any]]] = []
     for delimiter, escape, skip in product([declared] if declared else order, (None, "\\"), (False, True)):
@@ -102,7 +103,7 @@ def _dialect(lines: list[str], declared: str, suffix: str) -> dict[str, Any]:
         found.append((share if width > 1 else -1.0, width, dialect))
     best = max(share for share, _, _ in found)
     # Where rows fit as well, more columns are a better guess: a text may hold one delimiter in each row.
-    return max((f for f in found if f[0] >= best - 1e-9), key=lambda f: f[1])[2]
+    return best, max((f for f in found if f[0] >= best - 1e-9), key=lambda f: f[1])[2]
 
 
 def _quoted_late(row: list[str]) -> bool:
