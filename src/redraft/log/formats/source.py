@@ -1,27 +1,20 @@
-"""From a file's bytes to its records, whatever it is packed in; what the records mean is for ``shapes`` to say."""
+"""From a file's bytes to its records, whatever it is packed in; what the records mean is for ``shapes`` to say.
+
+Bytes are asked first and the name after: a table named ``.json`` is a table. Left out are formats that need a program
+of their own (workbooks, databases): they are named, with what to export instead.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from redraft.log.formats.rows import BadRow, Options, TooLong, lines
+from redraft.errors import DataError
+from redraft.log.formats import columnar, delimited, documents
+from redraft.log.formats.rows import Options
+from redraft.log.formats.unpacked import Raw, Records, open_text
 
 __all__ = ["Raw", "Source", "open_source"]
-
-
-@dataclass(frozen=True, slots=True)
-class Raw:
-    """One record as it was written: a JSON object, or a table's cells by column; ``line`` (from 1) is where it starts.
-
-    In formats without lines, such as Parquet, ``line`` is the number of the record.
-    """
-
-    line: int
-    value: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +27,7 @@ class Source:
 
     file: Path
     said: str
-    records: Callable[[], Iterator[Raw | BadRow]]
+    records: Records
     columns: tuple[str, ...] = ()
 
     @property
@@ -48,12 +41,17 @@ def open_source(file: Path, options: Options) -> Source:
 
     Raises ``DataError`` when it cannot be read or is nothing that can be.
     """
-    return Source(file, "JSON Lines", lambda: _json_lines(file, options))
-
-
-def _json_lines(file: Path, options: Options) -> Iterator[Raw | BadRow]:
-    for number, line in lines(file, options.max_text_chars):
-        if isinstance(line, TooLong):
-            yield BadRow(file, number, "the line is too long")
-        elif line.strip():
-            yield Raw(number, json.loads(line))
+    if file.is_fifo():
+        raise DataError(f"{file}: is a pipe, which can be read only once: write it to a file first")
+    if found := columnar.in_folder(file) if file.is_dir() else columnar.recognise(file):
+        return Source(file, *found)
+    text = open_text(file, options)
+    if not text.head.strip():
+        return Source(file, "an empty file", lambda: iter(()))
+    if found := documents.recognise(text):
+        return Source(file, ", ".join((found[0], *text.said)), found[1])
+    if found := delimited.recognise(text):
+        return Source(file, ", ".join((found[0], *text.said)), found[1], found[2])
+    if documents.named(file):
+        return Source(file, ", ".join(("JSON Lines", *text.said)), lambda: documents.lines(text))
+    raise DataError(f"{file}: is neither JSON nor a table of two columns or more: export it as CSV or JSON Lines")
