@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -66,7 +67,8 @@ def import_file(
         first = next(rows, None)
         if first is not None:  # only now: a file without a row to log makes no log
             with _filling(log, strict=strict) as edit_log:
-                added = edit_log.add_many(chain([first], rows), strict=strict, refused=reading.refused)
+                every, cores = chain([first], rows), os.cpu_count() or 1
+                added = edit_log.add_many(every, strict=strict, refused=reading.refused, processes=cores)
     finally:
         reading.report()
     counts = {"new": added.new, "known": added.known, "bad": reading.bad}

@@ -11,15 +11,15 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from redraft.errors import DataError
-from redraft.log.canonical import canonical
-from redraft.types import Interaction
+from redraft.log.canonical import Named, canonical, renamed
+from redraft.types import Completion, Decision, Edit, Interaction, Message
 
 __all__ = ["BadRow", "Options", "Reader", "Record", "Row", "Rows", "TooLong", "describe", "json_rows", "lines"]
 
@@ -102,22 +102,34 @@ class Rows:
             return BadRow(self._file, line, str(error))
 
     def _name(self, interaction: Interaction) -> Interaction:
-        text = json.dumps(asdict(interaction, dict_factory=_named), default=str, sort_keys=True)
-        content = hashlib.blake2b(text.encode(), digest_size=16).digest()
+        """Accepted and an edit equal to the draft are one row, named as the first of them always was."""
+        edit = interaction.edit
+        if edit is None or not interaction.unchanged:
+            return renamed(interaction, self._number(interaction))
+        accepted, equal = (
+            self._number(replace(interaction, edit=replace(edit, edited=edited)))
+            for edited in (None, interaction.edited)
+        )
+        return renamed(Named(interaction.completion, edit, interaction.decision, before=equal), accepted)
+
+    def _number(self, interaction: Interaction) -> str:
+        content = hashlib.blake2b(_encode(interaction).encode(), digest_size=16).digest()
         number = int.from_bytes(content[:8])
         occurrence = self._seen.get(number, 0)
         self._seen[number] = occurrence + 1
-        name = hashlib.blake2b(content + str(occurrence).encode(), digest_size=12).hexdigest()
-        return Interaction(
-            replace(interaction.completion, id=name),
-            interaction.edit and replace(interaction.edit, completion_id=name),
-            interaction.decision and replace(interaction.decision, completion_id=name),
-        )
+        return hashlib.blake2b(content + str(occurrence).encode(), digest_size=12).hexdigest()
 
 
-def _named(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _fields(value: Any) -> Any:
     """What a name is made of: fields that came later count only where they say something, so that old names hold."""
-    return {name: value for name, value in pairs if value or name not in _LATER}
+    names = _FIELDS.get(type(value))
+    if names is None:
+        return str(value)
+    return {name: said for name in names if (said := getattr(value, name)) or name not in _LATER}
+
+
+_FIELDS = {kind: [part.name for part in fields(kind)] for kind in (Interaction, Completion, Message, Edit, Decision)}
+_encode = json.JSONEncoder(default=_fields, sort_keys=True).encode
 
 
 def lines(file: Path, max_text_chars: int) -> Iterator[tuple[int, bytes | TooLong]]:
