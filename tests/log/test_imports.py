@@ -120,6 +120,7 @@ class TestPeople:
                 (1, 0),
             ),
             ([by("ann", "A"), by("ann", "B", revision=1)], "B", 2, (0, 0)),
+            ([by("bob", "B", revision=1), by("ann", "A"), by("cat", "C")], "C", 3, (1, 1)),
         ],
     )
     def test_each_persons_edit_is_kept_and_the_latest_holds(
@@ -137,6 +138,11 @@ class TestPeople:
         for again in (rows, rows[::-1], [held]):
             assert log.add_many(again) == Added(0, len(again))
         assert log.verify() == []
+
+    @pytest.mark.parametrize("first", [by("bob", "B", revision=1), by("bob", "one two three four", revision=2)])
+    def test_an_edit_that_got_a_higher_revision_elsewhere_is_known(self, log: EditLog, first: Interaction) -> None:
+        log.add_many([first])
+        assert log.add_many([by("bob", first.edited)]) == Added(0, 1)
 
     def test_what_holds_is_what_selectors_learn(self, log: EditLog) -> None:
         first = replace(by("ann", "one two three", 2), decision=Decision("d", ("p",), "p", 1, "fixed"))

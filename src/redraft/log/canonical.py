@@ -60,11 +60,10 @@ class Named(Interaction):
 
 def renamed(interaction: Interaction, name: str) -> Interaction:
     """The same under another id; its edit and decision follow."""
-    return replace(
-        interaction,
-        completion=replace(interaction.completion, id=name),
-        edit=interaction.edit and replace(interaction.edit, completion_id=name),
-        decision=interaction.decision and replace(interaction.decision, completion_id=name),
+    return Interaction(
+        replace(interaction.completion, id=name),
+        interaction.edit and replace(interaction.edit, completion_id=name),
+        interaction.decision and replace(interaction.decision, completion_id=name),
     )
 
 

@@ -24,7 +24,7 @@ from redraft.log.writer import Batch, Prices
 
 __all__ = ["priced_ahead"]
 
-FEW = 4  # batches that are left to the writer, before processes are worth their start
+FEW = 10  # batches that are left to the writer, before processes are worth their start
 _Asked = list[tuple[int, str, str, str]]
 """Place, name of Δ, y, y'."""
 

@@ -154,8 +154,8 @@ class EditLog:
         """Log what a person made of a completion; durable on return. Returns whether the log gained an event.
 
         The cost is computed from the logged response. Raises ``NotFoundError`` for an unknown completion and
-        ``ConflictError`` when this revision is known with another text (an edit equal to the response and
-        "accepted unchanged" say the same).
+        ``ConflictError`` when this revision is known with another text of the same person (an edit equal to the
+        response and "accepted unchanged" say the same). Another person's edit becomes the next revision.
         """
         ready = canonical_edit(edit, self.max_text_chars)
         with self._writing() as writer:

@@ -56,7 +56,7 @@ _SETTLE = (
 )
 
 _UNPRICED: Prices = MappingProxyType({})
-BATCH_ROWS = 1000
+BATCH_ROWS = 2000
 BATCH_CHARS = 4_000_000
 
 
@@ -274,18 +274,24 @@ class Writer:
         Where another person's edit has that revision, it becomes the next one. The latest has to hold: where both have
         a time and it is the earlier one, what holds is said once more after it.
         """
-        before = self._event(edit)
-        if before is None or None in (before[edits.c.user_id], edit.user_id):
+        before, response = self._event(edit), row[texts.c.content]
+        said = response if edit.edited is None else edit.edited
+        someone = None if before is None else before[edits.c.user_id]
+        again = before is not None and someone == edit.user_id and _text(before, response) == said
+        if edit.user_id is None or again or (before is not None and someone is None):
             return self._add_unless(before, row, edit)
         known = self._connection.execute(queries.EVENTS, {"completion_id": edit.completion_id}).mappings().all()
+        own = {_text(event, response): event for event in known if event[edits.c.user_id] == edit.user_id}
+        if before is None:
+            later = own.get(said)
+            return (later is None or later[edits.c.revision] < edit.revision) and self._add_unless(None, row, edit)
         if {event[edits.c.user_id] for event in known} <= {edit.user_id, None}:
             return self._add_unless(before, row, edit)
-        response, last = row[texts.c.content], known[-1]
-        own = {_text(event, response) for event in known if event[edits.c.user_id] == edit.user_id}
-        if not own.isdisjoint({None, response if edit.edited is None else edit.edited}):
+        if not own.keys().isdisjoint({None, said}):
             return False
         if edit.revision < len(own):
             raise _conflict(edit)
+        last = known[-1]
         if (next_one := last[edits.c.revision] + 1) >= MAX_REVISION:
             raise DataError(f"completion {edit.completion_id!r}: revision {MAX_REVISION} is the last that there can be")
         self.add_edit(row, replace(edit, revision=next_one))

@@ -12,6 +12,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -110,7 +111,8 @@ class Rows:
             self._number(replace(interaction, edit=replace(edit, edited=edited)))
             for edited in (None, interaction.edited)
         )
-        return renamed(Named(interaction.completion, edit, interaction.decision, before=equal), accepted)
+        named = renamed(interaction, accepted)
+        return Named(named.completion, named.edit, named.decision, before=equal)
 
     def _number(self, interaction: Interaction) -> str:
         content = hashlib.blake2b(_encode(interaction).encode(), digest_size=16).digest()
@@ -125,7 +127,11 @@ def _fields(value: Any) -> Any:
     names = _FIELDS.get(type(value))
     if names is None:
         return str(value)
-    return {name: said for name in names if (said := getattr(value, name)) or name not in _LATER}
+    said = dict(zip(names, attrgetter(*names)(value), strict=True))
+    for name in _LATER:
+        if not said.get(name, True):
+            del said[name]
+    return said
 
 
 _FIELDS = {kind: [part.name for part in fields(kind)] for kind in (Interaction, Completion, Message, Edit, Decision)}
