@@ -70,7 +70,7 @@ def import_file(
             with _filling(log, strict=strict) as edit_log:
                 gc.freeze()  # what is loaded stays: looking through it again and again takes a tenth of an import
                 every, cores = chain([first], rows), os.cpu_count() or 1
-                added = edit_log.add_many(every, strict=strict, refused=reading.refused, processes=cores)
+                added = edit_log.add_many(every, strict=strict, refused=reading.refused, checked=True, processes=cores)
     finally:
         reading.report()
     counts = {"new": added.new, "known": added.known, "bad": reading.bad}

@@ -167,6 +167,7 @@ class EditLog:
         *,
         strict: bool = False,
         refused: Refused = raising,
+        checked: bool = False,
         processes: int = 1,
     ) -> Added:
         """Log whole interactions, as an import does: one transaction per batch, or one for all when ``strict``.
@@ -174,10 +175,11 @@ class EditLog:
         ``refused(index, error)`` is called for rows that conflict or cannot be stored, and the rest goes on. Without
         it the error is raised, which undoes the transaction. An interrupted import can be repeated.
 
-        An id that is another task's becomes ``TASK:ID``. More than one of ``processes`` price the edits of a long
-        import, under the costs of ``COSTS``; as everywhere, a script that asks for them guards its ``__main__``.
+        An id that is another task's becomes ``TASK:ID``. ``checked`` rows come from a reader, which gives them their
+        canonical form. More than one of ``processes`` price the edits of a long import, under the costs of ``COSTS``;
+        as everywhere, a script that asks for them guards its ``__main__``.
         """
-        pieces = batches(interactions, self.max_text_chars, refused)
+        pieces = batches(interactions, self.max_text_chars, refused, checked=checked)
         total = Added()
         with closing(priced_ahead(pieces, self.cost_of, processes)) as ready:
             if strict:

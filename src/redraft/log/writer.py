@@ -76,16 +76,18 @@ def raising(_index: int, error: RedraftError) -> NoReturn:
     raise error
 
 
-def batches(interactions: Iterable[Interaction], max_text_chars: int, refused: Refused) -> Iterator[Batch]:
+def batches(
+    interactions: Iterable[Interaction], max_text_chars: int, refused: Refused, *, checked: bool = False
+) -> Iterator[Batch]:
     """Cut a stream into batches, bounded in rows and in characters so that long texts do not fill the memory.
 
-    Rows that could not be stored faithfully go to ``refused``.
+    Rows that could not be stored faithfully go to ``refused``; ``checked`` ones are canonical already.
     """
     rows: Batch = []
     size = 0
     for index, interaction in enumerate(interactions):
         try:
-            rows.append((index, canonical(interaction, max_text_chars)))
+            rows.append((index, interaction if checked else canonical(interaction, max_text_chars)))
         except RedraftError as error:
             refused(index, error)
             continue

@@ -10,8 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from array import array
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -91,7 +94,10 @@ class Rows:
     def __init__(self, file: Path, options: Options) -> None:
         self._file = file
         self._options = options
-        self._seen: dict[int, int] = {}
+        self._seen = defaultdict[int, "array[int]"](
+            partial(array, "Q")
+        )  # by their last bits: 9 bytes a row, a set takes 64
+        self._repeats = Counter[int]()
 
     def row(self, line: int, parse: Callable[[T], Interaction], record: T) -> Row | BadRow:
         """Parse a record; a ``DataError`` on the way makes it a bad row."""
@@ -117,9 +123,12 @@ class Rows:
     def _number(self, interaction: Interaction) -> str:
         content = hashlib.blake2b(_encode(interaction).encode(), digest_size=16).digest()
         number = int.from_bytes(content[:8])
-        occurrence = self._seen.get(number, 0)
-        self._seen[number] = occurrence + 1
-        return hashlib.blake2b(content + str(occurrence).encode(), digest_size=12).hexdigest()
+        alike = self._seen[number & 0xFFFF]
+        if number in alike:
+            self._repeats[number] += 1
+        else:
+            alike.append(number)
+        return hashlib.blake2b(content + str(self._repeats[number]).encode(), digest_size=12).hexdigest()
 
 
 def _fields(value: Any) -> Any:
