@@ -17,11 +17,11 @@ from test_ledger import written
 
 from redraft.costs import COSTS
 from redraft.errors import ConflictError, DataError, UnavailableError
-from redraft.log import EditLog
+from redraft.log import Added, EditLog
 from redraft.log.database import writing
 from redraft.log.events import Answered, Feedback, Finished, Revised, Spoken, Started, checked, write
 from redraft.log.writer import Writer
-from redraft.types import Completion, Count, Decision, Edit, Message
+from redraft.types import Completion, Count, Decision, Edit, Interaction, Message
 
 pytestmark = pytest.mark.real
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -214,3 +214,31 @@ def test_three_replicas_killed_at_random_moments(url: str, tmp_path: Path) -> No
 @pytest.mark.timeout(900)
 def test_three_replicas_killed_again_and_again(url: str, tmp_path: Path) -> None:
     crash(tmp_path, url, KILLS, 3)
+
+
+def test_two_imports_at_once_keep_the_rows_of_both_tasks(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redraft.log.writer.BATCH_ROWS", 7)
+
+    def imported(task: str) -> Added:
+        made = (Completion(str(i), task, (Message("user", f"{i} of {task}"),), "x y") for i in range(100))
+        with EditLog(url) as log:
+            return log.add_many(Interaction(answer, Edit(answer.id, f"a {task}")) for answer in made)
+
+    EditLog(url).close()
+    with ThreadPoolExecutor(3) as pool:
+        assert sum(added.new for added in pool.map(imported, "aab")) == 200
+    assert [imported(task) for task in "ba"] == [Added(0, 100)] * 2
+    with EditLog(url) as log:
+        assert [log.counts(task).edited for task in "ab"] == [100, 100]
+        assert log.verify() == []
+
+
+def test_edits_of_several_people(url: str) -> None:
+    with EditLog(url) as log:
+        log.record(Completion("d", "email", (), "a b"))
+        assert [log.edit(Edit("d", said, 0, name)) for name, said in (("ann", "a"), ("bob", "b"), ("bob", "b"))] == [
+            True,
+            True,
+            False,
+        ]
+        assert (log.shared("email"), log.interaction("d").edited) == ((1, 1), "b")

@@ -12,9 +12,10 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from typing import Any, cast
+from operator import is_
+from typing import Any, TypeVar, cast
 
 from redraft.errors import DataError
 from redraft.types import Completion, Decision, Edit, Interaction, Message
@@ -22,6 +23,7 @@ from redraft.types import Completion, Decision, Edit, Interaction, Message
 __all__ = [
     "MAX_REVISION",
     "NO_TASK",
+    "Named",
     "canonical",
     "canonical_completion",
     "canonical_edit",
@@ -30,14 +32,17 @@ __all__ = [
     "check_text",
     "cleaned",
     "decision_problems",
+    "renamed",
     "utc",
 ]
 
 NO_TASK = "task is missing: name it in the row, or give --task"
 
+Record = TypeVar("Record", Interaction, Completion, Edit)
+
 _TASK = re.compile(r"[^/@\s]+")
 _TEXTS = {
-    kind: [field.name for field in fields(kind) if str(field.type).startswith("str")]
+    kind: [field.name for field in fields(kind) if field.type in ("str", "str | None")]
     for kind in (Completion, Edit, Decision)
 }
 _NAMES = ("id", "completion_id", "task", "policy", "chosen", "user_id")
@@ -45,6 +50,22 @@ MAX_REVISION = 2**31 - 1
 MAX_DEPTH = 64  # of JSON values: encoders, parsers and databases each have a bound of their own
 KEPT_DEPTH = MAX_DEPTH - 4  # in ``cleaned``, whose values may become part of another one
 MAX_NAME_BYTES = 1000  # PostgreSQL's index entries hold 2,704 bytes, and some have two names
+
+
+@dataclass(frozen=True, slots=True)
+class Named(Interaction):
+    """An interaction whose id was made from its content; earlier versions may have logged it as ``before``."""
+
+    before: str = ""
+
+
+def renamed(interaction: Interaction, name: str) -> Interaction:
+    """The same under another id; its edit and decision follow."""
+    return Interaction(
+        replace(interaction.completion, id=name),
+        interaction.edit and replace(interaction.edit, completion_id=name),
+        interaction.decision and replace(interaction.decision, completion_id=name),
+    )
 
 
 def canonical(interaction: Interaction, max_text_chars: int) -> Interaction:
@@ -56,11 +77,20 @@ def canonical(interaction: Interaction, max_text_chars: int) -> Interaction:
     for record in (edit, decision):
         if record is not None and record.completion_id != completion.id:
             raise DataError(f"completion_id {record.completion_id!r}: must be {completion.id!r}, its completion's id")
-    return Interaction(
-        canonical_completion(completion, max_text_chars),
-        edit and canonical_edit(edit, max_text_chars),
-        decision and _canonical_decision(decision, max_text_chars),
+    return _with(
+        interaction,
+        completion=canonical_completion(completion, max_text_chars),
+        edit=edit and canonical_edit(edit, max_text_chars),
+        decision=decision and _canonical_decision(decision, max_text_chars),
     )
+
+
+def _with(record: Record, **values: object) -> Record:
+    """The record with these values; itself where it has them, since making another costs more than all checks."""
+    for name, value in values.items():
+        if getattr(record, name) is not value:
+            return replace(record, **values)
+    return record
 
 
 def canonical_completion(completion: Completion, max_text_chars: int) -> Completion:
@@ -69,9 +99,11 @@ def canonical_completion(completion: Completion, max_text_chars: int) -> Complet
     if not completion.id:
         raise DataError("id is empty: give every completion its own id")
     check_task(completion.task)
-    return replace(
+    messages = tuple(_message(f"messages[{i}]", m, max_text_chars) for i, m in enumerate(completion.messages))
+    same = len(messages) == len(completion.messages) and all(map(is_, messages, completion.messages))
+    return _with(
         completion,
-        messages=tuple(_message(f"messages[{i}]", m, max_text_chars) for i, m in enumerate(completion.messages)),
+        messages=completion.messages if same and type(completion.messages) is tuple else messages,
         created_at=utc(completion.created_at),
         decoding=_json("decoding", completion.decoding),
         metadata=_json("metadata", completion.metadata),
@@ -98,7 +130,7 @@ def canonical_edit(edit: Edit, max_text_chars: int) -> Edit:
     _check_texts(edit, max_text_chars)
     if not 0 <= edit.revision <= MAX_REVISION:
         raise DataError(f"revision {edit.revision}: must be between 0 and {MAX_REVISION}")
-    return replace(edit, created_at=utc(edit.created_at), metadata=_json("edit metadata", edit.metadata))
+    return _with(edit, created_at=utc(edit.created_at), metadata=_json("edit metadata", edit.metadata))
 
 
 def _check_texts(record: Completion | Edit | Decision, max_text_chars: int) -> None:
@@ -122,13 +154,11 @@ def check_text(name: str, text: str, max_text_chars: int) -> None:
     if len(text) > max_text_chars:
         size = f"{len(text):,} characters, more than {max_text_chars:,}"
         raise DataError(f"{name} has {size}: shorten it, or raise [log] max_text_chars")
-    if not text.isascii() or "\0" in text:  # nearly always it is, and is fine
+    if not (text.isascii() and "\0" not in text):  # as few are
         _check_characters(name, text)
 
 
 def _check_characters(name: str, text: str) -> None:
-    if text.isascii() and "\0" not in text:  # as nearly always
-        return
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -142,6 +172,8 @@ def utc(moment: datetime | None) -> datetime | None:
     if moment is None:
         return None
     try:
+        if moment.tzinfo is UTC:
+            return moment
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except OverflowError as error:
         raise DataError(f"time {moment}: in UTC it is outside the years 1 to 9999, correct it") from error
@@ -149,7 +181,7 @@ def utc(moment: datetime | None) -> datetime | None:
 
 def _json(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
     if not value:
-        return {}
+        return value if type(value) is dict else {}
     numbers = all(type(part) is float and math.isfinite(part) for part in value.values())
     if numbers and all(map(str.isidentifier, value)):  # as the decoding of nearly every request
         return dict(value)

@@ -16,16 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, inspect, make_url, text
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, func, inspect, make_url, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, IntegrityError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from redraft.errors import ConfigError, DataError, NotFoundError, UnavailableError
 
-__all__ = ["absent_file", "adding", "beside", "open_database", "reading", "writing"]
+__all__ = ["absent_file", "adding", "beside", "one_import", "open_database", "reading", "writing"]
 
 NEWEST = "0003"  # the last of migrations/versions
+_IMPORTS = 0x7265647261667401  # the number of a lock that is ours alone: "redraft", 1
 _LIMITS = "54"  # PostgreSQL's class of errors for what is too large or too complex
 PRAGMAS = ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON")
 
@@ -87,6 +88,15 @@ def writing(engine: Engine) -> Generator[Connection]:
     """
     with _explained(engine), engine.connect().execution_options(begin="IMMEDIATE") as connection, connection.begin():
         yield connection
+
+
+def one_import(connection: Connection) -> None:
+    """Let no other import write until this transaction ends: two that bring the same ids would meet in an error.
+
+    SQLite has one writer anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_IMPORTS)))
 
 
 def adding(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:

@@ -33,6 +33,9 @@ __all__ = [
 
 Rows = dict[str, list[dict[str, Any]]]
 
+_OF_COMPLETION = [column.name for column in completions.c if column.name != "position"]
+_OF_DECISION = [column.name for column in decisions.c]
+_NO_TEXT: dict[str, Any] = dict.fromkeys(column.name for column in texts.c)
 _OF_EDIT = ("completion_id", "revision", "user_id", "created_at", "metadata")
 
 
@@ -72,18 +75,16 @@ def cost_today(connection: Connection, row: RowMapping, cost_of: Callable[[str],
     return priced(cost, response, edited)[1]
 
 
-def interaction_rows(interaction: Interaction, cost: Cost) -> Rows:
-    """Table name → rows that record this interaction."""
+def interaction_rows(interaction: Interaction, cost: Cost, price: tuple[float, int] | None = None) -> Rows:
+    """Table name → rows that record this interaction; ``price`` is what its edit is known to cost."""
     completion, decision = interaction.completion, interaction.decision
     rows: Rows = {edits.name: [], texts.name: []}
     if interaction.edit is not None:
-        rows = edit_rows(interaction.edit, completion.response, cost)
+        rows = edit_rows(interaction.edit, completion.response, cost, price)
     if decision is not None:
-        row = {column.name: getattr(decision, column.name) for column in decisions.c}
+        row = {name: getattr(decision, name) for name in _OF_DECISION}
         rows[decisions.name] = [row | {"scores": _finite(decision.scores)}]
-    rows[completions.name] = [
-        {column.name: getattr(completion, column.name) for column in completions.c if column.name != "position"}
-    ]
+    rows[completions.name] = [{name: getattr(completion, name) for name in _OF_COMPLETION}]
     rows[texts.name].insert(0, _text_row(completion))
     return rows
 
@@ -106,9 +107,9 @@ def message_json(message: Message) -> dict[str, Any]:
     return plain | {"more": message.more} if message.more else plain
 
 
-def edit_rows(edit: Edit, response: str, cost: Cost) -> Rows:
+def edit_rows(edit: Edit, response: str, cost: Cost, price: tuple[float, int] | None = None) -> Rows:
     """Table name → rows that record this edit of this response."""
-    raw, units = priced(cost, response, edit.edited)
+    raw, units = price or priced(cost, response, edit.edited)
     row = {name: getattr(edit, name) for name in _OF_EDIT} | {
         "accepted": edit.edited is None,
         "unchanged": edit.edited is None or edit.edited == response,
@@ -116,8 +117,7 @@ def edit_rows(edit: Edit, response: str, cost: Cost) -> Rows:
         "cost": units,
         "cost_name": cost.name,
     }
-    text = dict.fromkeys(column.name for column in texts.c)
-    text |= {"completion_id": edit.completion_id, "revision": edit.revision, "content": edit.edited}
+    text = _NO_TEXT | {"completion_id": edit.completion_id, "revision": edit.revision, "content": edit.edited}
     return {edits.name: [row], texts.name: [] if edit.edited is None else [text]}
 
 

@@ -26,12 +26,15 @@ class _Ready:
 
     sql: str
     named: bool
-    binds: tuple[tuple[str, _Convert], ...]
+    names: tuple[str, ...]
+    converted: tuple[tuple[int, Callable[[Any], Any]], ...]
     results: tuple[_Convert, ...]
 
     def values(self, row: Mapping[str, Any]) -> Any:
-        found = ((name, row[name] if convert is None else convert(row[name])) for name, convert in self.binds)
-        return dict(found) if self.named else tuple(value for _, value in found)
+        found = [row[name] for name in self.names]
+        for place, convert in self.converted:
+            found[place] = convert(found[place])
+        return dict(zip(self.names, found, strict=True)) if self.named else found
 
 
 class Prepared:
@@ -69,10 +72,12 @@ def _compiled(statement: Any, dialect: Dialect) -> _Ready:
     def impl(kind: TypeEngine[Any]) -> TypeEngine[Any]:
         return kind.dialect_impl(dialect)
 
+    converts = [impl(compiled.binds[name].type).bind_processor(dialect) for name in order]
     return _Ready(
         sql=str(compiled),
         named=compiled.positiontup is None,
-        binds=tuple((name, impl(compiled.binds[name].type).bind_processor(dialect)) for name in order),
+        names=tuple(order),
+        converted=tuple((place, convert) for place, convert in enumerate(converts) if convert is not None),
         results=tuple(impl(column.type).result_processor(dialect, None) for column in columns),
     )
 

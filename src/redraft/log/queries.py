@@ -16,6 +16,7 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
+    case,
     func,
     or_,
     select,
@@ -27,6 +28,7 @@ from sqlalchemy import (
 from redraft.log.schema import RESPONSE, completions, decisions, edits, texts
 
 __all__ = [
+    "EVENTS",
     "HOLDING",
     "LOGGED",
     "REVISION",
@@ -36,6 +38,7 @@ __all__ = [
     "interactions_of",
     "learnt_of",
     "resolved_of",
+    "shared_of",
     "tally",
     "written_by",
 ]
@@ -76,6 +79,9 @@ _OF_COMPLETION = (
 
 REVISION = _OF_COMPLETION.where(edits.c.revision == bindparam("revision"))
 """One edit event with its text."""
+
+EVENTS = _OF_COMPLETION.order_by(edits.c.revision)
+"""All edit events of one completion with their texts; the last one holds."""
 
 HOLDING = _OF_COMPLETION.order_by(edits.c.revision.desc()).limit(1)
 """The edit event that holds for a completion, with its text."""
@@ -154,6 +160,29 @@ def tally(task: str | None, horizon: datetime) -> Select[*tuple[Any, ...]]:
         .outerjoin(edits, _holding())
     )
     return _narrow(statement, task)
+
+
+def shared_of(task: str | None) -> Select[int, int]:
+    """Numbers of completions with edits of several people, and of those where their last texts differ."""
+    said = case((edits.c.unchanged, texts.c.content), else_=edited_text.c.content)
+    last = (
+        select(edits.c.completion_id, edits.c.user_id, func.max(edits.c.revision).label("revision"))
+        .join(completions, completions.c.id == edits.c.completion_id)
+        .where(edits.c.user_id.is_not(None))
+        .group_by(edits.c.completion_id, edits.c.user_id)
+    )
+    theirs = _narrow(last, task).subquery()
+    of_each = (
+        select(func.count(said.distinct()).label("texts"))
+        .select_from(theirs)
+        .join(edits, and_(edits.c.completion_id == theirs.c.completion_id, edits.c.revision == theirs.c.revision))
+        .outerjoin(texts, and_(texts.c.completion_id == edits.c.completion_id, texts.c.revision == RESPONSE))
+        .outerjoin(edited_text, _edit_text)
+        .group_by(theirs.c.completion_id)
+        .having(func.count() > 1)
+        .subquery()
+    )
+    return select(func.count(), func.count().filter(of_each.c.texts > 1)).select_from(of_each)
 
 
 def _theirs(user_id: str, tasks: Sequence[str] | None) -> tuple[Select[Any], Select[Any, Any]]:

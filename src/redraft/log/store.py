@@ -11,7 +11,7 @@ Left out on purpose: deleting events. ``erase`` removes a person's texts, the ev
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -25,10 +25,11 @@ from redraft.costs import COSTS, DEFAULT_COST, Cost, get_cost
 from redraft.errors import ConfigError, NotFoundError
 from redraft.log import queries
 from redraft.log.canonical import canonical, canonical_edit
-from redraft.log.database import beside, open_database, reading, writing
+from redraft.log.database import beside, one_import, open_database, reading, writing
 from redraft.log.events import Event, Outcome, write
 from redraft.log.keys import Key, find_key
 from redraft.log.mapping import completion_from, cost_today, decision_from, edit_event, edit_from
+from redraft.log.pricing import priced_ahead
 from redraft.log.schema import completions, edits, erasures, texts
 from redraft.log.statistics import known, rebuild
 from redraft.log.verify import problems
@@ -153,8 +154,8 @@ class EditLog:
         """Log what a person made of a completion; durable on return. Returns whether the log gained an event.
 
         The cost is computed from the logged response. Raises ``NotFoundError`` for an unknown completion and
-        ``ConflictError`` when this revision is known with another text (an edit equal to the response and
-        "accepted unchanged" say the same).
+        ``ConflictError`` when this revision is known with another text of the same person (an edit equal to the
+        response and "accepted unchanged" say the same). Another person's edit becomes the next revision.
         """
         ready = canonical_edit(edit, self.max_text_chars)
         with self._writing() as writer:
@@ -166,20 +167,27 @@ class EditLog:
         *,
         strict: bool = False,
         refused: Refused = raising,
+        checked: bool = False,
+        processes: int = 1,
     ) -> Added:
         """Log whole interactions, as an import does: one transaction per batch, or one for all when ``strict``.
 
         ``refused(index, error)`` is called for rows that conflict or cannot be stored, and the rest goes on. Without
         it the error is raised, which undoes the transaction. An interrupted import can be repeated.
+
+        An id that is another task's becomes ``TASK:ID``. ``checked`` rows come from a reader, which gives them their
+        canonical form. More than one of ``processes`` price the edits of a long import, under the costs of ``COSTS``;
+        as everywhere, a script that asks for them guards its ``__main__``.
         """
-        pieces = batches(interactions, self.max_text_chars, refused)
-        if strict:
-            with self._writing() as writer:
-                return sum((writer.add_batch(piece, refused) for piece in pieces), Added())
+        pieces = batches(interactions, self.max_text_chars, refused, checked=checked)
         total = Added()
-        for piece in pieces:
-            with self._writing() as writer:
-                total += writer.add_batch(piece, refused)
+        with closing(priced_ahead(pieces, self.cost_of, processes)) as ready:
+            if strict:
+                with self._writing(importing=True) as writer:
+                    return sum((writer.add_named(piece, refused, prices) for piece, prices in ready), total)
+            for piece, prices in ready:
+                with self._writing(importing=True) as writer:
+                    total += writer.add_named(piece, refused, prices)
         return total
 
     def write(self, events: Sequence[Event]) -> tuple[list[Outcome], dict[str, dict[str, Count]]]:
@@ -243,6 +251,12 @@ class EditLog:
         with reading(self._engine) as connection:
             return Counts(**connection.execute(queries.tally(task, horizon)).mappings().one())
 
+    def shared(self, task: str | None = None) -> tuple[int, int]:
+        """How many completions have edits of several people, and in how many of these their last texts differ."""
+        with reading(self._engine) as connection:
+            several, differing = connection.execute(queries.shared_of(task)).one()
+            return several, differing
+
     def edit_events(
         self, tasks: Sequence[str], *, completion_id: str | None = None, after: int = 0, limit: int = 100
     ) -> list[dict[str, Any]]:
@@ -301,8 +315,10 @@ class EditLog:
             return list(problems(connection, self.cost_of, known))
 
     @contextmanager
-    def _writing(self) -> Generator[Writer]:
+    def _writing(self, *, importing: bool = False) -> Generator[Writer]:
         with writing(self._engine) as connection:
+            if importing:
+                one_import(connection)
             writer = Writer(connection, self.cost_of)
             yield writer
             writer.settle()

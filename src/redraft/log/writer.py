@@ -6,23 +6,26 @@ Everything here happens inside a transaction that the caller holds; ``settle`` e
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import NoReturn
+from operator import itemgetter
+from types import MappingProxyType
+from typing import Any, NoReturn
 
 from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from redraft.costs import Cost
-from redraft.errors import ConflictError, NotFoundError, RedraftError
+from redraft.errors import ConflictError, DataError, NotFoundError, RedraftError
 from redraft.log import queries
-from redraft.log.canonical import canonical
+from redraft.log.canonical import MAX_REVISION, Named, canonical, check_name, renamed
 from redraft.log.mapping import (
     Rows,
     completion_from,
     cost_today,
     decision_from,
     difference,
+    edit_from,
     edit_rows,
     interaction_rows,
 )
@@ -31,10 +34,12 @@ from redraft.log.schema import RESPONSE, completions, decisions, edits, texts
 from redraft.log.statistics import Changes, first_edit, settle
 from redraft.types import Completion, Count, Decision, Edit, Interaction
 
-__all__ = ["Added", "Batch", "Refused", "Writer", "batches", "raising"]
+__all__ = ["Added", "Batch", "Prices", "Refused", "Writer", "batches", "raising"]
 
 Batch = list[tuple[int, Interaction]]
 """Rows for one transaction, each with its place in the whole."""
+Prices = Mapping[int, tuple[float, int]]
+"""Place → raw distance and cost of its edit, as ``mapping.priced`` gives them."""
 Refused = Callable[[int, RedraftError], None]
 
 _INSERTS = {
@@ -50,7 +55,8 @@ _SETTLE = (
     .values(content=texts.c.partial, partial=None)
 )
 
-BATCH_ROWS = 1000
+_UNPRICED: Prices = MappingProxyType({})
+BATCH_ROWS = 2000
 BATCH_CHARS = 4_000_000
 
 
@@ -70,16 +76,18 @@ def raising(_index: int, error: RedraftError) -> NoReturn:
     raise error
 
 
-def batches(interactions: Iterable[Interaction], max_text_chars: int, refused: Refused) -> Iterator[Batch]:
+def batches(
+    interactions: Iterable[Interaction], max_text_chars: int, refused: Refused, *, checked: bool = False
+) -> Iterator[Batch]:
     """Cut a stream into batches, bounded in rows and in characters so that long texts do not fill the memory.
 
-    Rows that could not be stored faithfully go to ``refused``.
+    Rows that could not be stored faithfully go to ``refused``; ``checked`` ones are canonical already.
     """
     rows: Batch = []
     size = 0
     for index, interaction in enumerate(interactions):
         try:
-            rows.append((index, canonical(interaction, max_text_chars)))
+            rows.append((index, interaction if checked else canonical(interaction, max_text_chars)))
         except RedraftError as error:
             refused(index, error)
             continue
@@ -115,21 +123,24 @@ class Writer:
 
         Raises ``ConflictError`` when the log knows its id, or the revision of its edit, with other content.
         """
-        row = self.locked(given.completion.id)
+        completion, edit = given.completion, given.edit
+        row = self.locked(completion.id)
         if row is None:
             self._insert_fresh([(given, self._rows(given))])
             return True
-        self._require_same_completion(row, given.completion)
+        if edit is not None and edit.user_id is not None and edit.user_id == completion.user_id:
+            completion = replace(completion, user_id=row[completions.c.user_id])  # tables name the editor alone
+        self._require_same_completion(row, completion)
         if given.decision is not None:
             self._require_same_decision(given.decision)
-        return given.edit is not None and self.add_edit(row, given.edit)
+        return edit is not None and self._add_someones(row, edit)
 
     def revise(self, edit: Edit) -> bool:
         """Add an edit of a logged completion and return whether it was new; raises ``NotFoundError`` without one."""
         row = self.locked(edit.completion_id)
         if row is None:
             raise NotFoundError(f"completion {edit.completion_id!r} is not in the log: record it before its edits")
-        return self.add_edit(self.settled(row), edit)
+        return self._add_someones(self.settled(row), edit)
 
     def settled(self, row: RowMapping) -> RowMapping:
         """The completion that ``locked`` gave; of a stream that has not ended, what it said so far is the answer now.
@@ -143,12 +154,43 @@ class Writer:
         assert found is not None
         return found
 
-    def add_batch(self, batch: Batch, refused: Refused, begun: Collection[int] = ()) -> Added:
+    def _named(self, batch: Batch, refused: Refused) -> Batch:
+        """Rename rows whose id is another task's to ``TASK:ID``, and rows that an older version named to that name.
+
+        So several files may count from 1. A file that comes again finds its rows under the same names.
+        """
+        owners = self._owners([name for _, row in batch for name in _names(row)])
+        waiting = [
+            (index, row, next((n for n in _names(row) if n in owners), row.completion.id)) for index, row in batch
+        ]
+        found: Batch = []
+        while waiting:
+            collided: list[tuple[int, Interaction, str]] = []
+            for index, row, name in waiting:
+                if owners.setdefault(name, row.completion.task) != row.completion.task:
+                    collided.append((index, row, f"{row.completion.task}:{name}"))
+                    continue
+                try:
+                    check_name("id", name)
+                    found.append((index, row if name == row.completion.id else renamed(row, name)))
+                except RedraftError as error:
+                    refused(index, error)
+            waiting = collided
+            owners = self._owners([name for _, _, name in waiting]) | owners
+        return sorted(found, key=itemgetter(0))
+
+    def add_named(self, batch: Batch, refused: Refused, prices: Prices) -> Added:
+        """Add what an import brings, under names that no other task has."""
+        return self.add_batch(self._named(batch, refused), refused, prices=prices)
+
+    def add_batch(
+        self, batch: Batch, refused: Refused, begun: Collection[int] = (), prices: Prices = _UNPRICED
+    ) -> Added:
         """Add many interactions: unknown ones by one statement per table, the others one by one.
 
-        ``begun`` are the places of those whose response is not known yet.
+        ``begun`` are the places of those whose response is not known yet, ``prices`` what edits are known to cost.
         """
-        seen = self._known([interaction.completion.id for _, interaction in batch])
+        seen = set(self._owners([interaction.completion.id for _, interaction in batch]))
         fresh: list[tuple[Interaction, Rows]] = []
         repeated: Batch = []
         for index, interaction in batch:
@@ -156,7 +198,7 @@ class Writer:
                 repeated.append((index, interaction))
                 continue
             try:
-                rows = self._rows(interaction)
+                rows = self._rows(interaction, prices.get(index))
                 if index in begun:
                     rows[texts.name][0]["content"] = None
                 fresh.append((interaction, rows))
@@ -172,16 +214,17 @@ class Writer:
                 refused(index, error)
         return total
 
-    def _known(self, ids: list[str]) -> set[str]:
-        """Those of these ids that the log knows."""
+    def _owners(self, ids: list[str]) -> dict[str, str]:
+        """Those of these ids that the log knows, with the tasks of their completions."""
         if not ids:
-            return set()
+            return {}
         size = 1 << (len(ids) - 1).bit_length()  # a few statements for all sizes; the rest asks for the last id again
         asked = {f"id_{place}": ids[min(place, len(ids) - 1)] for place in range(size)}
-        return {known for (known,) in _known_of(size).select(self._connection, asked)}
+        rows: Iterable[Any] = _known_of(size).select(self._connection, asked)
+        return dict(rows)
 
-    def _rows(self, interaction: Interaction) -> Rows:
-        return interaction_rows(interaction, self._cost_of(interaction.completion.task))
+    def _rows(self, interaction: Interaction, price: tuple[float, int] | None = None) -> Rows:
+        return interaction_rows(interaction, self._cost_of(interaction.completion.task), price)
 
     def _insert_fresh(self, several: list[tuple[Interaction, Rows]]) -> None:
         self._insert([rows for _, rows in several])
@@ -204,9 +247,15 @@ class Writer:
 
     def add_edit(self, row: RowMapping, edit: Edit) -> bool:
         """Add an edit of the completion that ``locked`` gave; returns and raises as ``revise``."""
-        response = row[texts.c.content]
+        return self._add_unless(self._event(edit), row, edit)
+
+    def _event(self, edit: Edit) -> RowMapping | None:
+        """What the log has under the revision of an edit."""
         place = {"completion_id": edit.completion_id, "revision": edit.revision}
-        before = self._connection.execute(queries.REVISION, place).mappings().first()
+        return self._connection.execute(queries.REVISION, place).mappings().first()
+
+    def _add_unless(self, before: RowMapping | None, row: RowMapping, edit: Edit) -> bool:
+        response = row[texts.c.content]
         if before is None:
             if response is None:
                 raise NotFoundError(
@@ -216,14 +265,43 @@ class Writer:
             self._learn(row, edit.revision, rows[edits.name][0]["cost"])
             self._insert([rows])
             return True
-        known = response if before[edits.c.accepted] else before[queries.edited_text.c.content]
         # None stands for an erased text: nothing is left that a repeat could contradict.
-        if known not in (None, response if edit.edited is None else edit.edited):
-            raise ConflictError(
-                f"completion {edit.completion_id!r}: revision {edit.revision} is known with another text: "
-                "send a changed text as a higher revision"
-            )
+        if _text(before, response) not in (None, response if edit.edited is None else edit.edited):
+            raise _conflict(edit)
         return False
+
+    def _add_someones(self, row: RowMapping, edit: Edit) -> bool:
+        """Add an edit whose revision counts its person's edits alone; returns and raises as ``revise``.
+
+        Where another person's edit has that revision, it becomes the next one. The latest has to hold: where both have
+        a time and it is the earlier one, what holds is said once more after it.
+        """
+        before, response = self._event(edit), row[texts.c.content]
+        said = response if edit.edited is None else edit.edited
+        someone = None if before is None else before[edits.c.user_id]
+        again = before is not None and someone == edit.user_id and _text(before, response) == said
+        if edit.user_id is None or again or (before is not None and someone is None):
+            return self._add_unless(before, row, edit)
+        known = self._connection.execute(queries.EVENTS, {"completion_id": edit.completion_id}).mappings().all()
+        own = {_text(event, response): event for event in known if event[edits.c.user_id] == edit.user_id}
+        if before is None:
+            later = own.get(said)
+            return (later is None or later[edits.c.revision] < edit.revision) and self._add_unless(None, row, edit)
+        if {event[edits.c.user_id] for event in known} <= {edit.user_id, None}:
+            return self._add_unless(before, row, edit)
+        if not own.keys().isdisjoint({None, said}):
+            return False
+        if edit.revision < len(own):
+            raise _conflict(edit)
+        last = known[-1]
+        if (next_one := last[edits.c.revision] + 1) >= MAX_REVISION:
+            raise DataError(f"completion {edit.completion_id!r}: revision {MAX_REVISION} is the last that there can be")
+        self.add_edit(row, replace(edit, revision=next_one))
+        holding = edit_from(last, last[queries.edited_text.c.content])
+        moments = edit.created_at, last[edits.c.created_at]
+        if holding and all(moments) and moments[0] < moments[1] and _text(last, response) is not None:
+            self.add_edit(row, replace(holding, revision=next_one + 1))
+        return True
 
     def _learn(self, row: RowMapping, revision: int, units: int) -> None:
         """Count what a new revision changes; one that comes after a higher one changes nothing."""
@@ -256,7 +334,23 @@ class Writer:
             raise ConflictError(f"completion {given.completion_id!r} is in the log with {what}: it cannot change later")
 
 
+def _names(row: Interaction) -> tuple[str, ...]:
+    return (row.before, row.completion.id) if isinstance(row, Named) else (row.completion.id,)
+
+
+def _text(event: RowMapping, response: str | None) -> str | None:
+    """What a person made of the response; ``None`` where it was erased."""
+    return response if event[edits.c.accepted] else event[queries.edited_text.c.content]
+
+
+def _conflict(edit: Edit) -> ConflictError:
+    return ConflictError(
+        f"completion {edit.completion_id!r}: revision {edit.revision} is known with another text: "
+        "send a changed text as a higher revision"
+    )
+
+
 @cache
 def _known_of(size: int) -> Prepared:
     ids = [bindparam(f"id_{place}") for place in range(size)]
-    return Prepared(select(completions.c.id).where(completions.c.id.in_(ids)))
+    return Prepared(select(completions.c.id, completions.c.task).where(completions.c.id.in_(ids)))

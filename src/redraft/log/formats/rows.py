@@ -10,16 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from array import array
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from redraft.errors import DataError
-from redraft.log.canonical import canonical
-from redraft.types import Interaction
+from redraft.log.canonical import Named, canonical, renamed
+from redraft.types import Completion, Decision, Edit, Interaction, Message
 
 __all__ = ["BadRow", "Options", "Reader", "Record", "Row", "Rows", "TooLong", "describe", "json_rows", "lines"]
 
@@ -90,7 +94,10 @@ class Rows:
     def __init__(self, file: Path, options: Options) -> None:
         self._file = file
         self._options = options
-        self._seen: dict[int, int] = {}
+        self._seen = defaultdict[int, "array[int]"](
+            partial(array, "Q")
+        )  # by their last bits: 9 bytes a row, a set takes 64
+        self._repeats = Counter[int]()
 
     def row(self, line: int, parse: Callable[[T], Interaction], record: T) -> Row | BadRow:
         """Parse a record; a ``DataError`` on the way makes it a bad row."""
@@ -102,22 +109,42 @@ class Rows:
             return BadRow(self._file, line, str(error))
 
     def _name(self, interaction: Interaction) -> Interaction:
-        text = json.dumps(asdict(interaction, dict_factory=_named), default=str, sort_keys=True)
-        content = hashlib.blake2b(text.encode(), digest_size=16).digest()
-        number = int.from_bytes(content[:8])
-        occurrence = self._seen.get(number, 0)
-        self._seen[number] = occurrence + 1
-        name = hashlib.blake2b(content + str(occurrence).encode(), digest_size=12).hexdigest()
-        return Interaction(
-            replace(interaction.completion, id=name),
-            interaction.edit and replace(interaction.edit, completion_id=name),
-            interaction.decision and replace(interaction.decision, completion_id=name),
+        """Accepted and an edit equal to the draft are one row, named as the first of them always was."""
+        edit = interaction.edit
+        if edit is None or not interaction.unchanged:
+            return renamed(interaction, self._number(interaction))
+        accepted, equal = (
+            self._number(replace(interaction, edit=replace(edit, edited=edited)))
+            for edited in (None, interaction.edited)
         )
+        named = renamed(interaction, accepted)
+        return Named(named.completion, named.edit, named.decision, before=equal)
+
+    def _number(self, interaction: Interaction) -> str:
+        content = hashlib.blake2b(_encode(interaction).encode(), digest_size=16).digest()
+        number = int.from_bytes(content[:8])
+        alike = self._seen[number & 0xFFFF]
+        if number in alike:
+            self._repeats[number] += 1
+        else:
+            alike.append(number)
+        return hashlib.blake2b(content + str(self._repeats[number]).encode(), digest_size=12).hexdigest()
 
 
-def _named(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _fields(value: Any) -> Any:
     """What a name is made of: fields that came later count only where they say something, so that old names hold."""
-    return {name: value for name, value in pairs if value or name not in _LATER}
+    names = _FIELDS.get(type(value))
+    if names is None:
+        return str(value)
+    said = dict(zip(names, attrgetter(*names)(value), strict=True))
+    for name in _LATER:
+        if not said.get(name, True):
+            del said[name]
+    return said
+
+
+_FIELDS = {kind: [part.name for part in fields(kind)] for kind in (Interaction, Completion, Message, Edit, Decision)}
+_encode = json.JSONEncoder(default=_fields, sort_keys=True).encode
 
 
 def lines(file: Path, max_text_chars: int) -> Iterator[tuple[int, bytes | TooLong]]:

@@ -1,0 +1,101 @@
+"""What edits cost, found on all cores before the transaction that logs them.
+
+Long imports only: starting processes takes longer than pricing a few thousand edits. Prices that are not found here
+(of a cost of one's own, or after a process was killed) are found by the writer, which also words what is wrong.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from multiprocessing.connection import wait
+from threading import Thread
+
+from redraft.costs import COSTS, Cost
+from redraft.errors import RedraftError
+from redraft.log.mapping import priced
+from redraft.log.writer import Batch, Prices
+
+__all__ = ["priced_ahead"]
+
+FEW = 10  # batches that are left to the writer, before processes are worth their start
+_Asked = list[tuple[int, str, str, str]]
+"""Place, name of Δ, y, y'."""
+
+
+def priced_ahead(
+    pieces: Iterable[Batch], cost_of: Callable[[str], Cost], processes: int
+) -> Generator[tuple[Batch, Prices]]:
+    """Batches in their order, with the prices that were found; a few batches are held per process.
+
+    Close the iterator to end its processes; they end by themselves when this one is killed.
+    """
+    pieces = iter(pieces)
+    for piece in islice(pieces, FEW if processes > 1 else None):
+        yield piece, {}
+    first = next(pieces, None)
+    if first is None:
+        return
+    # Spawned: a fork would share the database's connections, and threads do not survive it.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, initializer=_follow_parent) as pool:
+        running: deque[tuple[Batch, Future[Prices] | None]] = deque([(first, _submitted(pool, first, cost_of))])
+        try:
+            for piece in pieces:
+                running.append((piece, _submitted(pool, piece, cost_of)))
+                if len(running) > 2 * processes:
+                    yield _found(*running.popleft())
+            while running:
+                yield _found(*running.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _submitted(pool: ProcessPoolExecutor, piece: Batch, cost_of: Callable[[str], Cost]) -> Future[Prices] | None:
+    asked: _Asked = []
+    for index, interaction in piece:
+        completion, edit = interaction.completion, interaction.edit
+        if edit is not None and edit.edited not in (None, completion.response):
+            cost = cost_of(completion.task)
+            if COSTS.get(cost.name) is cost:
+                asked.append((index, cost.name, completion.response, edit.edited))
+    try:
+        return pool.submit(_prices, asked) if asked else None
+    except BrokenProcessPool:
+        return None
+
+
+def _found(piece: Batch, future: Future[Prices] | None) -> tuple[Batch, Prices]:
+    try:
+        return piece, {} if future is None else future.result()
+    except BrokenProcessPool:
+        return piece, {}
+
+
+def _prices(asked: _Asked) -> Prices:
+    found: dict[int, tuple[float, int]] = {}
+    for index, name, response, edited in asked:
+        try:
+            found[index] = priced(COSTS[name], response, edited)
+        except RedraftError:  # the writer meets it again, and tells it
+            continue
+    return found
+
+
+def _follow_parent() -> None:
+    """Leave Ctrl-C to the parent, and end when it ends, even where it was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
