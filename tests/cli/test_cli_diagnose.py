@@ -118,3 +118,13 @@ def test_help_is_light() -> None:
     heavy = {"matplotlib", "numpy", "sqlalchemy", "torch", "nltk"}
     code = f"import redraft.cli.diagnose, sys; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_edits_of_several_people_are_told(url: str) -> None:
+    with EditLog(url) as log:
+        for name, said in (("c1", "a b c x"), ("c2", "a"), ("c3", "b")):
+            log.edit(Edit(name, said, user_id="kim"))
+    result = run("email", "--log", url, "--json")
+    found = json.loads(result.stdout)
+    assert (found["edited_by_several"], found["differing"]) == (3, 2)
+    assert "3 completions have edits of several people, 2 differ: the latest one counts" in result.stderr

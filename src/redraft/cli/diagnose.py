@@ -44,12 +44,16 @@ def diagnose(
         require_task(edits, task)
         given = left.of(edits.interactions(task))
         found = library.diagnose(given, delta, now=datetime.now(UTC), horizon=edits.horizon)
+        several, differing = edits.shared(task)
+    if several:
+        note(f"{several:,} completions have edits of several people, {differing:,} differ: the latest one counts")
     if left.counts:
         note(str(left))
     if figure is not None:
         library.plot(found.measures, figure)
         note(f"figure: {figure}")
-    emit({"task": task, **found.as_dict()}, as_json, lambda console: _render(console, task, found, log))
+    people = {"edited_by_several": several, "differing": differing}
+    emit({"task": task, **people, **found.as_dict()}, as_json, lambda console: _render(console, task, found, log))
 
 
 def _render(console: Console, task: str, found: Diagnosis, log: str | None) -> None:

@@ -69,7 +69,8 @@ def import_file(
         if first is not None:  # only now: a file without a row to log makes no log
             with _filling(log, strict=strict) as edit_log:
                 gc.freeze()  # what is loaded stays: looking through it again and again takes a tenth of an import
-                every, cores = chain([first], rows), os.cpu_count() or 1
+                every = chain([first], rows)
+                cores = min(os.cpu_count() or 1, 8)  # more would wait for the one that reads and writes
                 added = edit_log.add_many(every, strict=strict, refused=reading.refused, checked=True, processes=cores)
     finally:
         reading.report()

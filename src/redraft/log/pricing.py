@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from threading import Thread
 
 from redraft.costs import COSTS, Cost
@@ -44,7 +44,8 @@ def priced_ahead(
         return
     # Spawned: a fork would share the database's connections, and threads do not survive it.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=_follow_parent) as pool:
+    ended, alive = context.Pipe(duplex=False)
+    with ended, alive, ProcessPoolExecutor(processes, context, _end_with, (ended,)) as pool:
         running: deque[tuple[Batch, Future[Prices] | None]] = deque([(first, _submitted(pool, first, cost_of))])
         try:
             for piece in pieces:
@@ -53,8 +54,9 @@ def priced_ahead(
                     yield _found(*running.popleft())
             while running:
                 yield _found(*running.popleft())
-        finally:
-            pool.shutdown(cancel_futures=True)
+        except BaseException:
+            alive.close()  # nobody waits for what the processes are at
+            raise
 
 
 def _submitted(pool: ProcessPoolExecutor, piece: Batch, cost_of: Callable[[str], Cost]) -> Future[Prices] | None:
@@ -65,10 +67,14 @@ def _submitted(pool: ProcessPoolExecutor, piece: Batch, cost_of: Callable[[str],
             cost = cost_of(completion.task)
             if COSTS.get(cost.name) is cost:
                 asked.append((index, cost.name, completion.response, edit.edited))
+    # Ctrl-C is the parent's: the processes that this starts inherit what is blocked, from their first moment.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return pool.submit(_prices, asked) if asked else None
     except BrokenProcessPool:
         return None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _found(piece: Batch, future: Future[Prices] | None) -> tuple[Batch, Prices]:
@@ -88,14 +94,11 @@ def _prices(asked: _Asked) -> Prices:
     return found
 
 
-def _follow_parent() -> None:
-    """Leave Ctrl-C to the parent, and end when it ends, even where it was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+def _end_with(pipe: Connection) -> None:
+    """End this process when the other end of the pipe is closed: by its owner, or because that was killed."""
 
     def watch() -> None:
-        wait([parent.sentinel])
+        wait([pipe])
         os._exit(1)
 
     Thread(target=watch, daemon=True).start()
