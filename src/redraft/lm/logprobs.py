@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from redraft.lm.reading import PLAIN, TWO_PASSES, Reading, visible
+
 __all__ = ["PackedLogprobs", "frozen_head", "packed_logprobs"]
 
 _IGNORED = -100
@@ -33,33 +35,71 @@ class PackedLogprobs:
     rejected_tokens: torch.Tensor
 
 
-def packed_logprobs(model: Any, batch: Mapping[str, torch.Tensor], head: torch.Tensor | None = None) -> PackedLogprobs:
-    """Run ``model`` once on a batch laid out by ``redraft.train.packing.collate``.
+def packed_logprobs(
+    model: Any, batch: Mapping[str, torch.Tensor], head: torch.Tensor | None = None, reading: Reading = PLAIN
+) -> PackedLogprobs:
+    """Run ``model`` on a batch laid out by ``redraft.train.packing.collate``: once, or twice where it must be.
 
-    ``rejected`` is 0 where there is no y. ``head`` is what ``frozen_head(model)`` returned.
-    The softmax is in float32 whatever the model's precision.
+    ``rejected`` is 0 where there is no y. ``head`` is what ``frozen_head(model)`` returned, ``reading`` what
+    ``reading_of(model)`` did. The softmax is in float32 whatever the model's precision.
     """
-    inputs = {k: batch[k] for k in ("input_ids", "attention_mask", "position_ids", "logits_to_keep")}
+    split = int(batch["rejected_from"])
     # y[0] follows x as y'[0] does: both are predicted by the column that ends x, which therefore comes twice.
     labels = torch.cat([batch["labels"], batch["first_rejected"][:, None]], dim=1)
-    if head is None:
-        logits = model(**inputs, use_cache=False).logits
-        rest = functional.cross_entropy(logits.flatten(0, 1).float(), batch["labels"].flatten(), reduction="none")
-        first = functional.cross_entropy(logits[:, 0].float(), batch["first_rejected"], reduction="none")
-        token = -torch.cat([rest.view_as(batch["labels"]), first[:, None]], dim=1)
+    if reading.way == TWO_PASSES:
+        rejected = torch.cat([batch["first_rejected"][:, None], batch["labels"][:, split:]], dim=1)
+        chosen = _apart(model, batch, 2, batch["labels"][:, :split], head)
+        other = _apart(model, batch, 3, rejected, head)
+        token = torch.cat([chosen, other[:, 1:], other[:, :1]], dim=1)
     else:
-        with _hidden_states(model):
-            hidden = model(**inputs, use_cache=False).logits
-        counted = labels != _IGNORED
-        rows = torch.cat([hidden, hidden[:, :1]], dim=1)[counted]
-        token = torch.zeros(labels.shape, device=rows.device).masked_scatter(
-            counted, _FrozenHead.apply(rows, head, labels[counted])
-        )
-    split = int(batch["rejected_from"])
+        segment, positions = batch["segment"], batch["position_ids"]
+        mask = reading.mask(visible(segment), positions, model.dtype)
+        inputs = {"input_ids": batch["input_ids"], "position_ids": positions, "attention_mask": mask}
+        states = _states(model, head, **inputs, logits_to_keep=batch["logits_to_keep"])
+        if head is None:  # a second tensor of logits would cost more than a second loss
+            parts = (states, batch["labels"]), (states[:, :1], batch["first_rejected"][:, None])
+            token = torch.cat([_logp(*part, head) for part in parts], dim=1)
+        else:
+            token = _logp(torch.cat([states, states[:, :1]], dim=1), labels, head)
     count = labels != _IGNORED
     return PackedLogprobs(
         token[:, :split].sum(1), count[:, :split].sum(1), token[:, split:].sum(1), count[:, split:].sum(1)
     )
+
+
+def _apart(
+    model: Any, batch: Mapping[str, torch.Tensor], kind: int, labels: torch.Tensor, head: torch.Tensor | None
+) -> torch.Tensor:
+    """Give log π of the labels [B, K] of one response, read behind its prompt in a sequence padded on the right: [B, K].
+
+    Nothing before a token is padding, so that no layer of whatever kind can have seen any.
+    """
+    segment = batch["segment"]
+    kept = (segment == 1) | (segment == kind)
+    order = torch.argsort((~kept).long(), dim=1, stable=True)[:, : int(kept.sum(1).max())]
+    mask = kept.gather(1, order)
+    states = _states(model, head, input_ids=batch["input_ids"].gather(1, order), attention_mask=mask.long())
+    columns = (segment == 1).sum(1, keepdim=True) - 1 + torch.arange(labels.shape[1], device=labels.device)
+    columns = columns.clamp(max=states.shape[1] - 1)
+    return _logp(states.gather(1, columns[..., None].expand(-1, -1, states.shape[2])), labels, head)
+
+
+def _states(model: Any, head: torch.Tensor | None, **inputs: Any) -> torch.Tensor:
+    """Logits, or with ``head`` the hidden states that it would have read."""
+    if head is None:
+        return model(**inputs, use_cache=False).logits
+    with _hidden_states(model):
+        return model(**inputs, use_cache=False).logits
+
+
+def _logp(states: torch.Tensor, labels: torch.Tensor, head: torch.Tensor | None) -> torch.Tensor:
+    """Give the log softmax at the labels [B, K], and 0 where there is none."""
+    if head is None:
+        loss = functional.cross_entropy(states.flatten(0, 1).float(), labels.flatten(), reduction="none")
+        return -loss.view_as(labels)
+    counted = labels != _IGNORED
+    rows = _FrozenHead.apply(states[counted], head, labels[counted])
+    return torch.zeros(labels.shape, device=states.device).masked_scatter(counted, rows)
 
 
 def frozen_head(model: Any, dtype: torch.dtype | None = None) -> torch.Tensor | None:

@@ -1,9 +1,10 @@
 """One triple, one forward pass: pack [x | y' | y] so that y' and y both see x and not each other.
 
 Both responses take the positions that follow x, so that every token has the log-probability it would have in a
-sequence of its own. Columns are aligned across a batch (prompts end in the same one), which lets any causal language
-model of transformers compute logits at response columns only (``logits_to_keep``) and keeps wrappers such as FSDP
-in charge of the forward call. The last token of each response is predicted, never read, and so left out.
+sequence of its own; ``redraft.lm.reading`` finds out which models read it so. Columns are aligned across a batch
+(prompts end in the same one), which lets a model compute logits at response columns only (``logits_to_keep``) and
+keeps wrappers such as FSDP in charge of the forward call. The last token of each response is predicted, never read, and
+so left out.
 
     column        0 … P-1        P … P+C-2      P+C-1 … P+C+R-3
     holds         padding, x     y'[:-1]        y[:-1]
@@ -90,10 +91,10 @@ def fingerprint(triples: Sequence[Triple]) -> str:
 def collate(triples: Sequence[Triple], pad: int, *, pairs: bool) -> dict[str, torch.Tensor]:
     """Lay a batch out as the module says.
 
-    Returns ``input_ids``, ``position_ids`` [B, L], ``attention_mask`` [B, 1, L, L] (bool, true = may look at),
-    ``logits_to_keep`` [K] column numbers, ``labels`` [B, K] for them, ``first_rejected`` [B], the label that column
-    P-1 has for y, and ``gaps`` [B], no number where a gap is not known. With ``pairs=False`` y is left out and
-    ``first_rejected`` is ``IGNORED``.
+    Returns ``input_ids``, ``position_ids``, ``segment`` [B, L] (0 padding, 1 x, 2 y', 3 y), ``logits_to_keep`` [K]
+    column numbers, ``labels`` [B, K] for them, ``first_rejected`` [B], the label that column P-1 has for y, and
+    ``gaps`` [B], no number where a gap is not known. With ``pairs=False`` y is left out and ``first_rejected`` is
+    ``IGNORED``.
     """
     rejected = [(t.rejected or []) if pairs else [] for t in triples]
     prompt_width = max(len(t.prompt) for t in triples)
@@ -120,22 +121,13 @@ def collate(triples: Sequence[Triple], pad: int, *, pairs: bool) -> dict[str, to
     return {
         "input_ids": ids,
         "position_ids": positions,
-        "attention_mask": _visible(segment),
+        "segment": segment,
         "logits_to_keep": torch.arange(prompt_width - 1, width),
         "labels": labels,
         "first_rejected": first_rejected,
         "rejected_from": torch.tensor(chosen_width + 1),
         "gaps": torch.tensor([math.nan if t.gap is None else t.gap for t in triples]),
     }
-
-
-def _visible(segment: torch.Tensor) -> torch.Tensor:
-    """[B, 1, L, L]: column j is visible to i when it is not later and holds x or a part of i's own response."""
-    query, key = segment[:, :, None], segment[:, None, :]
-    causal = torch.ones(segment.shape[1], segment.shape[1], dtype=torch.bool).tril()
-    visible = causal & (key > 0) & ((key == 1) | (key == query))
-    # A padding row that sees nothing would be 0/0 in the softmax; its output is used nowhere.
-    return (visible | torch.eye(segment.shape[1], dtype=torch.bool))[:, None]
 
 
 class LengthBuckets(Sampler[int]):

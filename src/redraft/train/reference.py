@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from redraft.files import CACHE, whole
 from redraft.lm.load import Base, compute_dtype
 from redraft.lm.logprobs import frozen_head, packed_logprobs
+from redraft.lm.reading import reading_of
 from redraft.train.packing import LengthBuckets, Triple, collate, fingerprint
 
 __all__ = ["Reference", "reference_logprobs"]
@@ -56,12 +57,13 @@ def _compute(
     device, dtype = base.model.device.type, compute_dtype()
     values = np.zeros((len(triples), 2))
     order = list(LengthBuckets([t.length for t in triples], batch_size, seed=0))
+    reading = reading_of(base.model)
     with torch.autocast(device, dtype, enabled=dtype == torch.bfloat16):
         head = frozen_head(base.model, dtype)
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             batch = collate([triples[i] for i in rows], base.pad, pairs=True)
-            scored = packed_logprobs(base.model, {k: v.to(device) for k, v in batch.items()}, head)
+            scored = packed_logprobs(base.model, {k: v.to(device) for k, v in batch.items()}, head, reading)
             values[rows] = torch.stack([scored.chosen, scored.rejected], dim=1).double().cpu().numpy()
             if on_batch:
                 on_batch(len(rows))

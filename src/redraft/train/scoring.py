@@ -10,6 +10,7 @@ import torch
 
 from redraft.lm.load import compute_dtype
 from redraft.lm.logprobs import packed_logprobs
+from redraft.lm.reading import reading_of
 from redraft.train.losses import preference_loss, regression_loss, sft_loss
 from redraft.train.packing import Triple, collate
 from redraft.train.reference import Reference
@@ -86,14 +87,14 @@ def score(
 ) -> Scores:
     """Score every triple in its order. ``head`` is ``frozen_head(model)``."""
     model.eval()
-    device = next(model.parameters()).device
+    device, reading = next(model.parameters()).device, reading_of(model)
     order = sorted(range(len(triples)), key=lambda i: triples[i].length)
     rows = torch.zeros(7, len(triples), dtype=torch.float64)
     with torch.autocast(device.type, compute_dtype(), enabled=compute_dtype() == torch.bfloat16):
         for start in range(0, len(order), batch_size):
             part = order[start : start + batch_size]
             batch = with_reference([triples[i] for i in part], reference, pad=pad, pairs=True)
-            found = packed_logprobs(model, {k: v.to(device) for k, v in batch.items()}, head)
+            found = packed_logprobs(model, {k: v.to(device) for k, v in batch.items()}, head, reading)
             columns = (found.chosen, found.rejected, found.chosen_tokens, found.rejected_tokens)
             given = (*batch["reference"].T, batch["gaps"])
             rows[:, part] = torch.stack([c.double().cpu() for c in (*columns, *given)])

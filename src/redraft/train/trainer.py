@@ -20,6 +20,7 @@ from transformers import Trainer, TrainingArguments
 
 from redraft.lm.load import compute_dtype
 from redraft.lm.logprobs import PackedLogprobs, frozen_head, packed_logprobs
+from redraft.lm.reading import reading_of
 from redraft.train.losses import early_loss, preference_loss, regression_loss, sft_loss
 from redraft.train.options import RL, TrainOptions
 from redraft.train.packing import LengthBuckets, Triple
@@ -75,6 +76,7 @@ class EditTrainer(Trainer):
         )
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the whole step's counts
         # Inside a distributed wrapper the forward call must stay the wrapper's own.
+        self.reading = reading_of(model)
         self.head = frozen_head(model, compute_dtype()) if self.accelerator.num_processes == 1 else None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthBuckets:
@@ -98,7 +100,7 @@ class EditTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """Return this batch's share of the step's objective, so that the shares of one step add up to it."""
-        scored = packed_logprobs(model, inputs, self.head)
+        scored = packed_logprobs(model, inputs, self.head, self.reading)
         assert isinstance(num_items_in_batch, torch.Tensor)
         tokens, pairs = num_items_in_batch
         nll = sft_loss(scored.chosen, tokens)
