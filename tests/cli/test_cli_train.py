@@ -123,6 +123,110 @@ def test_train_all_leaves_rl_out_where_no_cost_model_can_be_learnt(
     assert "contexts" in err
 
 
+def log_of(shape: str, n: int) -> list[dict[str, Any]]:
+    """Logs as people have them: n rows."""
+    rows = [row(i % 12) | {"prompt": f"{row(i % 12)['prompt']} {i * 7919 % 1009} {i * 104729 % 997}"} for i in range(n)]
+    if shape == "accepted":
+        return [{"prompt": r["prompt"], "response": r["response"], "accepted": True} for r in rows]
+    if shape == "cut":
+        return [r | {"edited": r["edited"] + " and so on" * 9} for r in rows]
+    same = {"prompt": "Write to Ann.", "response": "Dear Ann!", "edited": "Hi Ann!"}
+    if shape == "identical":
+        return [same] * n
+    return [same | {"edited": f"Hi Ann {i}!"} for i in range(n)] if shape == "conflict" else rows
+
+
+LOGS = [
+    ("edits", 1, (), [], "share one context"),
+    ("edits", 1, ("--holdout", "0"), ["sft", "dpo", "early"], "a cost model needs at least 5"),
+    ("edits", 3, (), ["sft", "dpo", "early"], "a cost model needs at least 5"),
+    ("edits", 5, (), ["sft", "dpo", "early"], "a cost model needs at least 5"),
+    ("edits", 20, (), ["sft", "dpo", "early", "rl"], ""),
+    ("accepted", 12, (), ["sft"], "needs edits that change the text"),
+    ("identical", 12, (), [], "use --holdout 0 to train unchecked"),
+    ("identical", 12, ("--holdout", "0"), ["sft", "dpo", "early"], "1 contexts"),
+    ("conflict", 12, ("--holdout", "0"), ["sft", "dpo", "early"], "1 contexts"),
+    ("cut", 8, (), ["sft", "dpo", "early", "rl"], ""),
+]
+
+
+@pytest.mark.parametrize(("shape", "n", "more", "methods", "reason"), LOGS)
+def test_train_all_ends_in_a_row_and_a_reason_for_each_method(
+    shell: Callable[..., Ran], tiny_model_folder: Path, shape: str, n: int, more: tuple[str, ...],
+    methods: list[str], reason: str,
+) -> None:  # fmt: skip
+    Path("log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log_of(shape, n)))
+    assert shell("import", "log.jsonl", "--task", "own")[0] == 0
+    command = ("train", "all", "own", *QUICK, *more, "--model", str(tiny_model_folder), "--json")
+    status, out, err = shell(*command)
+    assert status == (0 if methods else 2), err
+    found = json.loads(out)
+    assert [p["options"]["method"] for p in found["policies"]] == methods
+    assert [*methods, *(row["method"] for row in found["left_out"])] == ["sft", "dpo", "early", "rl"]
+    assert all(reason in row["reason"] for row in found["left_out"][-1:])
+    assert all(p["verdict"] for p in found["policies"])
+    assert "Traceback" not in err
+    if not methods:
+        assert err.splitlines()[-1].startswith("redraft: task 'own': nothing was trained: ")
+    warned = f"warning: {n} of {n} edited texts are longer than --max-response 24 tokens and were cut, so no end" in err
+    assert warned == (shape == "cut")
+
+
+@pytest.mark.slow
+def test_train_all_on_64_edits(shell: Callable[..., Ran], tiny_model_folder: Path) -> None:
+    test_train_all_ends_in_a_row_and_a_reason_for_each_method(
+        shell, tiny_model_folder, "edits", 64, (), ["sft", "dpo", "early", "rl"], ""
+    )
+
+
+def test_evaluate_says_what_was_trained_on_and_what_is_of_another_task(
+    shell: Callable[..., Ran], tiny_model_folder: Path
+) -> None:
+    model = ("--model", str(tiny_model_folder))
+    rows = [row(i) for i in range(2)] + [row(i) | {"task": "letters"} for i in range(2, 5)]
+    Path("mixed.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rows))
+    asked = ("evaluate", "email", "--holdout", "mixed.jsonl", "--max-new-tokens", "2", *model)
+    status, out, err = shell(*asked, "--policy", "base", "--json")
+    assert (status, [p["policy"] for p in json.loads(out)["policies"]]) == (0, ["base"])
+    assert "3 edits left out, which are of other tasks than email: letters 3" in err
+    assert json.loads(out)["edits"] == 2
+    assert shell("train", "sft", "email", *QUICK, *model)[0] == 0
+    status, out, err = shell(*asked, "--policy", "base", "--policy", "sft")
+    assert status == 0
+    assert "warning: 2 of these 2 edits were used to train email/sft@1: what follows shows memory" in err
+    assert "next: redraft evaluate email --holdout FILE, with edits that no policy" in " ".join(out.split())
+    status, _, err = shell(*(part.replace("email", "letter") for part in asked), "--policy", "base")
+    assert (status, "no edits of task 'letter' in it" in err) == (2, True)
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_a_full_disk_is_one_line(
+    shell: Callable[..., Ran], tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    command = ("train", "sft", "email", *QUICK, "--model", str(tiny_model_folder), "--epochs", "3")
+    save, saved = torch.save, list[str]()
+
+    def full_at_the_third(value: Any, file: Any, *more: Any, **others: Any) -> None:
+        saved.append(str(file))
+        if "checkpoint-9" in str(file):
+            raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
+        save(value, file, *more, **others)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("torch.save", full_at_the_third)
+        status, out, err = shell(*command)
+    assert (status, out) == (2, "")
+    assert err.splitlines()[-1] == (
+        "redraft: policies/email/sft@1.partial: the disk is full: free some room and repeat the command with --resume"
+    )
+    newest = Path("policies/email/sft@1.partial/checkpoints/checkpoint-6/optimizer.pt")
+    newest.write_bytes(newest.read_bytes()[:-100])
+    status, _, err = shell(*command, "--resume")
+    assert status == 0, err
+    assert "checkpoint-6, checkpoint-9 of email/sft@1 cannot be read: going on from checkpoint-3" in err
+
+
 def test_sweep_makes_the_best_trial_a_policy(shell: Callable[..., Ran], tiny_model_folder: Path) -> None:
     command = ("train", "sweep", "email", "sft", "--over", "learning_rate=1e-4,1e-2", *QUICK)
     status, out, _ = shell(*command, "--model", str(tiny_model_folder), "--json")

@@ -102,8 +102,8 @@ def draw_samples(
 class Tracker:
     """A policy's own answers to contexts [n], one each at temperature 1: their price, and how far they are from π_ref.
 
-    ``own_cost`` is the mean bound, in units of the cost, and ``own_below_zero`` the share of bounds below 0, which count
-    as 0; ``own_kl`` the mean of log π(y|x) − log π_ref(y|x) over the answers, an unbiased estimate of KL(π‖π_ref) in
+    ``own_cost`` is the mean bound, in units of the cost, and ``own_below_zero`` the share of bounds below 0, counted as
+    0; ``own_kl`` the mean of log π(y|x) − log π_ref(y|x) over the answers, an unbiased estimate of KL(π‖π_ref) in
     nats a response. Only a user can tell whether a lower price is real.
     """
 
