@@ -112,17 +112,6 @@ def fits(out: str) -> bool:
     return "…" not in out and max(map(len, out.splitlines())) <= 80
 
 
-def test_train_all_leaves_rl_out_where_no_cost_model_can_be_learnt(
-    shell: Callable[..., Ran], tiny_model_folder: Path
-) -> None:
-    command = ("train", "all", "email", *QUICK, "--limit", "4", "--holdout", "0.3", "--json")
-    status, out, err = shell(*command, "--model", str(tiny_model_folder))
-    assert status == 0
-    assert [p["policy"] for p in json.loads(out)["policies"]] == ["email/sft@1", "email/dpo@1", "email/early@1"]
-    assert "rl is left out: " in err
-    assert "contexts" in err
-
-
 def log_of(shape: str, n: int) -> list[dict[str, Any]]:
     """Logs as people have them: n rows."""
     rows = [row(i % 12) | {"prompt": f"{row(i % 12)['prompt']} {i * 7919 % 1009} {i * 104729 % 997}"} for i in range(n)]
@@ -136,25 +125,29 @@ def log_of(shape: str, n: int) -> list[dict[str, Any]]:
     return [same | {"edited": f"Hi Ann {i}!"} for i in range(n)] if shape == "conflict" else rows
 
 
-LOGS = [
-    ("edits", 1, (), [], "share one context"),
-    ("edits", 1, ("--holdout", "0"), ["sft", "dpo", "early"], "a cost model needs at least 5"),
-    ("edits", 3, (), ["sft", "dpo", "early"], "a cost model needs at least 5"),
-    ("edits", 5, (), ["sft", "dpo", "early"], "a cost model needs at least 5"),
-    ("edits", 20, (), ["sft", "dpo", "early", "rl"], ""),
-    ("accepted", 12, (), ["sft"], "needs edits that change the text"),
-    ("identical", 12, (), [], "use --holdout 0 to train unchecked"),
-    ("identical", 12, ("--holdout", "0"), ["sft", "dpo", "early"], "1 contexts"),
-    ("conflict", 12, ("--holdout", "0"), ["sft", "dpo", "early"], "1 contexts"),
-    ("cut", 8, (), ["sft", "dpo", "early", "rl"], ""),
-]
+LOGS = {
+    "1 edit": ("edits", 1, [], [], "share one context"),
+    "1 edit, unchecked": ("edits", 1, ["--holdout", "0"], ["sft", "dpo", "early"], "a cost model needs at least 5"),
+    "3 edits": ("edits", 3, [], ["sft", "dpo", "early"], "a cost model needs at least 5"),
+    "5 edits": ("edits", 5, [], ["sft", "dpo", "early"], "a cost model needs at least 5"),
+    "20 edits": ("edits", 20, [], ["sft", "dpo", "early", "rl"], ""),
+    "64 edits": ("edits", 64, [], ["sft", "dpo", "early", "rl"], ""),
+    "accepted": ("accepted", 12, [], ["sft"], "needs edits that change the text"),
+    "identical": ("identical", 12, [], [], "use --holdout 0 to train unchecked"),
+    "identical, unchecked": ("identical", 12, ["--holdout", "0"], ["sft", "dpo", "early"], "1 contexts"),
+    "contradictory, unchecked": ("conflict", 12, ["--holdout", "0"], ["sft", "dpo", "early"], "1 contexts"),
+    "all cut": ("cut", 8, [], ["sft", "dpo", "early", "rl"], ""),
+}
+QUICKEST = ("1 edit", "1 edit, unchecked", "accepted", "identical")  # the others cost half a minute together
 
 
-@pytest.mark.parametrize(("shape", "n", "more", "methods", "reason"), LOGS)
+@pytest.mark.parametrize(
+    "case", [case if case in QUICKEST else pytest.param(case, marks=pytest.mark.slow) for case in LOGS]
+)
 def test_train_all_ends_in_a_row_and_a_reason_for_each_method(
-    shell: Callable[..., Ran], tiny_model_folder: Path, shape: str, n: int, more: tuple[str, ...],
-    methods: list[str], reason: str,
-) -> None:  # fmt: skip
+    shell: Callable[..., Ran], tiny_model_folder: Path, case: str
+) -> None:
+    shape, n, more, methods, reason = LOGS[case]
     Path("log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log_of(shape, n)))
     assert shell("import", "log.jsonl", "--task", "own")[0] == 0
     command = ("train", "all", "own", *QUICK, *more, "--model", str(tiny_model_folder), "--json")
@@ -170,13 +163,6 @@ def test_train_all_ends_in_a_row_and_a_reason_for_each_method(
         assert err.splitlines()[-1].startswith("redraft: task 'own': nothing was trained: ")
     warned = f"warning: {n} of {n} edited texts are longer than --max-response 24 tokens and were cut, so no end" in err
     assert warned == (shape == "cut")
-
-
-@pytest.mark.slow
-def test_train_all_on_64_edits(shell: Callable[..., Ran], tiny_model_folder: Path) -> None:
-    test_train_all_ends_in_a_row_and_a_reason_for_each_method(
-        shell, tiny_model_folder, "edits", 64, (), ["sft", "dpo", "early", "rl"], ""
-    )
 
 
 def test_evaluate_says_what_was_trained_on_and_what_is_of_another_task(
@@ -195,8 +181,9 @@ def test_evaluate_says_what_was_trained_on_and_what_is_of_another_task(
     assert status == 0
     assert "warning: 2 of these 2 edits were used to train email/sft@1: what follows shows memory" in err
     assert "next: redraft evaluate email --holdout FILE, with edits that no policy" in " ".join(out.split())
-    status, _, err = shell(*(part.replace("email", "letter") for part in asked), "--policy", "base")
-    assert (status, "no edits of task 'letter' in it" in err) == (2, True)
+    Path("letters.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rows[2:]))
+    status, _, err = shell("evaluate", "email", "--holdout", "letters.jsonl", *model, "--policy", "email/base")
+    assert (status, "no edits of task 'email' in it" in err) == (2, True)
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_a_full_disk_is_one_line(
