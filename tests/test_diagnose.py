@@ -162,9 +162,9 @@ def test_texts_are_not_kept() -> None:
     assert "secret" not in repr(found)
 
 
-def changed(n: int, edited: str = "w x y z", **more: Any) -> list[Interaction]:
-    """Each of a context of its own."""
-    return [interaction(edited, **({"prompt": f"x {i}"} | more)) for i in range(n)]
+def changed(n: int, edited: str = "w x y z", *, prompt: str = "", **more: Any) -> list[Interaction]:
+    """Each of a context of its own, where none is named."""
+    return [interaction(edited, prompt=prompt or f"x {i}", **more) for i in range(n)]
 
 
 def test_too_little_to_learn_from() -> None:
