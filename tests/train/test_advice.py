@@ -48,10 +48,14 @@ def log_of(base: Base, count: int) -> list[Interaction]:
     ]
 
 
+def silent(*_: object) -> None:
+    return None
+
+
 def trained(base: Base, log: Sequence[Interaction], folder: Path) -> Trained:
     data = prepare(log, base, OPTIONS)
     fit(Run(base, data, OPTIONS, folder / "sft@1", "email/sft@1", folder / "cache"))
-    measure = Measure(base, log, COST, DECODING, lambda *_: None)
+    measure = Measure(base, log, COST, DECODING, silent)
     found = measure(folder / "sft@1", [triple.id for triple in data.heldout])
     return Trained("email/sft@1", "sft", found["distance"], found["base_distance"], len(log))
 
