@@ -13,14 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.costs import COSTS, get_cost
-from redraft.diagnose import Diagnosis, diagnose, plot
-from redraft.diagnose.advice import MIN_EXAMPLES
+from redraft.diagnose import Diagnosis, Trained, diagnose, plot
+from redraft.diagnose.advice import MIN_EXAMPLES, MIN_SERVED
 from redraft.errors import ConfigError, DataError
 from redraft.types import Completion, Decision, Edit, Interaction, Message
 
 WORD = COSTS["word"]
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 SAME, SILENT = object(), object()
+RESULTS = Path(__file__).parent.parent / "results"
 
 
 def interaction(
@@ -161,8 +162,9 @@ def test_texts_are_not_kept() -> None:
     assert "secret" not in repr(found)
 
 
-def changed(n: int, edited: str = "w x y z", **more: Any) -> list[Interaction]:
-    return [interaction(edited, **more) for _ in range(n)]
+def changed(n: int, edited: str = "w x y z", *, prompt: str = "", **more: Any) -> list[Interaction]:
+    """Each of a context of its own, where none is named."""
+    return [interaction(edited, prompt=prompt or f"x {i}", **more) for i in range(n)]
 
 
 def test_too_little_to_learn_from() -> None:
@@ -190,11 +192,11 @@ def test_near_duplicates_speak_against_dpo_alone() -> None:
     long = " ".join("abcdefghijklmnopqrst")
     log = changed(80, response=long) + changed(20, long.replace("c", "z"), response=long)
     found = diagnose(log, WORD)
-    assert found.prefer == "early"
+    assert found.prefer == "sft"
     assert "20% of them near-duplicates: DPO alone would lower" in advice(found, "dpo").reason
-    assert "cure" in found.because
+    assert "endanger dpo" in found.because
     safe = diagnose(log[:-1] + changed(1), WORD)
-    assert (safe.prefer, "few enough" in advice(safe, "dpo").reason, "cure" in safe.because) == ("early", True, False)
+    assert ("few enough" in advice(safe, "dpo").reason, "endanger" in safe.because) == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -223,6 +225,47 @@ def test_late_needs_two_policies_with_edits() -> None:
     two = advice(diagnose([*one, interaction("a b c x", policy="t/sft@1")], WORD), "late")
     assert (two.supported, two.count) == (True, 2)
     assert "t/sft@1 costs least (0.25)" in two.reason
+
+
+def test_real_edits_of_what_was_served_decide_and_late_agrees() -> None:
+    log = changed(MIN_SERVED, "a b c x", policy="email/early@1") + changed(MIN_SERVED, policy="email/base")
+    found = diagnose(log + changed(MIN_SERVED - 1, "a b c d", policy="email/sft@1"), WORD)
+    assert found.prefer == "email/early@1"  # sft's were cheaper, and too few
+    assert "0.25 (email/base 1)" in found.because
+    assert "email/sft@1 had fewer than 20 edits" in advice(found, "late").reason
+    assert (
+        diagnose(changed(20, policy="email/sft@1") + changed(20, "a b c x", policy="email/base"), WORD).prefer == "base"
+    )
+
+
+def test_trained_policies_decide_by_their_distance_from_held_out_edits() -> None:
+    sft, dpo = Trained("email/sft@1", "sft", 0.4, 0.9, 70), Trained("email/dpo@1", "dpo", 1.2, 0.9, 70)
+    log = changed(80)
+    found = diagnose(log, WORD, trained=[dpo, sft])
+    assert (found.prefer, "0.40 from held-out edits, base's 0.90" in found.because) == ("email/sft@1", True)
+    worse = diagnose(log, WORD, trained=[dpo])
+    assert (worse.prefer, "collect 2 times as many" in worse.because) == ("base", True)
+    assert diagnose(changed(140), WORD, trained=[dpo]).prefer == "sft"  # the log has grown
+
+
+def test_64_edits_are_enough_for_advice_and_a_single_context_is_not() -> None:
+    assert diagnose(changed(64), WORD).prefer == "sft"
+    one = diagnose(changed(200, prompt="Write to Ann."), WORD)
+    assert (one.prefer, "one context" in one.because) == ("base", True)
+    assert not any(item.supported for item in one.advice)
+    few = advice(diagnose([interaction("w", prompt=f"{i % 3}") for i in range(99)], WORD), "rl")
+    assert (few.supported, few.reason) == (False, "3 contexts: a cost model needs 7.")
+
+
+@pytest.mark.parametrize("experiment", ["cpu", "cpu-two-passes", "transfer"])
+def test_sft_is_advised_because_it_won_in_our_rows(experiment: str) -> None:
+    """The advice cites results/: it must change when they do."""
+    summary = json.loads((RESULTS / experiment / "summary.json").read_text())
+    for setting in summary["settings"].values():
+        costs = {method: setting["mean_cost"][method] for method in ("sft", "dpo", "early")}
+        assert min(costs, key=lambda method: costs[method]) == "sft"
+        if experiment == "cpu":
+            assert 0.05 <= costs["early"] - costs["sft"] <= 0.775
 
 
 def test_cautions() -> None:
@@ -293,4 +336,4 @@ def test_published_numbers(
     found = diagnose(read(data / name), WORD).as_dict()
     assert (found["edits"], found["unchanged"]) == counts
     assert found["whitespace_distance"]["mean"] == mean
-    assert found["prefer"] == "early"
+    assert found["prefer"] == "sft"

@@ -237,8 +237,8 @@ def split(
 def _held_out(sizes: Counter[str], target: int, seed: int) -> set[str]:
     if len(sizes) < 2:
         raise DataError(
-            f"{sizes.total()} interactions share one context or near-repeats of it: nothing can be held out; "
-            "log more contexts, or set the held-out share to 0"
+            f"{sizes.total()} edits share one context or near-repeats of it, so nothing can be held out: "
+            "log more contexts, or use --holdout 0 to train unchecked"
         )
     order = list(sizes)
     random.Random(seed).shuffle(order)

@@ -6,6 +6,7 @@ there to the place in one step. A reader never meets half a file, and an error o
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -18,7 +19,7 @@ from typing import Any
 
 from redraft.errors import ConfigError
 
-__all__ = ["CACHE", "ROOT", "plain", "whole", "write_json", "write_text"]
+__all__ = ["CACHE", "ROOT", "full", "plain", "room", "whole", "write_json", "write_text"]
 
 ELSEWHERE = "check the folder and its room, or choose another place"
 CACHE = "set [model] cache"  # what to do where a kind of place cannot be written
@@ -55,6 +56,23 @@ def whole(place: Path, remedy: str = ELSEWHERE) -> Generator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
         with suppress(OSError):
             scratch.unlink(missing_ok=True)
+
+
+def full(error: BaseException) -> bool:
+    """Whether an error says that a disk is full, in the words of the system, of safetensors or of torch's writer."""
+    known = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    return known or any(words in str(error) for words in ("No space left", "Disk quota", "unexpected pos"))
+
+
+@contextmanager
+def room(place: Path, remedy: str) -> Generator[None]:
+    """Raise ``ConfigError`` that names ``place`` where the disk is full; for writers that say it in their own way."""
+    try:
+        yield
+    except Exception as error:
+        if not full(error):
+            raise
+        raise ConfigError(f"{place}: the disk is full: {remedy}") from error
 
 
 def write_text(place: Path, text: str, remedy: str = ELSEWHERE) -> None:

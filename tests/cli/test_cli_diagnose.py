@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner, Result
 from redraft.cli.diagnose import diagnose
 from redraft.errors import ConfigError, DataError, NotFoundError
 from redraft.log.store import EditLog
+from redraft.train.runs import Manifest, write_manifest
 from redraft.types import Completion, Decision, Edit, Interaction, Message
 
 app = typer.Typer()
@@ -51,7 +53,11 @@ def run(*arguments: str) -> Result:
 def test_json_is_one_object_and_nothing_else(url: str) -> None:
     result = run("email", "--log", url, "--json", "--figure", "costs.png")
     found = json.loads(result.stdout)
-    assert (found["task"], found["cost"], found["prefer"]) == ("email", "word", "early")
+    assert (found["task"], found["cost"], found["prefer"]) == (
+        "email",
+        "word",
+        "base",
+    )  # of its two policies, base got the cheaper edits
     assert (found["completions"], found["edits"], found["unchanged"], found["awaiting"]) == (201, 200, 50, 1)
     assert found["whitespace_distance"]["mean"] == 0.75
     assert {item["method"] for item in found["advice"]} == {"sft", "dpo", "early", "rl", "late"}
@@ -62,13 +68,29 @@ def test_json_is_one_object_and_nothing_else(url: str) -> None:
 
 def test_tables_for_a_person(url: str) -> None:
     text = run("email", "--log", url).stdout
-    assert text.endswith(f"\nNext: redraft train early email --log {url}\n")
+    assert text.endswith(f"\nNext: redraft import FILE --task email --log {url}\n")
     assert "email: 201 completions, 200 with an edit (150 changed, 50 unchanged), 1 awaited, 0 censored" in text
     assert "cost (word)" in text
     assert "and 3 more" in text  # of 13 users
     assert "email/sft[b]@1" in text  # square brackets are not markup
-    assert "Prefer early." in text
+    assert "Prefer base." in text
     assert "Caution: 201 completions do not say which base model" in text
+
+
+def test_what_was_trained_and_measured_comes_next(tmp_path: Path) -> None:
+    with EditLog("sqlite:///plain.db") as log:
+        log.add_many([replace(interaction(i, "a b c x"), decision=None) for i in range(64)])
+    said = run("email", "--log", "sqlite:///plain.db").stdout
+    assert said.endswith("Next: redraft train sft email --log sqlite:///plain.db\n")
+    evaluation = {"distance": 0.2, "base_distance": 0.9}
+    counts = {"train": 54, "heldout": 10}
+    folder = tmp_path / "policies" / "email" / "early@1"
+    write_manifest(
+        folder, Manifest("email/early@1", "complete", {}, counts, {}, {"method": "early"}, evaluation=evaluation)
+    )
+    said = run("email", "--log", "sqlite:///plain.db").stdout
+    assert "Prefer email/early@1." in said
+    assert said.endswith("Next: redraft serve\n")
 
 
 def test_at_80_columns_no_word_is_cut(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

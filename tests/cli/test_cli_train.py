@@ -112,15 +112,106 @@ def fits(out: str) -> bool:
     return "…" not in out and max(map(len, out.splitlines())) <= 80
 
 
-def test_train_all_leaves_rl_out_where_no_cost_model_can_be_learnt(
+def log_of(shape: str, n: int) -> list[dict[str, Any]]:
+    """Logs as people have them: n rows."""
+    rows = [row(i % 12) | {"prompt": f"{row(i % 12)['prompt']} {i * 7919 % 1009} {i * 104729 % 997}"} for i in range(n)]
+    if shape == "accepted":
+        return [{"prompt": r["prompt"], "response": r["response"], "accepted": True} for r in rows]
+    if shape == "cut":
+        return [r | {"edited": r["edited"] + " and so on" * 9} for r in rows]
+    same = {"prompt": "Write to Ann.", "response": "Dear Ann!", "edited": "Hi Ann!"}
+    if shape == "identical":
+        return [same] * n
+    return [same | {"edited": f"Hi Ann {i}!"} for i in range(n)] if shape == "conflict" else rows
+
+
+LOGS = {
+    "1 edit": ("edits", 1, [], [], "share one context"),
+    "1 edit, unchecked": ("edits", 1, ["--holdout", "0"], ["sft", "dpo", "early"], "a cost model needs at least 5"),
+    "3 edits": ("edits", 3, [], ["sft", "dpo", "early"], "a cost model needs at least 5"),
+    "5 edits": ("edits", 5, [], ["sft", "dpo", "early"], "a cost model needs at least 5"),
+    "20 edits": ("edits", 20, [], ["sft", "dpo", "early", "rl"], ""),
+    "64 edits": ("edits", 64, [], ["sft", "dpo", "early", "rl"], ""),
+    "accepted": ("accepted", 12, [], ["sft"], "needs edits that change the text"),
+    "identical": ("identical", 12, [], [], "use --holdout 0 to train unchecked"),
+    "identical, unchecked": ("identical", 12, ["--holdout", "0"], ["sft", "dpo", "early"], "1 contexts"),
+    "contradictory, unchecked": ("conflict", 12, ["--holdout", "0"], ["sft", "dpo", "early"], "1 contexts"),
+    "all cut": ("cut", 8, [], ["sft", "dpo", "early", "rl"], ""),
+}
+QUICKEST = ("1 edit", "1 edit, unchecked", "accepted", "identical")  # the others cost half a minute together
+
+
+@pytest.mark.parametrize(
+    "case", [case if case in QUICKEST else pytest.param(case, marks=pytest.mark.slow) for case in LOGS]
+)
+def test_train_all_ends_in_a_row_and_a_reason_for_each_method(
+    shell: Callable[..., Ran], tiny_model_folder: Path, case: str
+) -> None:
+    shape, n, more, methods, reason = LOGS[case]
+    Path("log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log_of(shape, n)))
+    assert shell("import", "log.jsonl", "--task", "own")[0] == 0
+    command = ("train", "all", "own", *QUICK, *more, "--model", str(tiny_model_folder), "--json")
+    status, out, err = shell(*command)
+    assert status == (0 if methods else 2), err
+    found = json.loads(out)
+    assert [p["options"]["method"] for p in found["policies"]] == methods
+    assert [*methods, *(row["method"] for row in found["left_out"])] == ["sft", "dpo", "early", "rl"]
+    assert all(reason in row["reason"] for row in found["left_out"][-1:])
+    assert all(p["verdict"] for p in found["policies"])
+    assert "Traceback" not in err
+    if not methods:
+        assert err.splitlines()[-1].startswith("redraft: task 'own': nothing was trained: ")
+    warned = f"warning: {n} of {n} edited texts are longer than --max-response 24 tokens and were cut, so no end" in err
+    assert warned == (shape == "cut")
+
+
+def test_evaluate_says_what_was_trained_on_and_what_is_of_another_task(
     shell: Callable[..., Ran], tiny_model_folder: Path
 ) -> None:
-    command = ("train", "all", "email", *QUICK, "--limit", "4", "--holdout", "0.3", "--json")
-    status, out, err = shell(*command, "--model", str(tiny_model_folder))
+    model = ("--model", str(tiny_model_folder))
+    rows = [row(i) for i in range(2)] + [row(i) | {"task": "letters"} for i in range(2, 5)]
+    Path("mixed.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rows))
+    asked = ("evaluate", "email", "--holdout", "mixed.jsonl", "--max-new-tokens", "2", *model)
+    status, out, err = shell(*asked, "--policy", "base", "--json")
+    assert (status, [p["policy"] for p in json.loads(out)["policies"]]) == (0, ["base"])
+    assert "3 edits left out, which are of other tasks than email: letters 3" in err
+    assert json.loads(out)["edits"] == 2
+    assert shell("train", "sft", "email", *QUICK, *model)[0] == 0
+    status, out, err = shell(*asked, "--policy", "base", "--policy", "sft")
     assert status == 0
-    assert [p["policy"] for p in json.loads(out)["policies"]] == ["email/sft@1", "email/dpo@1", "email/early@1"]
-    assert "rl is left out: " in err
-    assert "contexts" in err
+    assert "warning: 2 of these 2 edits were used to train email/sft@1: what follows shows memory" in err
+    assert "next: redraft evaluate email --holdout FILE, with edits that no policy" in " ".join(out.split())
+    Path("letters.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rows[2:]))
+    status, _, err = shell("evaluate", "email", "--holdout", "letters.jsonl", *model, "--policy", "email/base")
+    assert (status, "no edits of task 'email' in it" in err) == (2, True)
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_a_full_disk_is_one_line(
+    shell: Callable[..., Ran], tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    command = ("train", "sft", "email", *QUICK, "--model", str(tiny_model_folder), "--epochs", "3")
+    save, saved = torch.save, list[str]()
+
+    def full_at_the_third(value: Any, file: Any, *more: Any, **others: Any) -> None:
+        saved.append(str(file))
+        if "checkpoint-9" in str(file):
+            raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
+        save(value, file, *more, **others)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("torch.save", full_at_the_third)
+        status, out, err = shell(*command)
+    assert (status, out) == (2, "")
+    assert err.splitlines()[-1] == (
+        "redraft: policies/email/sft@1.partial: the disk is full: free some room and repeat the command with --resume"
+    )
+    newest = Path("policies/email/sft@1.partial/checkpoints/checkpoint-6/optimizer.pt")
+    newest.write_bytes(newest.read_bytes()[:-100])
+    status, _, err = shell(*command, "--resume")
+    assert status == 0, err
+    assert "checkpoint-6, checkpoint-9 of email/sft@1 cannot be read: going on from checkpoint-3" in err
 
 
 def test_sweep_makes_the_best_trial_a_policy(shell: Callable[..., Ran], tiny_model_folder: Path) -> None:

@@ -25,6 +25,7 @@ from redraft.cli.serve import keys_app, serve
 from redraft.cli.theory import theory_app
 from redraft.cli.train import train_app
 from redraft.errors import RedraftError
+from redraft.files import full
 
 __all__ = ["app", "main"]
 
@@ -97,6 +98,12 @@ def main() -> None:
         app()
     except RedraftError as error:
         typer.echo(f"redraft: {error}", err=True)
+        sys.exit(2)
+    except (OSError, RuntimeError) as error:
+        if not full(error):
+            raise
+        place = getattr(error, "filename", None) or Path.cwd()
+        typer.echo(f"redraft: {place}: the disk is full: free some room and repeat the command", err=True)
         sys.exit(2)
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:

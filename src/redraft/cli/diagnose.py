@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,11 +10,12 @@ import typer
 
 from redraft.cli.output import AsJson, emit, note
 from redraft.cli.session import LogUrl, open_log, require_task, table
+from redraft.errors import DataError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from redraft.diagnose import Diagnosis
+    from redraft.diagnose import Diagnosis, Trained
     from redraft.diagnose.measure import Group, Summary
 
 __all__ = ["diagnose"]
@@ -30,7 +32,7 @@ def diagnose(
     as_json: AsJson = False,
     figure: Annotated[Path | None, typer.Option(help="Also draw the costs: a .png, .svg or .pdf file.")] = None,
 ) -> None:
-    """Show what the edits of a task can teach, and which method to train first."""
+    """Show what the edits of a task can teach, and what to train or serve next."""
     from datetime import UTC, datetime
 
     from redraft import diagnose as library
@@ -43,7 +45,7 @@ def diagnose(
     with open_log(log) as edits:
         require_task(edits, task)
         given = left.of(edits.interactions(task))
-        found = library.diagnose(given, delta, now=datetime.now(UTC), horizon=edits.horizon)
+        found = library.diagnose(given, delta, now=datetime.now(UTC), horizon=edits.horizon, trained=_trained(task))
         several, differing = edits.shared(task)
     if several:
         note(f"{several:,} completions have edits of several people, {differing:,} differ: the latest one counts")
@@ -83,8 +85,29 @@ def _render(console: Console, task: str, found: Diagnosis, log: str | None) -> N
     console.print(f"Prefer [bold]{found.prefer}[/]. {found.because}")
     for caution in found.cautions:
         console.print(f"[yellow]Caution:[/] {caution}")
-    command = "import FILE --task" if found.prefer == "base" else f"train {found.prefer}"
-    console.print(f"Next: redraft {command} {task}" + (f" --log {log}" if log else ""), markup=False, soft_wrap=True)
+    if "/" in found.prefer:
+        command = "serve"
+    else:
+        command = ("import FILE --task" if found.prefer == "base" else f"train {found.prefer}") + f" {task}"
+        command += f" --log {log}" if log else ""
+    console.print(f"Next: redraft {command}", markup=False, soft_wrap=True)
+
+
+def _trained(task: str) -> list[Trained]:
+    """The task's policies in the settings' folder whose answers were measured on held-out edits."""
+    from redraft.config import load_settings
+    from redraft.diagnose import Trained
+    from redraft.policies.store import PolicyStore
+    from redraft.train.runs import read_manifest
+
+    store, found = PolicyStore(load_settings().policies.root), list[Trained]()
+    for ref in store.list(task):
+        with suppress(DataError):  # ``redraft policies`` says what is wrong with it
+            manifest = read_manifest(store.path(ref))
+            if manifest.distances is not None:
+                edits = manifest.data["train"] + manifest.data["heldout"]
+                found.append(Trained(str(ref), manifest.options["method"], *manifest.distances, edits))
+    return found
 
 
 def _costs(summaries: dict[str, Summary]) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -15,15 +16,18 @@ from redraft.cli.output import AsJson, emit, note
 from redraft.cli.session import bars
 from redraft.errors import DataError, NotFoundError
 from redraft.files import write_json
+from redraft.policies.base import BASE
+from redraft.train.runs import read_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from rich.console import Console
 
     from redraft.log.formats import BadRow, Row
     from redraft.policies.evaluate import Evaluation
-    from redraft.types import Interaction
+    from redraft.policies.store import PolicyStore
+    from redraft.types import Interaction, PolicyRef
 
 __all__ = ["evaluate"]
 
@@ -36,7 +40,7 @@ def evaluate(
     columns: Annotated[str, typer.Option(help="CSV columns by field, as for import.")] = "",
     policy: Annotated[
         list[str] | None,
-        typer.Option(help="A policy such as sft or sft@3; repeatable. Default: the latest of every name."),
+        typer.Option(help="A policy such as sft, sft@3 or base; repeatable. Default: the latest of every name."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use at most this many edits, from the start.")] = None,
     max_prompt: Annotated[int, typer.Option(min=2, help="Prompt tokens kept; a longer prompt loses its middle.")] = 512,
@@ -60,13 +64,21 @@ def evaluate(
 
     settings = load_settings()
     store = PolicyStore(policies or settings.policies.root)
-    if not (names := policy or sorted({ref.name for ref in store.list(task)})):
+    names = policy or sorted({ref.name for ref in store.list(task)})
+    if not names:
         raise NotFoundError(f"task {task!r} has no policies in {store.root}: train some, or name one with --policy")
-    adapters = {str(ref): store.path(ref) for ref in (store.resolve(name, task) for name in names)}
+    adapters = {str(ref): store.path(ref) for ref in _named(store, task, names)}
     rows = rows_of(holdout, form, Options(task, settings.log.max_text_chars, columns_of(columns)))
-    heldout = _heldout(rows, holdout, limit)
+    heldout = _heldout(rows, task, holdout, limit)
     delta = get_cost(cost or settings.task(task).cost)
     decoding = decided(settings.decoding(task), max_new_tokens, temperature)
+    learnt = {name: seen for name, folder in adapters.items() if (seen := _learnt_from(folder, heldout))}
+    for seen in sorted(set(learnt.values())):
+        those = ", ".join(name for name, count in learnt.items() if count == seen)
+        note(
+            f"warning: {seen} of these {len(heldout)} edits were used to train {those}: what follows shows memory. "
+            "Give edits that came later"
+        )
     base, limits = load_base(model or settings.model.name, settings.cache), Limits(max_prompt, max_response)
     with bars() as progress:
         evaluated = evaluate_policies(
@@ -76,6 +88,7 @@ def evaluate(
         "task": task,
         "holdout": holdout.name,
         "edits": len(heldout),
+        "trained_on": learnt,
         "changed": sum(not row.unchanged for row in heldout),
         "cost": delta.name,
         "decoding": asdict(decoding),
@@ -85,20 +98,43 @@ def evaluate(
     if out is not None:
         write_json(out, data, "choose another place with --out")
         note(f"result: {out}")
-    emit(data, as_json, _drawn(evaluated, task))
+    emit(data, as_json, _drawn(evaluated, task, learnt))
 
 
-def _heldout(rows: Iterable[Row | BadRow], holdout: Path, limit: int | None) -> list[Interaction]:
+def _named(store: PolicyStore, task: str, names: Sequence[str]) -> list[PolicyRef]:
+    """The policies of these names but for base, which is always evaluated."""
+    return [store.resolve(name, task) for name in names if name not in (BASE, f"{task}/{BASE}")]
+
+
+def _learnt_from(folder: Path, heldout: Sequence[Interaction]) -> int:
+    """How many of these edits the policy in a folder was trained on, or its epoch chosen by."""
+    sources = read_sources(folder)
+    return sum(row.completion.id in sources for row in heldout)
+
+
+def _heldout(rows: Iterable[Row | BadRow], task: str, holdout: Path, limit: int | None) -> list[Interaction]:
     """The edits to evaluate on, as those to train on; raises ``DataError`` when there is none."""
     from redraft.data import LeftOut
 
-    left = LeftOut()
-    heldout = list(islice(left.of(_edited(rows)), limit))
+    left, others = LeftOut(), Counter[str]()
+    heldout = list(islice(left.of(_of_task(_edited(rows), task, others)), limit))
+    if others:
+        said = ", ".join(f"{name} {count:,}" for name, count in sorted(others.items()))
+        note(f"warning: {others.total():,} edits left out, which are of other tasks than {task}: {said}")
     if said := str(left):
         note(said)
     if not heldout:
-        raise DataError(f"--holdout {holdout}: no edits in it")
+        raise DataError(f"--holdout {holdout}: no edits of task {task!r} in it")
     return heldout
+
+
+def _of_task(edits: Iterable[Interaction], task: str, others: Counter[str]) -> Iterator[Interaction]:
+    """Pass on a task's edits; ``others`` counts those of each other one, which their rows name."""
+    for edit in edits:
+        if edit.completion.task == task:
+            yield edit
+        else:
+            others[edit.completion.task] += 1
 
 
 def _edited(rows: Iterable[Row | BadRow]) -> Iterator[Interaction]:
@@ -112,7 +148,7 @@ def _edited(rows: Iterable[Row | BadRow]) -> Iterator[Interaction]:
             yield row.interaction
 
 
-def _drawn(evaluated: Sequence[Evaluation], task: str) -> Callable[[Console], None]:
+def _drawn(evaluated: Sequence[Evaluation], task: str, learnt: Collection[str]) -> Callable[[Console], None]:
     """Draw one row for each number of each policy: side by side, intervals do not fit a terminal."""
     named = {row.policy.removeprefix(f"{task}/"): row for row in evaluated}
     measures = ("distance", "against_base", "log_likelihood", "prefers_edit", "prefers_edit_over_reference")
@@ -125,6 +161,8 @@ def _drawn(evaluated: Sequence[Evaluation], task: str) -> Callable[[Console], No
     }
     verdicts = {name: row.verdict for name, row in named.items() if row.verdict}
     then = f"redraft diagnose {task}, to see what this log can teach"
-    if any(said.startswith("better") for said in verdicts.values()):
+    if learnt:
+        then = f"redraft evaluate {task} --holdout FILE, with edits that no policy was trained on"
+    elif any(said.startswith("better") for said in verdicts.values()):
         then = "redraft serve, to let the policies answer; only edits of their own answers tell what they cost"
     return concluded(columns, verdicts, then)

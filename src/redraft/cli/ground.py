@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from redraft.policies.evaluate import Measure
     from redraft.train.cost_run import Bound, LearntCost
     from redraft.train.dataset import Dataset
+    from redraft.train.packing import Triple
     from redraft.train.run import Progress, Run
     from redraft.types import Interaction, PolicyRef
 
 __all__ = ["Ground", "Model", "Policies", "Source", "concluded", "learn_cost_model", "make_ground", "read_edits"]
 
+MANY_CUT = 0.1
+"""Share of texts cut at ``max_response`` from which training warns: each of them teaches no end of a turn."""
 UNKNOWN = "an unknown model"
 """What ``foreign_policies`` calls the model of rows that name none."""
 
@@ -95,7 +98,7 @@ class Ground:
 
     def measured(self, folder: Path) -> Mapping[str, Any]:
         """How the policy in a folder answers what this run held out."""
-        return self.measure(folder, [triple.id for triple in self.data.heldout])
+        return self.measure(folder, [triple.id for triple in self.data.heldout]) if self.data.heldout else {}
 
     def with_costs(self, options: TrainOptions, *, learn: bool = False) -> Ground:
         """The same with what eq. 6 asks of the data: prices by the latest cost model, or by one ``learn``t first."""
@@ -158,7 +161,9 @@ def make_ground(task: str, options: TrainOptions, source: Source, progress: Prog
         foreign = foreign_policies(edits.interactions, base, options.start)
         _warn_of(foreign, options.start or base.identity)
     measure = Measure(base, edits.interactions, edits.cost, edits.decoding, progress)
-    ground = Ground(edits, base, prepare(edits.interactions, base, options), options, progress, measure, start)
+    data = prepare(edits.interactions, base, options)
+    _warn_of_cut([*data.train, *data.heldout], options)
+    ground = Ground(edits, base, data, options, progress, measure, start)
     return ground.with_costs(options) if options.method == RL else ground
 
 
@@ -205,6 +210,17 @@ def _require_writable(root: Path) -> None:
     except OSError as error:
         remedy = "set [policies] root or use --policies"
         raise ConfigError(f"{root}: policies cannot be written there ({error.strerror}): {remedy}") from error
+
+
+def _warn_of_cut(triples: Sequence[Triple], options: TrainOptions) -> None:
+    """Warn where many edited texts are longer than what is kept of them."""
+    cut = sum(triple.cut and len(triple.chosen) >= options.max_response for triple in triples)
+    if cut >= max(1, MANY_CUT * len(triples)):
+        lost = "no end of a turn is learnt" if cut == len(triples) else "these teach no end of a turn"
+        note(
+            f"warning: {cut} of {len(triples)} edited texts are longer than --max-response {options.max_response} "
+            f"tokens and were cut, so {lost} and answers may not stop: raise --max-response"
+        )
 
 
 def _warn_of(foreign: Sequence[str], reference: str) -> None:

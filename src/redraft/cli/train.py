@@ -13,10 +13,10 @@ from redraft.cli.options import options_from
 from redraft.cli.output import AsJson, emit, note
 from redraft.cli.session import bars
 from redraft.cli.train_cost import number, train_cost
-from redraft.errors import DataError
+from redraft.errors import ConfigError, DataError
 from redraft.policies.store import PolicyStore
 from redraft.train.options import METHODS, RL, TrainOptions
-from redraft.train.runs import Manifest, new_manifest, partial_of, read_manifest, verdict
+from redraft.train.runs import Manifest, checkpoints, damaged, new_manifest, partial_of, read_manifest, verdict
 
 if TYPE_CHECKING:
     from redraft.types import PolicyRef
@@ -39,7 +39,7 @@ def _method_command(method: str) -> None:
     ) -> None:
         with bars() as progress:
             trained = _train(make_ground(task, options, source, progress), resume)
-        _emit(task, [trained], as_json)
+        _emit(task, [trained], {}, as_json)
 
     about = {"sft": "the edited texts (SFT, eq. 3)", "dpo": "preferences (DPO, eq. 4)", "early": "both (eq. 7)"}
     about[RL] = "costs that a cost model predicts (pessimistic RL, eq. 6)"
@@ -58,14 +58,25 @@ def train_all(
 ) -> None:
     """Train sft, dpo, early and rl, in this order, on one split and one reference; a cost model is learnt for rl.
 
-    A log with too few contexts for a cost model gives no rl, and the command says so.
+    What the log cannot teach is left out with the reason. Fails only where no policy was trained.
     """
+    methods, left = (*METHODS, RL), dict[str, str]()
     with bars() as progress:
-        trained = list(_all(make_ground(task, options, source, progress), resume))
-    _emit(task, trained, as_json)
+        try:
+            ground = make_ground(task, options, source, progress)
+        except DataError as error:
+            trained, left = [], dict.fromkeys(methods, str(error))
+        else:
+            trained = list(_all(ground, resume, left))
+    _emit(task, trained, left, as_json)
+    if not trained:
+        whose = {why: ", ".join(method for method in left if left[method] == why) for why in left.values()}
+        said = "; ".join(f"{why} ({methods})" for why, methods in whose.items())
+        raise DataError(f"task {task!r}: nothing was trained: {said}")
 
 
-def _all(ground: Ground, resume: bool) -> Iterator[Manifest]:
+def _all(ground: Ground, resume: bool, left: dict[str, str]) -> Iterator[Manifest]:
+    """Train one method after the other; ``left`` gains the reason of each that cannot be."""
     methods = (*METHODS, RL)
     known = any((ground.edits.root / ground.edits.task).glob("cost@*/cost_model.json"))
     for place, method in enumerate(methods, 1):
@@ -74,10 +85,10 @@ def _all(ground: Ground, resume: bool) -> Iterator[Manifest]:
         try:
             own = replace(ground, options=options)
             own = own.with_costs(options, learn=not (resume and known)) if method == RL else own
-        except DataError as error:
-            note(f"rl is left out: {error}")
-        else:
             yield _train(own, resume)
+        except DataError as error:
+            left[method] = str(error)
+            note(f"{method} is left out: {error}")
         ground.progress("policies", place, len(methods))
 
 
@@ -100,6 +111,8 @@ def train_sweep(
     from redraft.train.sweep import GRIDS, grid, sweep
 
     options = replace(options, method=method)
+    if not options.holdout:
+        raise ConfigError("--holdout 0: a sweep chooses by held-out scores, so hold some edits out, e.g. 0.15")
     trials = grid(options, _values(over) or GRIDS[method])
     with bars() as progress:
         ground = make_ground(task, options, source, progress)
@@ -129,6 +142,10 @@ def _train(ground: Ground, resume: bool) -> Manifest:
 
     store, task, method = PolicyStore(ground.edits.root), ground.edits.task, ground.options.method
     interrupted = store.partial(task, method) if resume else None
+    if interrupted and (broken := damaged(partial_of(store.path(interrupted)))):
+        usable = checkpoints(partial_of(store.path(interrupted)))
+        names, further = ", ".join(path.name for path in broken), usable[-1].name if usable else "the start"
+        note(f"{names} of {interrupted} cannot be read: going on from {further}")
     reference = interrupted or store.next(task, method)
     if resume and interrupted is None:
         begun = new_manifest(str(reference), ground.base, ground.data.counts, ground.options)
@@ -157,8 +174,12 @@ def _on_log(line: Mapping[str, float]) -> None:
     parts = [f"epoch {line['epoch']:.2g}", f"nll {line['eval_nll']:.3f}", *moved]
     note(f"held out: {', '.join(parts)}" + (" nats against the reference" if moved else ""))
     if "eval_own_cost" in line:
-        kl, cost = line["eval_own_kl"], line["eval_own_cost"]
-        note(f"its own answers: predicted to cost at most {cost:.3f}, KL {kl:.2f} nats; only edits tell the real cost")
+        kl, cost, below = line["eval_own_kl"], line["eval_own_cost"], line.get("eval_own_below_zero", 0.0)
+        clamped = f" ({below:.0%} predicted below 0, counted as 0)" if below else ""
+        note(
+            f"its own answers: predicted to cost at most {cost:.3f}{clamped}, KL {kl:.2f} nats; "
+            "only edits tell the real cost"
+        )
 
 
 _IN_WORDS = {name for name, default in TrainOptions().as_dict().items() if isinstance(default, str)}
@@ -175,19 +196,24 @@ def _values(over: Sequence[str] | None) -> Mapping[str, Sequence[float | str]]:
     return values
 
 
-def _emit(task: str, manifests: Sequence[Manifest], as_json: bool) -> None:
+def _emit(task: str, manifests: Sequence[Manifest], left: Mapping[str, str], as_json: bool) -> None:
+    """Show a row and a sentence for each policy, and for each method that was ``left`` out."""
     titles = {
         "nll": "nll",
         "prefers_edit": "prefers edit",
         "chosen_above_reference": "chosen (nats)",
         "rejected_above_reference": "rejected (nats)",
     }
-    columns: dict[str, Sequence[object]] = {"policy": [m.policy.removeprefix(f"{task}/") for m in manifests]}
-    columns |= {title: [number(m.metrics.get(name)) for m in manifests] for name, title in titles.items()}
-    columns["seconds"] = [f"{m.seconds:.0f}" for m in manifests]
+    columns: dict[str, Sequence[object]] = {"policy": [*(m.policy.removeprefix(f"{task}/") for m in manifests), *left]}
+    none = [number(None)] * len(left)
+    columns |= {title: [*(number(m.metrics.get(name)) for m in manifests), *none] for name, title in titles.items()}
+    columns["seconds"] = [*(f"{m.seconds:.0f}" for m in manifests), *none]
     verdicts = {m.options["method"]: verdict(m) for m in manifests}
     policies = [asdict(m) | {"verdict": verdicts[m.options["method"]]} for m in manifests]
-    emit({"task": task, "policies": policies}, as_json, concluded(columns, verdicts, _then(task)))
+    refused = [{"method": method, "reason": reason} for method, reason in left.items()]
+    said = verdicts | {method: f"not trained: {reason}" for method, reason in left.items()}
+    then = _then(task) if manifests else f"redraft diagnose {task}, to see what this log lacks"
+    emit({"task": task, "policies": policies, "left_out": refused}, as_json, concluded(columns, said, then))
 
 
 def _then(task: str) -> str:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from redraft.costs import Cost
-from redraft.diagnose.advice import Advice, advise, cautions, prefer
+from redraft.diagnose.advice import Advice, Trained, advise, cautions, prefer
 from redraft.diagnose.figure import plot
 from redraft.diagnose.measure import Measures, measure
 from redraft.types import Interaction
 
-__all__ = ["Advice", "Diagnosis", "Measures", "diagnose", "plot"]
+__all__ = ["Advice", "Diagnosis", "Measures", "Trained", "diagnose", "plot"]
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What was measured, which methods it supports, which one to prefer and what to mind."""
+    """What was measured, which methods it supports, what to prefer and what to mind.
+
+    ``prefer`` is a method to train, a policy (``email/sft@1``) to serve, or ``base``: nothing to train now.
+    """
 
     measures: Measures
     advice: tuple[Advice, ...]
@@ -38,6 +41,7 @@ def diagnose(
     *,
     now: datetime | None = None,
     horizon: timedelta = timedelta(days=14),
+    trained: Sequence[Trained] = (),
 ) -> Diagnosis:
     """Read a log once and say what it can teach.
 
@@ -50,8 +54,10 @@ def diagnose(
     now, horizon
         A completion without edit that is older than ``horizon`` at ``now``, or of unknown age, counts as censored;
         without ``now`` all are still awaited.
+    trained
+        The task's policies whose answers were measured on held-out edits.
     """
     measures = measure(interactions, cost, before=None if now is None else now - horizon)
     advice = advise(measures)
-    method, because = prefer(measures)
+    method, because = prefer(measures, trained)
     return Diagnosis(measures, advice, method, because, cautions(measures))

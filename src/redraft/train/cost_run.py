@@ -71,6 +71,10 @@ class Bound:
         mean, bonus = self.predict(messages, responses)
         return mean + self.pessimism * bonus
 
+    def at_most(self, messages: Sequence[Sequence[Message]], responses: Sequence[str]) -> NDArray[np.float64]:
+        """The same as a cost [n], none below 0, where a linear model may fall. To rank, take the bound itself."""
+        return np.maximum(self(messages, responses), 0.0)
+
     def predict(
         self, messages: Sequence[Sequence[Message]], responses: Sequence[str]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -97,9 +101,10 @@ def learn_cost(
     Raises ``DataError`` when there are too few contexts.
     """
     edited = [i for i in interactions if i.edited is not None]
+    check_contexts(len(set(context_groups(i.completion.messages for i in edited).values())))
     train, heldout = split(edited, holdout=holdout, seed=seed)
     if not train or not heldout:
-        raise DataError(f"{len(edited)} edits in too few contexts to learn from and to hold out: log more edits")
+        raise DataError(f"{len(heldout)} of {len(edited)} edits held out to measure a cost model on: raise --holdout")
     check_contexts(len(set(context_groups(i.completion.messages for i in train).values())))
     examples = _examples([*train, *heldout], features, cost)
     started = time.perf_counter()

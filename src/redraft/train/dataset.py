@@ -41,10 +41,10 @@ class Dataset:
 
 
 def prepare(interactions: Sequence[Interaction], base: Base, options: TrainOptions) -> Dataset:
-    """Split by context and tokenise. Raises ``DataError`` when either side would be empty."""
+    """Split by context and tokenise. Raises ``DataError`` when a side would be empty that must not be."""
     edited = [i for i in interactions if i.edited is not None]
     train, heldout = split(edited, holdout=options.holdout, seed=options.seed)
-    if not train or not heldout:
+    if not train or (options.holdout and not heldout):
         raise DataError(f"{len(edited)} edits in too few distinct contexts to train and to hold out: log more edits")
     limits = Limits(options.max_prompt, options.max_response)
     return Dataset(encode(train, base.tokenizer, limits), encode(heldout, base.tokenizer, limits))

@@ -20,6 +20,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
 from redraft.errors import ConfigError, DataError
+from redraft.files import room
 from redraft.train.reference import Reference, reference_logprobs
 from redraft.train.run import Run, counter
 from redraft.train.runs import (
@@ -29,6 +30,7 @@ from redraft.train.runs import (
     MANIFEST,
     Manifest,
     checkpoints,
+    damaged,
     new_manifest,
     read_manifest,
     write_card,
@@ -56,9 +58,10 @@ def fit(run: Run, *, resume: bool = False) -> Manifest:
     reference = _reference(run)
     model = begin(run.base, options, run.start)
     try:
-        done = _train(run, model, reference, manifest)
-        model.save_pretrained(run.folder)
-        run.base.tokenizer.save_pretrained(run.folder)
+        with room(run.folder, "free some room and repeat the command with --resume"):
+            done = _train(run, model, reference, manifest)
+            model.save_pretrained(run.folder)
+            run.base.tokenizer.save_pretrained(run.folder)
     finally:
         model.unload()
         run.base.model.eval()
@@ -73,9 +76,9 @@ def _need_pairs(run: Run) -> None:
     counts = run.data.counts
     if run.options.preference_weight and not counts["train_pairs"]:
         raise DataError(f"method {run.options.method!r} needs edits that change the text, and there are none: use sft")
-    if run.options.criterion != "nll" and not counts["heldout_pairs"]:
+    if run.options.criterion != "nll" and run.data.heldout and not counts["heldout_pairs"]:
         method = run.options.method
-        raise DataError(f"no held-out edit changes the text, so {method} has no score: raise --holdout")
+        raise DataError(f"no held-out edit changes the text, so {method} has no score: raise --holdout or use sft")
 
 
 def _train(run: Run, model: Any, reference: Reference, manifest: Manifest) -> Manifest:
@@ -97,9 +100,11 @@ def _train(run: Run, model: Any, reference: Reference, manifest: Manifest) -> Ma
     )
     trainer.remove_callback(PrinterCallback)
     interrupt = _Interrupt()
-    early_stop = [EarlyStoppingCallback(options.patience)] if options.keep == "best" else []
+    early_stop = [EarlyStoppingCallback(options.patience)] if options.keep == "best" and run.data.heldout else []
     for callback in (_Report(run), *early_stop, interrupt):
         trainer.add_callback(callback)
+    for broken in damaged(run.folder):
+        shutil.rmtree(broken, ignore_errors=True)
     saved = checkpoints(run.folder)
     started = time.perf_counter()
     with interrupt:
@@ -115,13 +120,16 @@ def _train(run: Run, model: Any, reference: Reference, manifest: Manifest) -> Ma
         history.insert(0, {"epoch": 0.0, "step": 0.0, **_numbers(begun)})
     done = replace(manifest, history=history, seconds=seconds)
     criterion = f"eval_{options.criterion}"
-    evaluations = [line for line in trainer.state.log_history if any(name.startswith("eval_") for name in line)]
-    eligible = map(_numbers, evaluations[-1:] if options.keep == "last" else evaluations)
+    if not run.data.heldout:
+        criterion = "loss"  # the last step's: a number or not is all it tells
+    lines = [line for line in trainer.state.log_history if criterion in line]
+    eligible = map(_numbers, lines[-1:] if options.keep == "last" or not run.data.heldout else lines)
     scored = [line for line in eligible if criterion in line]
     if not scored:  # what could be kept scores infinity or not a number
         return replace(done, status=DIVERGED)
     kept = min(scored, key=lambda line: line[criterion])
-    return replace(done, status=COMPLETE, metrics={k.removeprefix("eval_"): v for k, v in kept.items()})
+    metrics = {k.removeprefix("eval_"): v for k, v in kept.items()} if run.data.heldout else {}
+    return replace(done, status=COMPLETE, metrics=metrics)
 
 
 def _begin(manifest: Manifest, folder: Path, resume: bool) -> Manifest:
@@ -142,7 +150,7 @@ def _reference(run: Run) -> Reference:
     sets = [run.data.heldout, run.data.train] if run.options.preference_weight else [run.data.heldout]
     advance, reference = counter(run.progress, "reference", sum(map(len, sets))), Reference()
     with reference_model(run.base, run.start) as model:
-        for triples in sets:
+        for triples in filter(None, sets):
             reference |= reference_logprobs(
                 model, triples, run.cache, batch_size=run.options.batch_size, on_batch=advance
             )

@@ -43,7 +43,9 @@ class TrainOptions:
     lora_alpha: int = _option(32, "LoRA's scale is this over the rank.")
     max_prompt: int = _option(512, "Prompt tokens kept; a longer prompt loses its middle.")
     max_response: int = _option(512, "Response tokens kept.")
-    holdout: float = _option(0.15, "Share of the contexts held out to choose the best epoch or trial by.")
+    holdout: float = _option(
+        0.15, "Share of the contexts held out to choose the best epoch or trial by; 0 keeps the last epoch, unchecked."
+    )
     keep: str = _option("best", "The epoch to keep: best (by held-out score) or last (for runs with a decay).")
     patience: int = _option(2, "With --keep best: stop after this many epochs without a better held-out score.")
     start: str = _option(
@@ -71,7 +73,7 @@ class TrainOptions:
             (not 0 <= self.warmup < 1, f"warmup = {self.warmup}: must be in [0, 1)"),
             (not 0 <= self.decay <= 1, f"decay = {self.decay}: must be in [0, 1]"),
             (self.keep not in KEPT, f"keep = {self.keep!r}: use one of {', '.join(KEPT)}"),
-            (not 0 < self.holdout < 1, f"holdout = {self.holdout}: must be between 0 and 1"),
+            (not 0 <= self.holdout < 1, f"holdout = {self.holdout}: must be at least 0 and below 1"),
             (min(self.max_prompt, self.max_response) < 2, "max_prompt and max_response: must be at least 2"),
         ]
 

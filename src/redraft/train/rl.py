@@ -102,8 +102,9 @@ def draw_samples(
 class Tracker:
     """A policy's own answers to contexts [n], one each at temperature 1: their price, and how far they are from π_ref.
 
-    ``own_cost`` is the mean bound, in units of the cost; ``own_kl`` the mean of log π(y|x) − log π_ref(y|x) over the
-    answers, an unbiased estimate of KL(π‖π_ref) in nats a response. Only a user can tell whether a lower price is real.
+    ``own_cost`` is the mean bound, in units of the cost, and ``own_below_zero`` the share of bounds below 0, counted as
+    0; ``own_kl`` the mean of log π(y|x) − log π_ref(y|x) over the answers, an unbiased estimate of KL(π‖π_ref) in
+    nats a response. Only a user can tell whether a lower price is real.
     """
 
     bound: Bound
@@ -126,13 +127,16 @@ class Tracker:
             reference = score(model, triples, nothing, pad=base.pad, head=None).chosen
         texts = [str(base.tokenizer.decode(ids, skip_special_tokens=True)) for ids in answers]
         with model.disable_adapter():
-            costs = self.bound(self.contexts, texts)
+            bounds = self.bound(self.contexts, texts)
         model.train(training)
-        return {"own_cost": float(costs.mean()), "own_kl": float((own - reference).mean())}
+        costs, below = np.maximum(bounds, 0.0), float((bounds < 0).mean())  # no edit costs less than nothing
+        return {"own_cost": float(costs.mean()), "own_below_zero": below, "own_kl": float((own - reference).mean())}
 
 
 def priced_run(run: Run, interactions: Sequence[Interaction], bound: Bound) -> Run:
     """The run, measured on the contexts that are held out of these interactions."""
+    if not run.data.heldout:
+        return run
     messages = {i.completion.id: i.completion.messages for i in interactions}
     held = [messages[triple.id] for triple in run.data.heldout]
     return replace(run, track=Tracker(bound, held, run.options, _decoding(interactions, run.options)))
@@ -149,6 +153,8 @@ def _contrasted(
 ) -> list[Triple]:
     """The cheapest sample of each context against its dearest, with what that one costs more."""
     triples: list[Triple] = []
+    if not side:
+        return triples
     messages = [i.completion.messages for i, part in zip(side, drawn, strict=True) for _ in part]
     prices = bound(messages, [y for part in drawn for y in part]).reshape(len(side), -1)  # [contexts, K]
     for interaction, responses, costs in zip(side, drawn, prices, strict=True):
@@ -163,5 +169,7 @@ def _contrasted(
 
 def _gaps(triples: Sequence[Triple], side: Sequence[Interaction], bound: Bound) -> list[Triple]:
     """Every pair with the predicted cost of y; y' costs nothing, as its author showed by writing it."""
-    worse = bound([i.completion.messages for i in side], [i.completion.response for i in side])
+    if not triples:
+        return []
+    worse = bound.at_most([i.completion.messages for i in side], [i.completion.response for i in side])
     return [replace(t, gap=float(gap)) for t, gap in zip(triples, worse, strict=True)]

@@ -30,6 +30,7 @@ __all__ = [
     "SOURCES",
     "Manifest",
     "checkpoints",
+    "damaged",
     "new_manifest",
     "partial_of",
     "read_manifest",
@@ -136,6 +137,8 @@ def verdict(manifest: Manifest) -> str:
     Only edits of its own answers tell what these really cost. Where answers were not measured, a policy whose scores
     are no better than its reference's comes with a caution.
     """
+    if manifest.options.get("holdout") == 0:
+        return f"trained on every edit, with none held out to check it by: {CAUTION}"
     promising, said = _scores(manifest)
     if manifest.distances is None:
         return said if promising else f"{said}: {CAUTION}"
@@ -181,10 +184,42 @@ def read_sources(folder: Path) -> frozenset[str]:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Whole checkpoints of a partial run, oldest first; one that a kill cut off lacks its state, written last."""
-    found = (folder / CHECKPOINTS).glob("checkpoint-*/trainer_state.json")
-    whole = [state.parent for state in found if state.read_text("utf-8").rstrip().endswith("}")]
-    return sorted(whole, key=lambda path: int(path.name.rpartition("-")[2]))
+    """Checkpoints of a partial run that can be gone on from, oldest first.
+
+    Whole are those whose files can all be read. One whose best epoch's checkpoint is not whole is of no use either.
+    """
+    whole = {path.name: best for path in _saved(folder) if (best := _best_of(path)) is not None}
+    usable = [folder / CHECKPOINTS / name for name, best in whole.items() if best in {"", *whole}]
+    return sorted(usable, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def damaged(folder: Path) -> list[Path]:
+    """The other checkpoints of a partial run: what a kill, a full disk or a bad copy left."""
+    return sorted(set(_saved(folder)) - set(checkpoints(folder)))
+
+
+def _saved(folder: Path) -> list[Path]:
+    return list((folder / CHECKPOINTS).glob("checkpoint-*"))
+
+
+def _best_of(checkpoint: Path) -> str | None:
+    """Name of the checkpoint of the best epoch so far, empty without one; ``None`` where a file cannot be read."""
+    from zipfile import BadZipFile, ZipFile
+
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        for file in checkpoint.glob("*.pt*"):  # torch writes zip archives, with a checksum for each part
+            with ZipFile(file) as archive:
+                if archive.testzip() is not None:
+                    return None
+        for file in checkpoint.glob("*.safetensors"):
+            safe_open(file, "numpy").__enter__()  # reads the header and compares lengths
+        state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+        present = (checkpoint / "optimizer.pt").is_file() and any(checkpoint.glob("*.safetensors"))
+        return Path(state["best_model_checkpoint"] or "").name if present else None
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile, SafetensorError):
+        return None
 
 
 def write_card(folder: Path, manifest: Manifest) -> None:

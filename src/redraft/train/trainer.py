@@ -40,7 +40,8 @@ class EditTrainer(Trainer):
     options
         The method and its numbers.
     train, heldout
-        Triples; ``heldout`` is scored after each epoch, and chooses the best one if that is what is kept.
+        Triples; ``heldout`` is scored after each epoch, and chooses the best one if that is what is kept;
+        without any, the last is kept.
     reference
         log π_ref of ``heldout`` and, unless the method is sft, of ``train``.
     pad
@@ -69,10 +70,10 @@ class EditTrainer(Trainer):
         pairs = options.preference_weight > 0
         super().__init__(
             model=model,
-            args=_arguments(options, folder, len(train), device=model.device.type),
+            args=_arguments(options, folder, len(train), device=model.device.type, checked=bool(heldout)),
             data_collator=partial(with_reference, reference=reference, pad=pad, pairs=pairs),
             train_dataset=list(train),  # pyright: ignore[reportArgumentType]
-            eval_dataset=list(heldout),  # pyright: ignore[reportArgumentType]
+            eval_dataset=list(heldout) or None,  # pyright: ignore[reportArgumentType]
         )
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the whole step's counts
         # Inside a distributed wrapper the forward call must stay the wrapper's own.
@@ -169,7 +170,7 @@ class EditTrainer(Trainer):
         return named
 
 
-def _arguments(options: TrainOptions, folder: Path, rows: int, *, device: str) -> TrainingArguments:
+def _arguments(options: TrainOptions, folder: Path, rows: int, *, device: str, checked: bool) -> TrainingArguments:
     steps = -(-rows // (options.batch_size * options.accumulation)) * options.epochs
     warmup = round(options.warmup * steps)
     return TrainingArguments(
@@ -188,10 +189,10 @@ def _arguments(options: TrainOptions, folder: Path, rows: int, *, device: str) -
         max_grad_norm=1.0,
         bf16=compute_dtype() == torch.bfloat16,
         use_cpu=device == "cpu",  # else bfloat16 on a processor that has it is refused
-        eval_strategy="epoch",
+        eval_strategy="epoch" if checked else "no",
         save_strategy="epoch",
         save_total_limit=2,
-        load_best_model_at_end=options.keep == "best",
+        load_best_model_at_end=checked and options.keep == "best",
         metric_for_best_model=f"eval_{options.criterion}",
         greater_is_better=False,
         logging_steps=1,
