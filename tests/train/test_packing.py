@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import torch
 from redraft.lm.encode import encode_prompt, encode_response, end_of_turn
 from redraft.lm.load import Base
 from redraft.lm.logprobs import frozen_head, packed_logprobs
+from redraft.lm.reading import PLAIN, TWO_PASSES, WINDOWED, Reading
 from redraft.train.packing import LengthBuckets, Limits, Triple, collate, encode, fingerprint
 from redraft.types import Completion, Edit, Interaction, Message
 
@@ -50,6 +52,33 @@ def test_packed_equals_plain(tiny_base: Base, fast: bool) -> None:
             expected = plain(tiny_base.model, t.prompt, t.rejected) if t.rejected else 0.0
             assert float(found.rejected[i]) == pytest.approx(expected, abs=1e-4)
             assert int(found.rejected_tokens[i]) == len(t.rejected or [])
+
+
+WIDE = 10_000
+READINGS = [PLAIN, Reading(additive=True), Reading(WINDOWED, WIDE), Reading(TWO_PASSES)]
+
+
+@pytest.mark.parametrize("reading", READINGS, ids=str)
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("pairs", [False, True])
+def test_every_way_to_read_gives_the_same_numbers_and_gradients(
+    tiny_base: Base, reading: Reading, fast: bool, pairs: bool
+) -> None:
+    model, batch = copy.deepcopy(tiny_base.model).requires_grad_(True), collate(triples(7), tiny_base.pad, pairs=pairs)
+    head = model.get_output_embeddings()
+    assert head is not None
+    head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=not fast)  # apart from the embeddings
+    given = frozen_head(model) if fast else None
+    found = []
+    for each in (PLAIN, reading):
+        model.zero_grad()
+        read = packed_logprobs(model, batch, given, each)
+        (read.chosen.sum() - 0.5 * read.rejected.sum()).backward()
+        gradients = [part.grad.clone() for part in model.parameters() if part.grad is not None]
+        found.append([read.chosen.detach(), read.rejected.detach(), *gradients])
+    assert len(found[0]) == len(found[1]) > 5
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-4)
 
 
 def test_edit_and_draft_do_not_see_each_other(tiny_base: Base) -> None:

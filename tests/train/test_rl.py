@@ -220,6 +220,9 @@ def test_trials_cannot_differ_in_what_data_was_priced_with() -> None:
 
 
 def test_a_bound_below_zero_counts_as_zero_where_a_cost_is_told(bound: Bound, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Bound, "predict", lambda *_: (np.array([-1.3, 0.2]), np.array([0.1, 0.1])))
+    def predict(*_: object) -> tuple[np.ndarray, np.ndarray]:
+        return np.array([-1.3, 0.2]), np.array([0.1, 0.1])
+
+    monkeypatch.setattr(Bound, "predict", predict)
     assert bound([], []).tolist() == pytest.approx([-1.2, 0.3])  # which of them is lower stays known
     assert bound.at_most([], []).tolist() == pytest.approx([0.0, 0.3])

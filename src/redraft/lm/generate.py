@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from redraft.errors import ConfigError, DataError
+from redraft.errors import ConfigError, DataError, ModelError
 from redraft.lm.encode import end_of_turn
 from redraft.types import Decoding
 
@@ -134,7 +134,9 @@ def _answer_batch(
             use_cache=True,
             logits_to_keep=1,
         )
-        cache, logits = output.past_key_values, output.logits[:, -1]
+        cache, logits = getattr(output, "past_key_values", None), output.logits[:, -1]
+        if cache is None:
+            raise ModelError(f"{type(model).__name__} keeps no cache of keys and values: let an upstream serve it")
         if len(logits) < len(alive):
             cache.batch_select_indices(copies)
             logits, mask, positions = logits[copies], mask[copies], positions[copies]

@@ -70,10 +70,12 @@ def packed_logprobs(
 def _apart(
     model: Any, batch: Mapping[str, torch.Tensor], kind: int, labels: torch.Tensor, head: torch.Tensor | None
 ) -> torch.Tensor:
-    """Give log π of the labels [B, K] of one response, read behind its prompt in a sequence padded on the right: [B, K].
+    """Give log π of one response's labels, read behind its prompt in a sequence padded on the right: [B, K] both.
 
     Nothing before a token is padding, so that no layer of whatever kind can have seen any.
     """
+    if not (labels != _IGNORED).any():  # SFT has no y
+        return torch.zeros(labels.shape, device=labels.device)
     segment = batch["segment"]
     kept = (segment == 1) | (segment == kind)
     order = torch.argsort((~kept).long(), dim=1, stable=True)[:, : int(kept.sum(1).max())]

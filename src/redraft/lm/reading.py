@@ -19,7 +19,7 @@ import torch
 
 from redraft.errors import ModelError
 
-__all__ = ["PLAIN", "TWO_PASSES", "Reading", "reading_of", "visible"]
+__all__ = ["PACKED", "PLAIN", "TWO_PASSES", "WINDOWED", "Reading", "reading_of", "visible"]
 
 PACKED, WINDOWED, LAYERED, TWO_PASSES = "packed", "packed, windowed", "packed, windowed by layer", "two passes"
 LONGEST_PROBE = 1024  # tokens; a window beyond is taken from the configuration
@@ -100,18 +100,21 @@ def _tried(model: Any) -> Reading:
     triple = _pair(model, min((size for size in windows if size <= LONGEST_PROBE), default=0))
     device = next(model.parameters()).device
     batch = {k: v.to(device) for k, v in collate([triple], 0, pairs=True).items()}
-    alone = [_alone(model, triple.prompt, text or []) for text in (triple.chosen, triple.rejected)]
+    name = type(model).__name__
+    try:
+        alone = [_alone(model, triple.prompt, text or []) for text in (triple.chosen, triple.rejected)]
+    except Exception as error:  # a model asks for more than texts in any way it likes
+        raise ModelError(f"base model {name}: cannot read a text by itself ({error}): use another one") from error
     sizes = [len(triple.chosen), len(triple.rejected or ())]
     for reading in _ways(model.config, windows):
         try:
             read = packed_logprobs(model, batch, None, reading)
-        except Exception:  # an architecture refuses our masks in any way it likes
+        except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError):  # it refuses such masks
             continue
         off = [abs(float(found) - own) for found, own in zip((read.chosen, read.rejected), alone, strict=True)]
         most = [_TOLERANCE.get(model.dtype, _ROUGH * size) for size in sizes]
         if all(one <= bound for one, bound in zip(off, most, strict=True)):
             return reading
-    name = type(model).__name__
     raise ModelError(f"base model {name}: reads texts in a batch otherwise than alone, nothing can be trained on it")
 
 

@@ -101,8 +101,15 @@ def new_manifest(policy: str, base: Base, data: Mapping[str, Any], options: Trai
         limits={"prompt": options.max_prompt, "response": options.max_response},
         options=options.as_dict(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=versions() | {"precision": str(compute_dtype()).removeprefix("torch.")},
+        versions=versions() | {"precision": str(compute_dtype()).removeprefix("torch."), **_read_by(base)},
     )
+
+
+def _read_by(base: Base) -> dict[str, str]:
+    """How the model reads pairs, where that is not in one packed pass."""
+    from redraft.lm.reading import PACKED, reading_of
+
+    return {} if (way := reading_of(base.model).way) == PACKED else {"reading": way}
 
 
 def versions() -> dict[str, str]:
