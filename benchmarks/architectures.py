@@ -156,7 +156,7 @@ def alone(model: Any, prompt: list[int], text: list[int]) -> float:
 def furthest(model: Any) -> tuple[str, float]:
     """The way chosen and the most that a batch differs from the texts alone, in nats."""
     from redraft.lm.logprobs import frozen_head, packed_logprobs
-    from redraft.lm.reading import reading_of
+    from redraft.lm.probe import reading_of
     from redraft.train.packing import collate
 
     rows, reading = triples(), reading_of(model)

@@ -69,7 +69,10 @@ def good(count: int) -> bytes:
 
 def test_import_twice(redraft: Shell) -> None:
     rows = redraft.file(good(3))
-    assert redraft("import", rows, "--task", "t", "--json").json == {"new": 3, "known": 0, "bad": 0, "problems": []}
+    assert redraft("import", rows, "--task", "t", "--json").json == {
+        **{"new": 3, "known": 0, "bad": 0, "changed": 3, "unchanged": 0, "silent": 0},
+        "problems": [],
+    }
     again = redraft("import", rows, "--task", "t", "--json")
     assert (again.status, again.err, again.json["new"], again.json["known"]) == (0, "", 0, 3)
     shown = redraft("import", rows, "--task", "t")
@@ -160,10 +163,10 @@ def test_strict_replaces_no_log_that_another_made_meanwhile(redraft: Shell, monk
     assert sorted(file.name for file in redraft.folder.iterdir()) == ["redraft.db", "rows.jsonl"]
 
 
-@pytest.mark.parametrize("bad", [b"missing.jsonl", b"", b'{"prompt": 1}\n'])
+@pytest.mark.parametrize("bad", [b"missing.jsonl", b"", b'{"prompt": 1}\n', b'{"prompt": "x", "response": 1}\n'])
 def test_a_file_without_a_good_row_makes_no_log(redraft: Shell, bad: bytes) -> None:
     rows = "missing.jsonl" if bad == b"missing.jsonl" else redraft.file(bad)
-    assert redraft("import", rows, "--task", "t").status == (2 if rows == "missing.jsonl" else 0)
+    assert redraft("import", rows, "--task", "t").status == (2 if bad else 0)
     assert [file.name for file in redraft.folder.iterdir()] == [rows] * (rows != "missing.jsonl")
 
 
@@ -206,7 +209,7 @@ def one_line(ran: Ran, *parts: str) -> None:
 def test_unusable_input_is_one_line_and_status_2(redraft: Shell) -> None:
     rows, table = redraft.file(good(1)), redraft.file(b"a,b\n1,2\n", "table.csv")
     one_line(redraft("import", "missing.jsonl", "--task", "t"), "missing.jsonl: cannot be read")
-    one_line(redraft("import", ".", "--task", "t"), "cannot be read (Is a directory)")
+    one_line(redraft("import", ".", "--task", "t"), "is a folder that holds rows.jsonl, table.csv")
     one_line(redraft("import", rows, "--format", "trl"), "--task is missing")
     one_line(redraft("import", table, "--format", "csv", "--task", "t"), "no column context, response, edited", "a, b")
     one_line(redraft("import", table, "--format", "csv", "--task", "t", "--columns", "context"), "names no column")

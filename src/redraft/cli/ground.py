@@ -154,9 +154,13 @@ def make_ground(task: str, options: TrainOptions, source: Source, progress: Prog
     from redraft.lm.load import load_base
 
     base = load_base(edits.model, edits.cache)
+    from redraft.lm.probe import reading_of
+    from redraft.lm.reading import PACKED
     from redraft.policies.evaluate import Measure  # only now: a wrong name is reported before torch loads
     from redraft.train.dataset import foreign_policies, prepare
 
+    if (way := reading_of(base.model).way) != PACKED:
+        note(f"{base.name} reads pairs in another way than one packed pass: {way}")
     if options.preference_weight:
         foreign = foreign_policies(edits.interactions, base, options.start)
         _warn_of(foreign, options.start or base.identity)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import gc
 import os
 from array import array
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -27,12 +27,18 @@ if TYPE_CHECKING:
     from redraft.log.formats import BadRow, Options, Row
     from redraft.types import Interaction
 
-__all__ = ["Format", "columns_of", "export_app", "import_file", "log_app", "rows_of"]
+__all__ = ["Columns", "Format", "Mapped", "export_app", "import_file", "log_app", "mapping_of", "rows_of"]
 
 PROBLEMS_IN_JSON = 100
 MOST_REASONS = 1000  # kept apart: reasons that name an id differ from row to row
-Format = Literal["native", "csv", "trl", "defacto", "mlqe"]
+Format = Literal["auto", "native", "csv", "trl", "defacto", "mlqe"]
 """What can be imported; the readers are in ``redraft.log.formats``."""
+SHORT = 60  # characters of a text in a dry run
+Mapped = Annotated[
+    list[str] | None,
+    typer.Option("--map", help="Where a field is read, e.g. prompt=question or edited=final.text; repeatable."),
+]
+Columns = Annotated[str, typer.Option(hidden=True, help="As --map.")]
 SHOWN = ("completions", "edited", "unchanged", "awaiting", "censored")
 """Counts that add up, and fit on a terminal; ``--json`` has all."""
 
@@ -42,11 +48,11 @@ log_app = typer.Typer(help="Show what the log holds, and check it.", no_args_is_
 def import_file(
     file: Annotated[Path, typer.Argument(help="File to read; for mlqe any of its three, or their prefix.")],
     *,
-    form: Annotated[Format, typer.Option("--format", help="Format of the file.")] = "native",
+    form: Annotated[Format, typer.Option("--format", help="Format of the file; auto finds out.")] = "auto",
     task: Annotated[str, typer.Option(help="Task of the rows. Native rows may name their own.")] = "",
-    columns: Annotated[
-        str, typer.Option(help="CSV columns by field: context=…,response=…,edited=… and id, user_id, policy, model.")
-    ] = "",
+    mapped: Mapped = None,
+    columns: Columns = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what was understood, and import nothing.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Import all rows or, if one is bad, none.")] = False,
     as_json: AsJson = False,
     log: LogUrl = None,
@@ -59,11 +65,14 @@ def import_file(
 
     if task:
         check_task(task)
-    elif form != "native":
+    elif form not in ("auto", "native"):
         raise ConfigError(f"--task is missing: rows of format {form} do not name their task")
-    options = Options(task, load_settings().log.max_text_chars, columns_of(columns))
+    options = Options(task, load_settings().log.max_text_chars, mapping_of(mapped, columns))
     reading, added = _Reading(file, strict=strict), Added()
     rows = reading.good(rows_of(file, form, options))
+    if dry_run:
+        _emit_dry(_understood(file, form, options), rows, reading, as_json)
+        return
     try:
         first = next(rows, None)
         if first is not None:  # only now: a file without a row to log makes no log
@@ -74,7 +83,11 @@ def import_file(
                 added = edit_log.add_many(every, strict=strict, refused=reading.refused, checked=True, processes=cores)
     finally:
         reading.report()
-    counts = {"new": added.new, "known": added.known, "bad": reading.bad}
+    if not reading.rows and reading.bad:
+        raise DataError(
+            f"{file}: none of its {reading.bad:,} rows could be read: see above, or try --dry-run and --map"
+        )
+    counts = {"new": added.new, "known": added.known, "bad": reading.bad, **reading.feedback}
 
     def render(console: Console) -> None:
         table({key: [count] for key, count in counts.items()})(console)
@@ -93,12 +106,49 @@ def rows_of(file: Path, form: Format, options: Options) -> Iterator[Row | BadRow
     return (READERS | CORPORA)[form](file, options)
 
 
-def columns_of(text: str) -> dict[str, str]:
-    """Read ``field=column,…`` as ``--columns`` takes it."""
-    pairs = [part.partition("=") for part in text.split(",") if part]
-    if wrong := [field for field, _, column in pairs if not (field and column)]:
-        raise ConfigError(f"--columns {text!r}: {wrong[0]!r} names no column: write context=…,response=…,edited=…")
-    return {field.strip(): column.strip() for field, _, column in pairs}
+def mapping_of(mapped: Sequence[str] | None, columns: str = "") -> dict[str, str]:
+    """Read ``field=name`` as ``--map`` takes it: one a time, or several between commas where no name has one."""
+    fields: dict[str, str] = {}
+    for text in (*(mapped or ()), columns):
+        parts = text.split(",")
+        pairs = [part.partition("=") for part in (parts if all("=" in part for part in parts) else [text]) if part]
+        if wrong := [field for field, _, name in pairs if not (field and name)]:
+            raise ConfigError(f"--map {text!r}: {wrong[0]!r} names no column: write prompt=…,response=…,edited=…")
+        fields |= {field.strip(): name.strip() for field, _, name in pairs}
+    return fields
+
+
+def _understood(file: Path, form: Format, options: Options) -> str:
+    from redraft.log.formats.shapes import understand
+
+    return understand(file, options).said if form in ("auto", "trl") else f"format {form}"
+
+
+def _emit_dry(said: str, rows: Iterator[Interaction], reading: _Reading, as_json: bool) -> None:
+    """Say what was understood and show three rows."""
+    shown = list(islice(rows, 3))
+    read = len(shown) + sum(1 for _ in rows)
+    reading.report()
+    columns: dict[str, list[object]] = {
+        "prompt": [_short(row.completion.messages[-1].content) for row in shown],
+        "response": [_short(row.completion.response) for row in shown],
+        "edited": [
+            "" if row.edited is None else "(accepted)" if row.unchanged else _short(row.edited) for row in shown
+        ],
+    }
+    counts = {"rows": read, "bad": reading.bad, **reading.feedback}
+
+    def render(console: Console) -> None:
+        console.print(said, markup=False, soft_wrap=True)
+        table(columns)(console)
+        table({name: [count] for name, count in counts.items()})(console)
+
+    emit({"understood": said, **counts, "shown": columns, "problems": reading.problems}, as_json, render)
+
+
+def _short(text: str) -> str:
+    plain = " ".join(text.split())
+    return plain if len(plain) <= SHORT else plain[: SHORT - 1] + "…"
 
 
 @contextmanager
@@ -129,7 +179,13 @@ class _Reading:
         self.problems: list[dict[str, Any]] = []
         self._file, self._strict = file, strict
         self._lines = array("Q")  # of the good rows
+        self.feedback = {"changed": 0, "unchanged": 0, "silent": 0}
         self._bad: dict[str, list[int]] = {}  # reason → first line, number of rows
+
+    @property
+    def rows(self) -> int:
+        """Number of rows that were passed on."""
+        return len(self._lines)
 
     @property
     def bad(self) -> int:
@@ -144,7 +200,9 @@ class _Reading:
         for row in progress(rows, f"reading {self._file.name}"):
             if isinstance(row, Row):
                 self._lines.append(row.line)
-                yield row.interaction
+                given = row.interaction
+                self.feedback["silent" if given.edit is None else "unchanged" if given.unchanged else "changed"] += 1
+                yield given
             else:
                 self._note(row.line, row.reason)
         if not self._lines and list(self._bad) == [NO_TASK]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from redraft.files import CACHE, whole
 from redraft.lm.load import Base, compute_dtype
 from redraft.lm.logprobs import frozen_head, packed_logprobs
-from redraft.lm.reading import reading_of
+from redraft.lm.probe import reading_of
 from redraft.train.packing import LengthBuckets, Triple, collate, fingerprint
 
 __all__ = ["Reference", "reference_logprobs"]

@@ -107,7 +107,8 @@ def new_manifest(policy: str, base: Base, data: Mapping[str, Any], options: Trai
 
 def _read_by(base: Base) -> dict[str, str]:
     """How the model reads pairs, where that is not in one packed pass."""
-    from redraft.lm.reading import PACKED, reading_of
+    from redraft.lm.probe import reading_of
+    from redraft.lm.reading import PACKED
 
     return {} if (way := reading_of(base.model).way) == PACKED else {"reading": way}
 

@@ -10,7 +10,7 @@ import torch
 
 from redraft.lm.load import compute_dtype
 from redraft.lm.logprobs import packed_logprobs
-from redraft.lm.reading import reading_of
+from redraft.lm.probe import reading_of
 from redraft.train.losses import preference_loss, regression_loss, sft_loss
 from redraft.train.packing import Triple, collate
 from redraft.train.reference import Reference

@@ -20,7 +20,7 @@ from transformers import Trainer, TrainingArguments
 
 from redraft.lm.load import compute_dtype
 from redraft.lm.logprobs import PackedLogprobs, frozen_head, packed_logprobs
-from redraft.lm.reading import reading_of
+from redraft.lm.probe import reading_of
 from redraft.train.losses import early_loss, preference_loss, regression_loss, sft_loss
 from redraft.train.options import RL, TrainOptions
 from redraft.train.packing import LengthBuckets, Triple

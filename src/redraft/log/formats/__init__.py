@@ -1,11 +1,20 @@
-"""The file formats that can be imported, one module each.
+"""The file formats that can be imported.
 
 ``READERS`` is the whole list: name → generator of ``Row`` and ``BadRow`` over a file.
 """
 
-from redraft.log.formats import native, table, trl
+from collections.abc import Iterator
+from pathlib import Path
+
+from redraft.log.formats import native, table
 from redraft.log.formats.rows import BadRow, Options, Reader, Row
+from redraft.log.formats.shapes import understand
 
 __all__ = ["READERS", "BadRow", "Options", "Reader", "Row"]
 
-READERS: dict[str, Reader] = {"native": native.read, "csv": table.read, "trl": trl.read}
+
+def _understood(file: Path, options: Options) -> Iterator[Row | BadRow]:
+    return understand(file, options).rows()
+
+
+READERS: dict[str, Reader] = {"auto": _understood, "native": native.read, "csv": table.read, "trl": _understood}

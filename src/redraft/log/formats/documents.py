@@ -89,7 +89,7 @@ def lines(text: Text) -> Iterator[Raw | BadRow]:
 
 
 def _invalid(error: Exception) -> str:
-    detail = str(error).replace(" at line 1 column", " at column")
+    detail = re.sub(r" at line \d+ column", " at column", str(error))
     if isinstance(error, TypeError):
         detail = "bytes that are no character"
     return f"not valid JSON in UTF-8 ({detail}): write one whole JSON object on each line"

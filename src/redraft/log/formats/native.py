@@ -14,13 +14,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from redraft.log.formats.rows import BadRow, Options, Record, Row, json_rows
+from redraft.errors import DataError
+from redraft.log.formats.rows import BadRow, Options, Record, Row, describe, json_rows
 from redraft.log.mapping import message_json
 from redraft.types import Completion, Decision, Edit, Interaction, Message
 
-__all__ = ["read", "write"]
+__all__ = ["parsed", "read", "write"]
 
 ABOUT = ("policy", "model", "user_id", "created_at", "decoding", "metadata", "answer", "untaught")
 """What a line may say about a completion, under the names of its fields."""
@@ -88,6 +89,14 @@ class _Line(Record):
             return None
         user_id = self.edit_user_id if "edit_user_id" in self.model_fields_set else self.user_id
         return Edit(self.id, self.edited, self.revision, user_id, self.edit_created_at, self.edit_metadata)
+
+
+def parsed(line: bytes, task: str) -> Interaction:
+    """Read one line; raises ``DataError``."""
+    try:
+        return _Line.model_validate_json(line).interaction(task)
+    except ValidationError as error:
+        raise DataError(describe(error)) from error
 
 
 def read(file: Path, options: Options) -> Iterator[Row | BadRow]:

@@ -100,13 +100,15 @@ class Rows:
         self._repeats = Counter[int]()
 
     def row(self, line: int, parse: Callable[[T], Interaction], record: T) -> Row | BadRow:
-        """Parse a record; a ``DataError`` on the way makes it a bad row."""
+        """Parse a record; whatever is raised on the way makes it a bad row."""
         try:
             interaction = parse(record)
             named = interaction if interaction.completion.id else self._name(interaction)
             return Row(line, canonical(named, self._options.max_text_chars))
         except DataError as error:
             return BadRow(self._file, line, str(error))
+        except Exception as error:  # of one row, whose others are fine
+            return BadRow(self._file, line, f"cannot be read ({type(error).__name__}: {error}): correct or remove it")
 
     def _name(self, interaction: Interaction) -> Interaction:
         """Accepted and an edit equal to the draft are one row, named as the first of them always was."""
