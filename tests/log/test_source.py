@@ -273,7 +273,7 @@ BAD: dict[str, tuple[bytes, list[int | str]]] = {
         b'{"a": 1}\n{"a": \n[1]\n"x"\n\n{"a": "\xff\xc3\xbc"}\n{"a": "\\ud83d"}\n{"a": 2}x\n{"a": 3}',
         [
             1,
-            ":2: not valid JSON in UTF-8 (EOF while parsing a value at line 2 column 0)",
+            ":2: not valid JSON in UTF-8 (EOF while parsing a value at column 5)",
             ":3: the row = [1]: Input should be an object",
             ':4: the row = "x"',
             ":6: not valid JSON in UTF-8 (bytes that are no character)",

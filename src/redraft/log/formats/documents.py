@@ -7,7 +7,6 @@ gigabyte needs no gigabyte.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from io import TextIOWrapper
 from pathlib import Path
@@ -77,7 +76,7 @@ def lines(text: Text) -> Iterator[Raw | BadRow]:
     """Read one object from each line; blank lines are skipped."""
     for number, line in text.lines():
         try:
-            value = from_json(line) if isinstance(line, str) else line
+            value = from_json(line.rstrip()) if isinstance(line, str) else line
         except (ValueError, TypeError) as error:  # a TypeError for lone surrogates
             if line and not cast("str", line).isspace():
                 yield BadRow(text.file, number, _invalid(error))
@@ -89,7 +88,7 @@ def lines(text: Text) -> Iterator[Raw | BadRow]:
 
 
 def _invalid(error: Exception) -> str:
-    detail = re.sub(r" at line \d+ column", " at column", str(error))
+    detail = str(error).replace(" at line 1 column", " at column")
     if isinstance(error, TypeError):
         detail = "bytes that are no character"
     return f"not valid JSON in UTF-8 ({detail}): write one whole JSON object on each line"
