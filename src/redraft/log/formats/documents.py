@@ -7,6 +7,7 @@ gigabyte needs no gigabyte.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from io import TextIOWrapper
 from pathlib import Path
