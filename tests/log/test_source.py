@@ -310,6 +310,17 @@ BAD: dict[str, tuple[bytes, list[int | str]]] = {
 }
 
 
+@pytest.mark.parametrize(
+    "text", ["id,a,b,\n7,x,y,\n8,z,u,\n", "id,a,b\n7,x,y,\n8,z,u,\n", "id,a,b,,\n7,x,y,\n8,z,u,\n"]
+)
+def test_an_empty_cell_at_the_end_moves_no_column(tmp_path: Path, text: str) -> None:
+    """A first column of numbers is then no row numbers of R's, which would shift every text by one."""
+    file = tmp_path / "file.csv"
+    file.write_text(text)
+    found = [raw.value for raw in open_source(file, Options()).records() if isinstance(raw, Raw)]
+    assert found == [{"id": "7", "a": "x", "b": "y"}, {"id": "8", "a": "z", "b": "u"}]
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_a_record_that_cannot_be_read_costs_itself_alone(tmp_path: Path, name: str) -> None:
     content, expected = BAD[name]

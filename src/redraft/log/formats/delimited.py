@@ -120,9 +120,10 @@ def _trimmed(cells: list[str]) -> list[str]:
 
 def _names(header: list[str], body: list[list[str]]) -> tuple[str | None, ...]:
     """Names by position, ``None`` for columns of row numbers; a repeated name gets a number, as in data frames."""
-    header = [name.strip() for name in _trimmed(header)]
+    cells, header = len(header), [name.strip() for name in _trimmed(header)]
     body = [row for row in body if row]
-    if body and all(len(row) == len(header) + 1 and row[0].isdigit() for row in body):
+    numbered = body and all(len(row) == cells + 1 and row[0].isdigit() for row in body)
+    if numbered and any(row[-1].strip() for row in body):  # else the cell too many is an empty one at the end
         header = ["", *header]  # R names all columns but that of the row numbers
     names: list[str | None] = []
     for i, name in enumerate(header):
