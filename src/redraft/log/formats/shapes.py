@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import get_close_matches
 from itertools import islice
+from pathlib import Path
 from typing import Any, cast
 
 from pydantic_core import to_json
@@ -139,7 +140,7 @@ class Understood:
         return said
 
 
-def understand(file: Any, options: Options) -> Understood:
+def understand(file: Path, options: Options) -> Understood:
     """Find out what a file holds; ``options.columns`` names fields that are read elsewhere.
 
     Raises ``DataError`` where the prompt or the response is found under no name, ``ConfigError`` for a wrong mapping.
