@@ -51,7 +51,6 @@ def evaluate(
 ) -> None:
     """Compare policies on held-out edits: likelihood, preference, and the distance of their own answers."""
     from redraft.config import load_settings
-    from redraft.costs import get_cost
     from redraft.lm.load import load_base
     from redraft.log.formats import Options
     from redraft.policies.evaluate import evaluate as evaluate_policies
@@ -65,7 +64,7 @@ def evaluate(
     adapters = {str(ref): store.path(ref) for ref in (store.resolve(name, task) for name in names)}
     rows = rows_of(holdout, form, Options(task, settings.log.max_text_chars, columns_of(columns)))
     heldout = _heldout(rows, holdout, limit)
-    delta = get_cost(cost or settings.task(task).cost)
+    delta = settings.cost_of(task, cost)
     decoding = decided(settings.decoding(task), max_new_tokens, temperature)
     base, limits = load_base(model or settings.model.name, settings.cache), Limits(max_prompt, max_response)
     with bars() as progress:

@@ -115,7 +115,7 @@ class EditLog:
 
         @cache
         def cost_of(task: str) -> Cost:
-            return get_cost(settings.task(task).cost)
+            return settings.cost_of(task)
 
         return cls(
             url or settings.log.url,
