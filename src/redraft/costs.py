@@ -83,8 +83,7 @@ class Cost:
         """``raw`` of what a person did, without what software did on the way."""
         if self.same(response, edited):
             return 0.0
-        kinds = transport.CHARACTERS.keys() & set(self.kinds)
-        return float(self.raw(transport.without(response, kinds), transport.without(edited, kinds)))
+        return float(self.raw(*transport.alike(response, edited, self.kinds)))
 
     def of_raw(self, raw: float, response: str) -> float:
         """The cost that belongs to a raw count on this response."""

@@ -1,10 +1,10 @@
 """What software does to a text on its way, without a person: line ends, blanks, composition, quotes, entities.
 
 An edit in which nothing else is left is none: it costs 0 and counts as unchanged, though the log keeps both texts byte
-for byte. ``KINDS`` are what a task looks past unless its settings say otherwise. Those in ``CHARACTERS`` are also
-taken out of both texts before any other edit is priced, since they are no words; the others count as soon as a person
-changed more, for they may then be the person's. ``SPACING``, how many blanks and lines stand between words, is told
-and not looked past: e-mail wraps lines and browsers join blanks, but laying out a text is work.
+for byte. ``KINDS`` are what a task looks past unless its settings say otherwise. Those in ``CHARACTERS`` are no words:
+where one text has them and the other has not, they are taken out before any other edit is priced. The others count as
+soon as a person changed more, for they may then be the person's. ``SPACING``, how many blanks and lines stand between
+words, is told and not looked past: e-mail wraps lines and browsers join blanks, but laying out a text is work.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
-__all__ = ["CHARACTERS", "KINDS", "SPACING", "differences", "same", "without"]
+__all__ = ["CHARACTERS", "KINDS", "SPACING", "alike", "differences", "same", "without"]
 
 _LINE_END = re.compile("\r+\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _BLANK = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
@@ -102,6 +102,15 @@ def without(text: str, kinds: Iterable[str] = KINDS) -> str:
 def same(response: str, edited: str, kinds: Iterable[str] = KINDS) -> bool:
     """Whether the two differ in these kinds only, or not at all."""
     return response == edited or (bool(kinds := tuple(kinds)) and without(response, kinds) == without(edited, kinds))
+
+
+def alike(response: str, edited: str, kinds: Collection[str] = KINDS) -> tuple[str, str]:
+    """Both texts without those kinds of ``CHARACTERS`` that one of them has and the other has not."""
+    for kind, step in CHARACTERS.items():
+        one, other = (step(response), step(edited)) if kind in kinds else (response, edited)
+        if (one == response) != (other == edited):
+            response, edited = one, other
+    return response, edited
 
 
 def differences(response: str, edited: str) -> tuple[str, ...]:

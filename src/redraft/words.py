@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from itertools import chain
 from typing import Any
 
-__all__ = ["nltk_words", "spaced", "unspaced", "words"]
+__all__ = ["UNSPACED", "nltk_words", "spaced", "unspaced", "words"]
 
 UNSPACED = "Han Hiragana Katakana Bopomofo Thai Lao Khmer Myanmar Tibetan Tai_Le New_Tai_Lue Tai_Tham Tai_Viet"
 FIRST_UNSPACED = "\u0e01"  # the first letter of them all, in Thai
@@ -38,7 +38,9 @@ def spaced(text: str) -> str:
     """Set blanks around the characters of scripts that have none between words; any other text stays as it is."""
     if text.isascii() or max(text) < FIRST_UNSPACED:
         return text
-    run, character = _patterns()
+    letter, run, character = _patterns()
+    if not letter.search(text):
+        return text
 
     def apart(found: re.Match[str]) -> str:
         return f" {' '.join(character.findall(found[0]))} "
@@ -48,17 +50,18 @@ def spaced(text: str) -> str:
 
 def unspaced(chunk: str) -> bool:
     """Whether this piece of a ``spaced`` text is a character of such a script."""
-    return chunk >= FIRST_UNSPACED and chunk[0].isalnum() and _patterns()[0].match(chunk) is not None
+    return chunk >= FIRST_UNSPACED and chunk[0].isalnum() and _patterns()[1].match(chunk) is not None
 
 
 @cache
-def _patterns() -> tuple[Any, Any]:
-    """Runs of such scripts with the punctuation that touches them, and one character."""
+def _patterns() -> tuple[Any, Any, Any]:
+    """A letter of these scripts, runs of such letters and of punctuation as wide as they are, and one character."""
     import regex
 
     letters = "".join(rf"\p{{sc={name}}}" for name in UNSPACED.split())
-    marks = r"\u3000-\u303f\u30fb\u30fc\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
-    return regex.compile(rf"[{marks}]*[{letters}][{letters}{marks}\p{{M}}\u200c\u200d]*"), regex.compile(r"\X\p{M}*")
+    marks = r"\u3001-\u303f\u30fb\u30fc\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
+    run = rf"[{letters}{marks}][{letters}{marks}\p{{M}}\u200c\u200d]*"
+    return regex.compile(f"[{letters}]"), regex.compile(run), regex.compile(r"\X\p{M}*")
 
 
 def _tokens(text: str) -> list[str]:
