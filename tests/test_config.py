@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from redraft.config import NOT_SETTINGS, Settings, load_settings
+from redraft.config import NOT_SETTINGS, Settings, TaskSettings, load_settings
 from redraft.errors import ConfigError
 
 
@@ -22,6 +22,14 @@ def write(text: str, name: str = "redraft.toml") -> Path:
     file = Path(name)
     file.write_text(text, "utf-8")
     return file
+
+
+def test_invalid_kinds_of_transport() -> None:
+    with pytest.raises(ValidationError, match="unknown kind 'quotes': use any of entities, line ends"):
+        TaskSettings(normalise=("quotes",))
+    settings = Settings(tasks={"email": TaskSettings(cost="character", normalise=("blanks",)), "notes": TaskSettings()})
+    assert settings.cost_of("email").name == "character without blanks"
+    assert settings.cost_of("notes").name == "word"
 
 
 def test_defaults_need_no_file() -> None:

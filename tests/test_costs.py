@@ -128,7 +128,7 @@ def test_no_texts_linger_beyond_a_few() -> None:
     """Tokens are cached between calls; an erased text must not stay in memory for long."""
     for i in range(200):
         COSTS["word"](f"draft {i}", f"text {i}")
-    assert costs._words.cache_info().currsize <= 64  # pyright: ignore[reportPrivateUsage]
+    assert costs.words.cache_info().currsize <= 64
 
 
 def test_nltk_needs_no_download(tmp_path: Path) -> None:

@@ -81,6 +81,29 @@ class TestContexts:
         assert context_key(context("a", "b")) != context_key(context("a b"))
         assert context_key(context("?")) != context_key(context("!"))
 
+    @pytest.mark.parametrize(
+        ("text", "near", "other"),
+        [
+            (
+                "会议改到星期二下午三点，请写信告诉大家。",
+                "会议改到星期三下午三点,请写信告诉大家",
+                "请把这封信翻译成英文，谢谢您的帮助。",
+            ),
+            (
+                "会議は木曜日の午後3時に変更されました。",
+                "会議は金曜日の午後３時に変更されました",
+                "この文章を英語に訳してください。",
+            ),
+            ("กรุณาเขียนจดหมายถึงลูกค้าของเรา", "กรุณาเขียนอีเมลถึงลูกค้าของเรา", "วันนี้อากาศดีมากที่เชียงใหม่"),
+        ],
+    )
+    def test_near_repeats_are_found_where_words_have_no_blanks(self, text: str, near: str, other: str) -> None:
+        contexts = [[Message("user", content)] for content in (text, near, other)]
+        groups = context_groups(contexts)
+        one, same, apart = (groups[context_key(messages)] for messages in contexts)
+        assert one == same != apart
+        assert context_key([Message("user", f" {text}!")]) == context_key(contexts[0])
+
     def test_near_repeats_share_a_group_and_others_do_not(self) -> None:
         base = article(0)
         near = [*base[:20], "changed", *base[21:]]

@@ -21,8 +21,9 @@ from typing import Any, Literal, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from redraft.costs import COSTS
+from redraft.costs import COSTS, Cost, get_cost, normalised
 from redraft.errors import ConfigError, did_you_mean
+from redraft.transport import KINDS, SPACING
 from redraft.types import Decoding
 
 __all__ = [
@@ -97,6 +98,9 @@ class TaskSettings(_Section):
     """A task: what an edit costs, and which policies serve it."""
 
     cost: str = Field(default="word", description="Cost of an edit (Δ), the same in training, selection and reports.")
+    normalise: tuple[str, ...] = Field(
+        default=KINDS, description="What software changes in a text that is no edit: costs look past it."
+    )
     project: str = Field(default="default", min_length=1, description="Only API keys of this project see the task.")
     policies: tuple[str, ...] = Field(
         default=(), description="Policies to choose from. Default: base, and what did better on held-out edits."
@@ -105,6 +109,13 @@ class TaskSettings(_Section):
     alpha: float | None = Field(default=None, ge=0, description="α of the rule late. Default: the scale of the costs.")
     fallback: str | None = Field(default=None, description="Policy that answers when the chosen one fails.")
     decoding: DecodingSettings = Field(default=DecodingSettings(), description="How its policies write.")
+
+    @field_validator("normalise")
+    @classmethod
+    def _kinds(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [kind for kind in value if kind not in (*KINDS, SPACING)]:
+            raise ValueError(f"unknown kind {unknown[0]!r}: use any of {', '.join((*KINDS, SPACING))}, or [] for none")
+        return value
 
     @field_validator("cost")
     @classmethod
@@ -159,6 +170,11 @@ class Settings(_Section):
     def task(self, name: str) -> TaskSettings:
         """The settings of a task; the defaults if the file does not name it."""
         return self.tasks.get(name, TaskSettings())
+
+    def cost_of(self, task: str, name: str | None = None) -> Cost:
+        """The cost Δ of a task's edits, or another cost that looks past the same; raises as ``get_cost``."""
+        own = self.task(task)
+        return normalised(get_cost(name or own.cost), own.normalise)
 
     def decoding(self, task: str) -> Decoding:
         """How a task's policies write in this process, unless a client or an option says otherwise."""

@@ -6,26 +6,35 @@ only a ``-capped`` variant stops at 1. Raw Levenshtein distances are metrics on 
 Left out on purpose: anything that needs a model.
 
 A cost sees what its tokens see. Texts that differ only in white space cost 0 under ``word`` and ``whitespace``, though
-someone changed them (``Interaction.unchanged`` compares the texts themselves); ``character`` counts every code point.
-Word tokens are NLTK's with ``preserve_line=True``, which needs no download at run time: a full stop is a token only
-at the very end, and straight double quotes equal LaTeX's.
+someone changed them; ``character`` counts every code point. What a word is, ``redraft.words`` says. ``typed`` leaves
+out what software changed on the way (``redraft.transport``): logs and reports count that.
 """
 
 from __future__ import annotations
 
 import importlib
 import math
-import sys
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
 from pathlib import Path
 from typing import cast
 
+from redraft import transport
 from redraft.errors import ConfigError, DataError
+from redraft.words import nltk_words, words
 
-__all__ = ["COSTS", "DEFAULT_COST", "Cost", "get_cost", "levenshtein", "ngram_survival", "subtoken_cost"]
+__all__ = [
+    "COSTS",
+    "DEFAULT_COST",
+    "Cost",
+    "at_first",
+    "get_cost",
+    "levenshtein",
+    "ngram_survival",
+    "normalised",
+    "subtoken_cost",
+]
 
 Tokenize = Callable[[str], Sequence[Hashable]]
 
@@ -44,6 +53,8 @@ class Cost:
         ``length(response)``: units in y, the divisor; ``None`` leaves the count undivided.
     cap
         Upper bound of the quotient.
+    kinds
+        What software does to a text, of ``redraft.transport.KINDS``, that is no edit.
 
     Examples
     --------
@@ -56,12 +67,23 @@ class Cost:
     raw: Callable[[str, str], float]
     length: Callable[[str], int] | None = None
     cap: float = math.inf
+    kinds: tuple[str, ...] = transport.KINDS
 
     def __call__(self, response: str, edited: str) -> float:
         """Δ(y, y') ≥ 0, and 0 when both are equal."""
         if response == edited:
             return 0.0
         return self.of_raw(self.raw(response, edited), response)
+
+    def same(self, response: str, edited: str) -> bool:
+        """Whether y' is y, but for what software did on the way."""
+        return transport.same(response, edited, self.kinds)
+
+    def typed(self, response: str, edited: str) -> float:
+        """``raw`` of what a person did, without what software did on the way."""
+        if self.same(response, edited):
+            return 0.0
+        return float(self.raw(*transport.alike(response, edited, self.kinds)))
 
     def of_raw(self, raw: float, response: str) -> float:
         """The cost that belongs to a raw count on this response."""
@@ -105,27 +127,6 @@ def _windows(tokens: Sequence[Hashable], sizes: set[int]) -> Counter[tuple[Hasha
     return Counter(tuple(tokens[i : i + size]) for size in sizes for i in range(len(tokens) - size + 1))
 
 
-@lru_cache(maxsize=64)  # a cost asks for y twice; texts that a user has erased must not linger
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(_nltk()(text, preserve_line=True))
-
-
-@cache
-def _nltk() -> Callable[..., list[str]]:
-    """NLTK's tokenizer without scikit-learn and SciPy, which it does not need here: 160 MB and two seconds.
-
-    NLTK does without them where they are not installed, so they are hidden while it is imported.
-    """
-    unused = {name: None for name in ("sklearn", "scipy") if name not in sys.modules}
-    sys.modules.update(unused)  # pyright: ignore[reportArgumentType, reportCallIssue]
-    try:
-        from nltk.tokenize import word_tokenize
-    finally:
-        for name in unused:
-            del sys.modules[name]
-    return word_tokenize
-
-
 def _family(name: str, tokenize: Tokenize) -> dict[str, Cost]:
     divided = Cost(name, levenshtein(tokenize), lambda response: len(tokenize(response)))
     return {
@@ -136,12 +137,30 @@ def _family(name: str, tokenize: Tokenize) -> dict[str, Cost]:
 
 
 COSTS: dict[str, Cost] = {
-    **_family("word", _words),
+    **_family("word", words),
     **_family("whitespace", str.split),
     **_family("character", str),
-    "survival": Cost("survival", *ngram_survival(_words)),
+    "survival": Cost("survival", *ngram_survival(words)),
 }
 DEFAULT_COST = "word"
+_FIRST = {**_family("word", nltk_words), "survival": Cost("survival", *ngram_survival(nltk_words))}
+
+
+def at_first(cost: Cost) -> Cost:
+    """What a cost of this name was before scripts without blanks and transport were seen: old logs have its numbers."""
+    return replace(_FIRST.get(cost.name, cost), kinds=())
+
+
+def normalised(cost: Cost, kinds: Collection[str]) -> Cost:
+    """The cost that looks past these kinds of transport; its name tells them, unless they are the default.
+
+    >>> normalised(COSTS["word"], ["line ends"]).name, normalised(COSTS["word"], transport.KINDS).name
+    ('word without line ends', 'word')
+    """
+    wanted = tuple(kind for kind in (*transport.KINDS, transport.SPACING) if kind in kinds)
+    if wanted == cost.kinds:
+        return cost
+    return replace(cost, name=f"{cost.name} without {', '.join(wanted) or 'nothing'}", kinds=wanted)
 
 
 def subtoken_cost(tokenizer_file: Path) -> Cost:

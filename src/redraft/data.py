@@ -6,7 +6,8 @@ feedback gives no row at all, and neither does one that teaches nothing (``LeftO
 
 Splits keep contexts together that are the same or nearly so, because a held-out context that was trained on in
 other words measures memory. *Nearly* means that the sets of three-word shingles have a Jaccard similarity of at
-least ``NEAR``; words are compared without case, punctuation and spacing. A shingle in more than half of the contexts,
+least ``NEAR``; words are compared without case, punctuation and spacing, and are characters in scripts without blanks
+(``redraft.words``). A shingle in more than half of the contexts,
 or in more than 2 % of them (at least 20), belongs to a template that wraps them and tells none apart: it is ignored.
 """
 
@@ -19,18 +20,22 @@ import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from redraft.costs import Cost
+from redraft import transport
+from redraft.costs import COSTS, DEFAULT_COST, Cost
 from redraft.errors import ConfigError, DataError
 from redraft.types import Interaction, Message
+from redraft.words import spaced, unspaced
 
 __all__ = [
     "LeftOut",
+    "as_typed",
     "context_groups",
     "context_key",
     "cost_rows",
@@ -44,40 +49,48 @@ NEAR = 0.5
 SHINGLE = 3
 BANDS, BAND_ROWS = 32, 3  # finds a pair at NEAR with probability 0.986, at 0.7 with 1 − 10⁻⁶
 
+CostOf = Callable[[str], Cost]
+
 _WORD = re.compile(r"\w+")
 
 
-def sft_rows(interactions: Iterable[Interaction]) -> Iterator[dict[str, Any]]:
+def _default(_task: str) -> Cost:
+    return COSTS[DEFAULT_COST]
+
+
+def sft_rows(interactions: Iterable[Interaction], cost_of: CostOf = _default) -> Iterator[dict[str, Any]]:
     """Supervision (eq. 3): ``prompt`` x and ``completion`` y', one row for each interaction with feedback."""
-    for _, prompt, _, edited in _with_feedback(interactions):
+    for _, prompt, _, edited in _with_feedback(interactions, cost_of):
         yield {"prompt": prompt, "completion": edited}
 
 
-def preference_rows(interactions: Iterable[Interaction]) -> Iterator[dict[str, Any]]:
+def preference_rows(interactions: Iterable[Interaction], cost_of: CostOf = _default) -> Iterator[dict[str, Any]]:
     """Preference (eq. 4): ``prompt`` x, ``chosen`` y', ``rejected`` y, where the two differ."""
-    for interaction, prompt, response, edited in _with_feedback(interactions):
+    for interaction, prompt, response, edited in _with_feedback(interactions, cost_of):
         if not interaction.unchanged:
             yield {"prompt": prompt, "chosen": edited, "rejected": response}
 
 
-def unpaired_rows(interactions: Iterable[Interaction]) -> Iterator[dict[str, Any]]:
+def unpaired_rows(interactions: Iterable[Interaction], cost_of: CostOf = _default) -> Iterator[dict[str, Any]]:
     """Labels, as KTO takes them: y' is ``label`` true; y, where it was changed, is false."""
-    for interaction, prompt, response, edited in _with_feedback(interactions):
+    for interaction, prompt, response, edited in _with_feedback(interactions, cost_of):
         yield {"prompt": prompt, "completion": edited, "label": True}
         if not interaction.unchanged:
             yield {"prompt": prompt, "completion": response, "label": False}
 
 
-def cost_rows(interactions: Iterable[Interaction], cost_of: Callable[[str], Cost]) -> Iterator[dict[str, Any]]:
+def cost_rows(interactions: Iterable[Interaction], cost_of: CostOf) -> Iterator[dict[str, Any]]:
     """Cost (eq. 5): ``prompt`` x, ``completion`` y, ``cost`` Δ(y, y') and the ``raw`` count, Δ being the task's."""
-    for interaction, prompt, response, _ in _with_feedback(interactions):
+    for interaction, prompt, response, _ in _with_feedback(interactions, cost_of):
         text, cost = interaction.completion.response, cost_of(interaction.completion.task)
-        raw = 0.0 if interaction.unchanged else float(cost.raw(text, interaction.edited or ""))
+        raw = cost.typed(text, interaction.edited or "")
         yield {"prompt": prompt, "completion": response, "cost": float(cost.of_raw(raw, text)), "raw": raw}
 
 
 class LeftOut:
     """Interactions that teach a text model nothing, left out and counted by why.
+
+    What software did to an edit is no lesson either: it is taken back, as far as the cost of the task looks past it.
 
     >>> from redraft.types import Completion
     >>> left = LeftOut()
@@ -85,8 +98,8 @@ class LeftOut:
     ([], '1 left out: refusal 1')
     """
 
-    def __init__(self) -> None:
-        self.counts = Counter[str]()
+    def __init__(self, cost_of: CostOf = _default) -> None:
+        self.counts, self._cost_of = Counter[str](), cost_of
 
     def of(self, interactions: Iterable[Interaction]) -> Iterator[Interaction]:
         """Pass on what can be taught: no refusal, no empty answer, no context with what a text model cannot see."""
@@ -94,12 +107,23 @@ class LeftOut:
             if why := interaction.completion.untaught or _unseen(interaction.completion.messages):
                 self.counts[why] += 1
             else:
-                yield interaction
+                yield as_typed(interaction, self._cost_of(interaction.completion.task))
 
     def __str__(self) -> str:
         """Say in one line how many were left out; empty where none was."""
         why = ", ".join(f"{name} {count:,}" for name, count in sorted(self.counts.items()))
         return f"{self.counts.total():,} left out: {why}" if why else ""
+
+
+def as_typed(interaction: Interaction, cost: Cost) -> Interaction:
+    """What a person did: accepted, where all else was software's doing; their text with the response's line ends."""
+    edit, response = interaction.edit, interaction.completion.response
+    if edit is None or edit.edited in (None, response):
+        return interaction
+    text = None if cost.same(response, edit.edited) else edit.edited
+    if text and "line ends" in cost.kinds and "\r" not in response:
+        text = transport.without(text, ["line ends"])
+    return interaction if text == edit.edited else replace(interaction, edit=replace(edit, edited=text))
 
 
 def _unseen(messages: Iterable[Message]) -> str:
@@ -116,10 +140,10 @@ _Messages = list[dict[str, str]]
 
 
 def _with_feedback(
-    interactions: Iterable[Interaction],
+    interactions: Iterable[Interaction], cost_of: CostOf
 ) -> Iterator[tuple[Interaction, _Messages, _Messages, _Messages]]:
     """Interactions that have feedback and can be taught, with x, y and y' as messages."""
-    for interaction in LeftOut().of(interactions):
+    for interaction in LeftOut(cost_of).of(interactions):
         if interaction.edited is not None:
             prompt = [message.plain for message in interaction.completion.messages]
             yield interaction, prompt, _answer(interaction.completion.response), _answer(interaction.edited)
@@ -141,8 +165,9 @@ def context_key(messages: Sequence[Message]) -> str:
 
 
 def _words(text: str) -> list[str]:
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return _WORD.findall(folded) or folded.split()
+    folded = spaced(unicodedata.normalize("NFKC", text).casefold())
+    found = [[piece] if unspaced(piece) else _WORD.findall(piece) for piece in folded.split()]
+    return [word for words in found for word in words] or folded.split()
 
 
 def context_groups(contexts: Iterable[Sequence[Message]]) -> dict[str, str]:

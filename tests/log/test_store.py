@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from redraft.config import Settings
-from redraft.costs import COSTS, Cost
+from redraft.costs import COSTS, Cost, at_first
 from redraft.errors import ConfigError, ConflictError, DataError, NotFoundError, RedraftError, UnavailableError
 from redraft.log import Added, Counts, EditLog, migrations
 from redraft.log.database import NEWEST, writing
@@ -231,6 +231,27 @@ def test_counts_keep_silence_apart_from_approval(log: EditLog) -> None:
     assert log.counts(now=NOW) == Counts(9, 2, 2, 1, 2, 3, 4)
     assert log.counts("nothing") == Counts(0, 0, 0, 0, 0, 0, 0)
     assert log.tasks() == ["email", "notes"]
+
+
+def test_transport_is_logged_and_is_no_edit(log: EditLog) -> None:
+    log.record(completion("a", response="one\ntwo"))
+    log.edit(Edit("a", "one\r\ntwo\n"))
+    assert (log.counts().edited, log.counts().unchanged, log.verify()) == (0, 1, [])
+    assert [row.edited for row in log.interactions()] == ["one\r\ntwo\n"]
+
+
+def test_costs_of_an_earlier_version_are_told_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    with EditLog(url, cost_of=lambda _: at_first(COSTS["word"])) as log:
+        for i, (response, edited) in enumerate([("我喜欢苹果。", "我喜欢香蕉。"), ("one\n", "one"), ("one", "two")]):
+            log.record(completion(f"{i}", response=response))
+            log.edit(Edit(f"{i}", edited))
+    with EditLog(url) as log:
+        (problem,) = log.verify()
+        assert problem.startswith("2 edits have the costs of an earlier version")
+        with EditLog(f"sqlite:///{tmp_path / 'new.db'}") as anew:
+            anew.add_many(log.interactions())
+            assert (anew.verify(), anew.counts().unchanged) == ([], 1)
 
 
 def test_interactions_stream_in_order_while_others_write(log: EditLog) -> None:

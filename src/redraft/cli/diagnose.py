@@ -37,11 +37,12 @@ def diagnose(
 
     from redraft import diagnose as library
     from redraft.config import load_settings
-    from redraft.costs import get_cost
+    from redraft.costs import normalised
     from redraft.data import LeftOut
 
-    settings, left = load_settings(), LeftOut()
-    delta = get_cost(cost or settings.task(task).cost)
+    settings = load_settings()
+    delta = settings.cost_of(task, cost)
+    left = LeftOut(lambda _: normalised(delta, ()))  # what software did is counted, too
     with open_log(log) as edits:
         require_task(edits, task)
         given = left.of(edits.interactions(task))
@@ -67,6 +68,12 @@ def _render(console: Console, task: str, found: Diagnosis, log: str | None) -> N
         f"({measures.changed:,} changed, {measures.unchanged:,} unchanged), "
         f"{measures.awaiting:,} awaited, {measures.censored:,} censored"
     )
+    for kinds, count in measures.hidden.items():
+        console.print(f"{count:,} edits differ from the response only in {kinds}: unchanged")
+    for kinds, count in measures.told.items():
+        console.print(
+            f"{count:,} changed edits differ only in {kinds}, which tasks.{task}.normalise can hide", markup=False
+        )
     if measures.divided and measures.raw and measures.whitespace_distance:
         rows = {f"cost ({measures.cost})": measures.divided, "raw distance": measures.raw}
         table(_costs({**rows, "white-space words": measures.whitespace_distance}))(console)

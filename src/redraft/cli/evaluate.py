@@ -20,10 +20,11 @@ from redraft.policies.base import BASE
 from redraft.train.runs import read_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from rich.console import Console
 
+    from redraft.costs import Cost
     from redraft.log.formats import BadRow, Row
     from redraft.policies.evaluate import Evaluation
     from redraft.policies.store import PolicyStore
@@ -56,7 +57,6 @@ def evaluate(
 ) -> None:
     """Compare policies on held-out edits: likelihood, preference, and the distance of their own answers."""
     from redraft.config import load_settings
-    from redraft.costs import get_cost
     from redraft.lm.load import load_base
     from redraft.log.formats import Options
     from redraft.policies.evaluate import evaluate as evaluate_policies
@@ -70,16 +70,10 @@ def evaluate(
         raise NotFoundError(f"task {task!r} has no policies in {store.root}: train some, or name one with --policy")
     adapters = {str(ref): store.path(ref) for ref in _named(store, task, names)}
     rows = rows_of(holdout, form, Options(task, settings.log.max_text_chars, mapping_of(mapped, columns)))
-    heldout = _heldout(rows, task, holdout, limit)
-    delta = get_cost(cost or settings.task(task).cost)
+    heldout = _heldout(rows, task, holdout, limit, delta)
+    delta = settings.cost_of(task, cost)
     decoding = decided(settings.decoding(task), max_new_tokens, temperature)
-    learnt = {name: seen for name, folder in adapters.items() if (seen := _learnt_from(folder, heldout))}
-    for seen in sorted(set(learnt.values())):
-        those = ", ".join(name for name, count in learnt.items() if count == seen)
-        note(
-            f"warning: {seen} of these {len(heldout)} edits were used to train {those}: what follows shows memory. "
-            "Give edits that came later"
-        )
+    learnt = _learnt(adapters, heldout)
     base, limits = load_base(model or settings.model.name, settings.cache), Limits(max_prompt, max_response)
     with bars() as progress:
         evaluated = evaluate_policies(
@@ -107,17 +101,29 @@ def _named(store: PolicyStore, task: str, names: Sequence[str]) -> list[PolicyRe
     return [store.resolve(name, task) for name in names if name not in (BASE, f"{task}/{BASE}")]
 
 
+def _learnt(adapters: Mapping[str, Path], heldout: Sequence[Interaction]) -> dict[str, int]:
+    """Policy → how many of these edits it was trained on, where there are any; warns of them."""
+    learnt = {name: seen for name, folder in adapters.items() if (seen := _learnt_from(folder, heldout))}
+    for seen in sorted(set(learnt.values())):
+        those = ", ".join(name for name, count in learnt.items() if count == seen)
+        note(
+            f"warning: {seen} of these {len(heldout)} edits were used to train {those}: what follows shows memory. "
+            "Give edits that came later"
+        )
+    return learnt
+
+
 def _learnt_from(folder: Path, heldout: Sequence[Interaction]) -> int:
     """How many of these edits the policy in a folder was trained on, or its epoch chosen by."""
     sources = read_sources(folder)
     return sum(row.completion.id in sources for row in heldout)
 
 
-def _heldout(rows: Iterable[Row | BadRow], task: str, holdout: Path, limit: int | None) -> list[Interaction]:
+def _heldout(rows: Iterable[Row | BadRow], task: str, holdout: Path, limit: int | None, cost: Cost) -> list[Interaction]:
     """The edits to evaluate on, as those to train on; raises ``DataError`` when there is none."""
     from redraft.data import LeftOut
 
-    left, others = LeftOut(), Counter[str]()
+    left, others = LeftOut(lambda _: cost), Counter[str]()
     heldout = list(islice(left.of(_of_task(_edited(rows), task, others)), limit))
     if others:
         said = ", ".join(f"{name} {count:,}" for name, count in sorted(others.items()))

@@ -59,7 +59,7 @@ def _command(kind: str) -> None:
         write = _write_jsonl if chosen == "jsonl" else _write_parquet
         with open_log(log) as edit_log:
             require_task(edit_log, task)
-            left = LeftOut()
+            left = LeftOut(edit_log.cost_of)
             with whole(out) as scratch:
                 count = write(kind, scratch, progress(_rows(kind, edit_log, task, left), f"writing {out.name}"))
         if left.counts:
@@ -82,10 +82,8 @@ def _rows(kind: str, edit_log: EditLog, task: str | None, left: LeftOut) -> Iter
     if kind == "native":
         return map(native.write, given)
     given = left.of(given)
-    if kind == "cost":
-        return data.cost_rows(given, edit_log.cost_of)
     rows = {"sft": data.sft_rows, "preference": data.preference_rows, "unpaired": data.unpaired_rows}
-    return rows[kind](given)
+    return {**rows, "cost": data.cost_rows}[kind](given, edit_log.cost_of)
 
 
 def _write_jsonl(_kind: str, file: Path, rows: Iterable[dict[str, Any]]) -> int:

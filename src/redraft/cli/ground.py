@@ -128,7 +128,8 @@ def read_edits(task: str, source: Source) -> Edits:
     from redraft.config import load_settings
     from redraft.data import LeftOut
 
-    settings, left = load_settings(), LeftOut()
+    settings = load_settings()
+    left = LeftOut(settings.cost_of)
     root = source.policies or settings.policies.root
     with open_log(source.log) as edit_log:
         require_task(edit_log, task)

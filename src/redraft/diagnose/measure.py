@@ -12,6 +12,7 @@ import numpy as np
 
 from redraft.costs import COSTS, Cost
 from redraft.data import context_key
+from redraft.transport import differences
 from redraft.types import Completion, Interaction
 
 __all__ = ["NEAR_DUPLICATE", "POOLED", "UNRECORDED", "Group", "Histogram", "Measures", "Summary", "measure"]
@@ -63,7 +64,8 @@ class Group:
 class Measures:
     """All that was counted.
 
-    ``accepted`` were explicitly left as they are; ``unchanged`` are these and the edits equal to the response;
+    ``accepted`` were explicitly left as they are; ``unchanged`` are these and the edits equal to the response but for
+    what software did on the way, which ``hidden`` counts by kind; ``told`` are changed edits of such kinds only.
     ``changed`` is the rest of ``edits``, of which ``near_duplicates`` are nearly equal word by word. ``awaiting``
     have no edit yet and ``censored`` none after the horizon: silence is not approval. ``within_users`` is the share
     of the variance of costs that lies within users, 1 where users do not differ. ``models`` counts completions by
@@ -90,6 +92,8 @@ class Measures:
     repeated_contexts: int
     largest_context: int
     models: dict[str, int]
+    hidden: dict[str, int]
+    told: dict[str, int]
     policies: tuple[Group, ...]
 
 
@@ -103,6 +107,8 @@ class _Seen:
     policies: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     contexts: Counter[int] = field(default_factory=Counter[int])
     models: Counter[str] = field(default_factory=Counter[str])
+    hidden: Counter[str] = field(default_factory=Counter[str])
+    told: Counter[str] = field(default_factory=Counter[str])
 
 
 def measure(interactions: Iterable[Interaction], cost: Cost, *, before: datetime | None = None) -> Measures:
@@ -138,6 +144,8 @@ def measure(interactions: Iterable[Interaction], cost: Cost, *, before: datetime
         repeated_contexts=sum(count > 1 for count in seen.contexts.values()),
         largest_context=max(seen.contexts.values(), default=0),
         models=dict(seen.models.most_common()),
+        hidden=dict(seen.hidden.most_common()),
+        told=dict(seen.told.most_common()),
         policies=_groups(seen.policies),
     )
 
@@ -153,10 +161,13 @@ def _made_before(completion: Completion, moment: datetime | None) -> bool:
 def _add_edit(seen: _Seen, interaction: Interaction, edited: str, cost: Cost) -> None:
     completion, edit = interaction.completion, interaction.edit
     assert edit is not None  # or there would be no edited text
-    response, changed = completion.response, not interaction.unchanged
-    raw = cost.raw(response, edited) if changed else 0.0
+    response = completion.response
+    changed = not cost.same(response, edited)
+    raw = cost.typed(response, edited) if changed else 0.0
     divided = cost.of_raw(raw, response)
-    seen.edits.append((divided, raw, COSTS["whitespace"].raw(response, edited), changed))
+    seen.edits.append((divided, raw, COSTS["whitespace"].raw(response, edited) if changed else 0.0, changed))
+    if kinds := " and ".join(differences(response, edited)):
+        (seen.told if changed else seen.hidden)[kinds] += 1
     seen.numbers["accepted"] += edit.edited is None
     seen.numbers["near_duplicates"] += changed and _similarity(response, edited) >= NEAR_DUPLICATE
     seen.users[edit.user_id or completion.user_id or UNRECORDED].append(divided)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from redraft.config import Settings, TaskSettings, UpstreamSettings
-from redraft.costs import get_cost
 from redraft.errors import ConfigError, NotFoundError
 from redraft.gateway.embedded import Embedded
 from redraft.gateway.engine import Engine
@@ -50,9 +49,9 @@ async def reload_gateway(gateway: Gateway, settings: Settings, engines: Engines)
     restart. Raises a ``RedraftError`` and leaves all as it was where the tasks cannot be served, and ``ConfigError``
     for another cost of a task, which the edits of this process would not follow.
     """
-    for name, task in settings.tasks.items():
-        if (now := gateway.log.cost_of(name).name) != get_cost(task.cost).name:
-            raise ConfigError(f"tasks.{name}.cost: edits are priced by {now!r} while this gateway runs: restart it")
+    for name in settings.tasks:
+        if (now := gateway.log.cost_of(name).name) != settings.cost_of(name).name:
+            raise ConfigError(f"tasks.{name}: edits are priced by {now!r} while this gateway runs: restart it")
     await gateway.reload(_tasks(settings, engines))
 
 

@@ -46,11 +46,11 @@ def difference(one: Completion | Decision, other: Completion | Decision) -> str:
 
 
 def priced(cost: Cost, response: str, edited: str | None) -> tuple[float, int]:
-    """Raw distance, and Δ(y, y') in 10⁻⁹ units; both 0 when y' is y or ``None`` (accepted).
+    """Raw distance, and Δ(y, y') in 10⁻⁹ units; both 0 when y' is y but for transport, or ``None`` (accepted).
 
     Raises ``DataError`` when a user's own Δ gives no number ≥ 0.
     """
-    raw = 0.0 if edited is None or edited == response else float(cost.raw(response, edited))
+    raw = 0.0 if edited is None else cost.typed(response, edited)
     if not (math.isfinite(raw) and raw >= 0):
         raise DataError(f"cost {cost.name!r} gave {raw}: a cost is a finite number, at least 0")
     return raw, round(cost.of_raw(raw, response) * COST_UNIT)
@@ -112,7 +112,7 @@ def edit_rows(edit: Edit, response: str, cost: Cost, price: tuple[float, int] | 
     raw, units = price or priced(cost, response, edit.edited)
     row = {name: getattr(edit, name) for name in _OF_EDIT} | {
         "accepted": edit.edited is None,
-        "unchanged": edit.edited is None or edit.edited == response,
+        "unchanged": edit.edited is None or cost.same(response, edit.edited),
         "raw": raw,
         "cost": units,
         "cost_name": cost.name,

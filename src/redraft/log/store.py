@@ -116,7 +116,7 @@ class EditLog:
 
         @cache
         def cost_of(task: str) -> Cost:
-            return get_cost(settings.task(task).cost)
+            return settings.cost_of(task)
 
         return cls(
             url or settings.log.url,
@@ -305,7 +305,7 @@ class EditLog:
             return find_key(connection, text)
 
     def verify(self) -> list[str]:
-        """Check the whole log against itself and recompute every cost; returns one line per problem."""
+        """Check the whole log against itself and recompute every cost; returns one line per problem or ``Remark``."""
         known = dict(COSTS)
         for name in self._costs:
             with suppress(ConfigError):  # its module may be gone: what it priced is named as not recomputed

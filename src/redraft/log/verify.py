@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from sqlalchemy import Connection, RowMapping, and_, select
 
-from redraft.costs import Cost
+from redraft.costs import Cost, at_first
 from redraft.errors import RedraftError
 from redraft.log import queries
 from redraft.log.canonical import decision_problems
@@ -15,7 +15,13 @@ from redraft.log.mapping import decision_from, priced
 from redraft.log.schema import RESPONSE, completions, decisions, edits, texts
 from redraft.log.statistics import differences
 
-__all__ = ["problems"]
+__all__ = ["Remark", "problems"]
+
+
+class Remark(str):
+    """What somebody should know, though nothing is wrong with the log."""
+
+    __slots__ = ()
 
 
 def problems(connection: Connection, cost_of: Callable[[str], Cost], known: Mapping[str, Cost]) -> Iterator[str]:
@@ -29,14 +35,21 @@ def problems(connection: Connection, cost_of: Callable[[str], Cost], known: Mapp
         for problem in decision_problems(decision) if decision else ():
             yield f"decision of {row[decisions.c.completion_id]!r}: {problem}"
     yield from differences(connection, cost_of)
-    foreign = Counter[str]()
+    foreign, earlier = Counter[str](), 0
     for row in connection.execute(queries.edits_of(), execution_options={"yield_per": 200}).mappings():
         name, current = row[edits.c.cost_name], cost_of(row[completions.c.task])
         cost = current if current.name == name else known.get(name)
         foreign[name] += cost is None
         problem = _edit_problem(row, cost)
-        if problem:
+        if problem and cost is not None and _edit_problem(row, at_first(cost)) is None:
+            earlier += 1
+        elif problem:
             yield f"completion {row[edits.c.completion_id]!r}, revision {row[edits.c.revision]}: {problem}"
+    if earlier:
+        yield Remark(
+            f"{earlier:,} edits have the costs of an earlier version, which took sentences without blanks for one word "
+            "and transport for editing: to price them anew, export the log (native) and import it into a new one"
+        )
     for name, count in foreign.items():
         if count:
             priced_under = f"{count:,} edits were priced under {name[:60]!r}"
@@ -75,7 +88,7 @@ def _edit_problem(row: RowMapping, cost: Cost | None) -> str | None:
         return "its text is missing, not even erased"
     if response is None or edited is None:
         return None
-    if row[edits.c.unchanged] != (edited == response):
+    if row[edits.c.unchanged] != (edited == response if cost is None else cost.same(response, edited)):
         return f"unchanged is {row[edits.c.unchanged]}, which its texts contradict"
     return None if cost is None else _cost_problem(row, cost, response, edited)
 

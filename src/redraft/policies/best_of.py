@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from redraft.costs import get_cost
 from redraft.types import Decoding
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def task_judge(by: str, task: str, settings: Settings, root: Path, host: Callabl
     Raises ``DataError`` where there is no cost model of this base model.
     """
     if by == "consensus":
-        return _agreement(get_cost(settings.task(task).cost))
+        return _agreement(settings.cost_of(task))
     from redraft.train.cost_run import read_bound
 
     with host().as_base() as base:
