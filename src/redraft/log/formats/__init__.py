@@ -1,11 +1,10 @@
-"""The file formats that can be imported, one module each.
+"""The file formats that can be imported.
 
-``READERS`` is the whole list: name → generator of ``Row`` and ``BadRow`` over a file.
+``understand`` finds out what a file is (``source``) and what its records mean (``shapes``). ``READERS`` is the list of
+names that a person can give instead: name → generator of ``Row`` and ``BadRow`` over a file.
 """
 
-from redraft.log.formats import native, table, trl
 from redraft.log.formats.rows import BadRow, Options, Reader, Row
+from redraft.log.formats.shapes import READERS, Understood, understand
 
-__all__ = ["READERS", "BadRow", "Options", "Reader", "Row"]
-
-READERS: dict[str, Reader] = {"native": native.read, "csv": table.read, "trl": trl.read}
+__all__ = ["READERS", "BadRow", "Options", "Reader", "Row", "Understood", "understand"]
