@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redraft.cli.ground import LongestAnswer, Model, Policies, Temperature, concluded, decided
-from redraft.cli.log import Format, columns_of, rows_of
+from redraft.cli.log import Columns, Format, Mapped, columns_of, rows_of
 from redraft.cli.output import AsJson, emit, note
 from redraft.cli.session import bars
 from redraft.errors import DataError, NotFoundError
@@ -32,8 +32,9 @@ def evaluate(
     task: Annotated[str, typer.Argument(help="The task whose policies to evaluate.")],
     *,
     holdout: Annotated[Path, typer.Option(help="File of interactions that no policy was trained on.")],
-    form: Annotated[Format, typer.Option("--format", help="What the file is, as for import.")] = "native",
-    columns: Annotated[str, typer.Option(help="CSV columns by field, as for import.")] = "",
+    form: Annotated[Format, typer.Option("--format", help="What the file is, as for import.")] = "auto",
+    mapped: Mapped = None,
+    columns: Columns = "",
     policy: Annotated[
         list[str] | None,
         typer.Option(help="A policy such as sft or sft@3; repeatable. Default: the latest of every name."),
@@ -63,7 +64,7 @@ def evaluate(
     if not (names := policy or sorted({ref.name for ref in store.list(task)})):
         raise NotFoundError(f"task {task!r} has no policies in {store.root}: train some, or name one with --policy")
     adapters = {str(ref): store.path(ref) for ref in (store.resolve(name, task) for name in names)}
-    rows = rows_of(holdout, form, Options(task, settings.log.max_text_chars, columns_of(columns)))
+    rows = rows_of(holdout, form, Options(task, settings.log.max_text_chars, columns_of(mapped, columns)))
     heldout = _heldout(rows, holdout, limit)
     delta = get_cost(cost or settings.task(task).cost)
     decoding = decided(settings.decoding(task), max_new_tokens, temperature)
