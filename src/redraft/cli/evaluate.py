@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redraft.cli.ground import LongestAnswer, Model, Policies, Temperature, concluded, decided
-from redraft.cli.log import Columns, Format, Mapped, mapping_of, rows_of
+from redraft.cli.log import Columns, Format, Mapped, columns_of, rows_of
 from redraft.cli.output import AsJson, emit, note
 from redraft.cli.session import bars
 from redraft.errors import DataError, NotFoundError
@@ -69,7 +69,7 @@ def evaluate(
     if not names:
         raise NotFoundError(f"task {task!r} has no policies in {store.root}: train some, or name one with --policy")
     adapters = {str(ref): store.path(ref) for ref in _named(store, task, names)}
-    rows = rows_of(holdout, form, Options(task, settings.log.max_text_chars, mapping_of(mapped, columns)))
+    rows = rows_of(holdout, form, Options(task, settings.log.max_text_chars, columns_of(mapped, columns)))
     heldout = _heldout(rows, task, holdout, limit)
     delta = get_cost(cost or settings.task(task).cost)
     decoding = decided(settings.decoding(task), max_new_tokens, temperature)
