@@ -89,7 +89,7 @@ full-width forms and ligatures, as keyboards, word processors and input methods 
 def without(text: str, kinds: Iterable[str] = KINDS) -> str:
     r"""The text in the form that all texts share which differ in these kinds only.
 
-    >>> without("It\u2019s  fine.\r\n") == without("It's fine.")
+    >>> without("It\u2019s fine.\r\n") == without("It's fine.")
     True
     """
     wanted = frozenset(kinds)

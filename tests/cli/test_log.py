@@ -70,7 +70,15 @@ def good(count: int) -> bytes:
 def test_import_twice(redraft: Shell) -> None:
     rows = redraft.file(good(3))
     assert redraft("import", rows, "--task", "t", "--json").json == {
-        **{"new": 3, "known": 0, "bad": 0, "changed": 3, "unchanged": 0, "silent": 0},
+        "file": "JSON Lines",
+        "shape": "native (our own)",
+        "fields": {name: name for name in ("prompt", "response", "edited")},
+        "accepted": 0,
+        "changed": 3,
+        "silent": 0,
+        "new": 3,
+        "known": 0,
+        "bad": 0,
         "problems": [],
     }
     again = redraft("import", rows, "--task", "t", "--json")
@@ -84,7 +92,7 @@ def test_bad_rows_are_reported_and_the_rest_goes_on(redraft: Shell) -> None:
     rows = redraft.file(good(6) + b'{"prompt": "x", "response": \n' + good(7)[-len(GOOD) + 1 :])
     ran = redraft("import", rows, "--task", "t", "--json")
     assert ran.status == 0
-    assert ran.err.startswith("rows.jsonl:7: not valid JSON in UTF-8 (EOF while parsing a value at column")
+    assert ran.err.startswith("rows.jsonl:7: not valid JSON in UTF-8 (EOF while parsing a value at ")
     assert ran.err.count("\n") == 1
     (problem,) = ran.json["problems"]
     assert (ran.json["new"], ran.json["bad"], problem["line"], problem["file"]) == (7, 1, 7, "rows.jsonl")
@@ -163,10 +171,10 @@ def test_strict_replaces_no_log_that_another_made_meanwhile(redraft: Shell, monk
     assert sorted(file.name for file in redraft.folder.iterdir()) == ["redraft.db", "rows.jsonl"]
 
 
-@pytest.mark.parametrize("bad", [b"missing.jsonl", b"", b'{"prompt": 1}\n', b'{"prompt": "x", "response": 1}\n'])
+@pytest.mark.parametrize("bad", [b"missing.jsonl", b"", b'{"prompt": 1}\n'])
 def test_a_file_without_a_good_row_makes_no_log(redraft: Shell, bad: bytes) -> None:
     rows = "missing.jsonl" if bad == b"missing.jsonl" else redraft.file(bad)
-    assert redraft("import", rows, "--task", "t").status == (2 if bad else 0)
+    assert redraft("import", rows, "--task", "t").status == 2
     assert [file.name for file in redraft.folder.iterdir()] == [rows] * (rows != "missing.jsonl")
 
 
@@ -184,6 +192,58 @@ def test_a_task_that_is_no_name_is_an_option_to_correct(redraft: Shell, form: st
     rows = redraft.file(good(3))
     one_line(redraft("import", rows, "--task", "a b", "--format", form), "task 'a b'", "--task", "e.g. email")
     assert [file.name for file in redraft.folder.iterdir()] == ["rows.jsonl"]
+
+
+def test_equal_problems_with_other_values_are_one_line(redraft: Shell) -> None:
+    rows = good(1) + b"".join(b'{"prompt": "x", "response": %d, "edited": "z"}\n' % i for i in range(1075))
+    ran = redraft("import", redraft.file(rows), "--task", "t")
+    first = "rows.jsonl:2: response = 0: Input should be a valid string (and 1,074 more rows)\n"
+    assert (ran.status, ran.err) == (0, first)
+
+
+def test_no_good_row_is_an_error_with_a_hint(redraft: Shell) -> None:
+    rows = redraft.file(b'{"context": "x", "response": "y", "edited": "z"}\n' * 3)
+    ran = redraft("import", rows, "--task", "t", "--format", "native")
+    problem, last = ran.err.splitlines()
+    assert problem == "rows.jsonl:1: give either messages or prompt (and 2 more rows)"
+    assert last == "redraft: rows.jsonl: no row could be imported, 3 are bad: context → prompt? --map prompt=context"
+    assert (ran.status, ran.out, list(redraft.folder.iterdir())) == (2, "", [redraft.folder / rows])
+    assert redraft("import", rows, "--task", "t", "--format", "native", *last.split()[-2:]).status == 0
+    one_line(redraft("import", redraft.file(b""), "--task", "t"), "rows.jsonl: holds no rows")
+
+
+def test_a_dry_run_says_what_is_understood_and_writes_nothing(redraft: Shell) -> None:
+    rows = [{"context": f"x {i}\n", "draft": "y " * 99, "final": {"text": "z"}, "by": "kim", "n": i} for i in range(9)]
+    file = redraft.file("\n".join(map(json.dumps, rows)).encode() + b"\n{}\n")
+    mapped = ["--map", "edited=final.text,edit_user_id=by"]
+    shown = redraft("import", file, "--task", "t", "--dry-run", *mapped)
+    assert shown.status == 0
+    for said in ("JSON Lines", "columns by name", "prompt ← context", "metadata ← n", "x 2", "…", "without --dry-run"):
+        assert said in " ".join(shown.out.split())
+    assert "x 3" not in shown.out
+    found = redraft("import", file, "--task", "t", "--dry-run", "--json", *mapped).json
+    assert {name: found[name] for name in ("accepted", "changed", "silent", "bad")} == {
+        "accepted": 0,
+        "changed": 9,
+        "silent": 0,
+        "bad": 1,
+    }
+    assert found["rows"]["edited"] == ["z"] * 3
+    assert list(redraft.folder.iterdir()) == [redraft.folder / file]
+    assert redraft("import", file, "--task", "t", "--json", *mapped).json["new"] == 9
+
+
+def test_the_older_name_of_map(redraft: Shell) -> None:
+    rows = redraft.file(b'{"q": "x", "a": "y", "b": "y"}\n{"q": "x", "a": "y", "b": "z"}\n{"q": "x", "a": "y"}\n')
+    command = ["import", rows, "--task", "t", "--json", "--format", "csv", "--columns", "context=q,response=a,edited=b"]
+    counts = redraft(*command).json
+    assert [counts[name] for name in ("accepted", "changed", "silent", "new")] == [1, 1, 1, 3]
+    assert "--columns" not in redraft("import", "--help").out
+
+
+def test_rows_that_all_are_silent_are_told(redraft: Shell) -> None:
+    ran = redraft("import", redraft.file(b'{"prompt": "x", "response": "y"}\n'), "--task", "t")
+    assert ran.err == "rows.jsonl: no row says what became of its response: name the edits with --map edited=…\n"
 
 
 def test_rows_without_a_task(redraft: Shell) -> None:
@@ -209,9 +269,9 @@ def one_line(ran: Ran, *parts: str) -> None:
 def test_unusable_input_is_one_line_and_status_2(redraft: Shell) -> None:
     rows, table = redraft.file(good(1)), redraft.file(b"a,b\n1,2\n", "table.csv")
     one_line(redraft("import", "missing.jsonl", "--task", "t"), "missing.jsonl: cannot be read")
-    one_line(redraft("import", ".", "--task", "t"), "is a folder that holds rows.jsonl, table.csv")
+    one_line(redraft("import", ".", "--task", "t"), "is a folder that holds")
     one_line(redraft("import", rows, "--format", "trl"), "--task is missing")
-    one_line(redraft("import", table, "--format", "csv", "--task", "t"), "no column context, response, edited", "a, b")
+    one_line(redraft("import", table, "--format", "csv", "--task", "t"), "nothing is read as prompt and", "a, b")
     one_line(redraft("import", table, "--format", "csv", "--task", "t", "--columns", "context"), "names no column")
     one_line(redraft("import", rows, "--task", "t", "--log", "sqlite:////proc/log.db"), "unable to open database file")
     one_line(redraft("import", rows, "--task", "t", "--log", f"sqlite:///{rows}/log.db"), "unable to open", "--log")

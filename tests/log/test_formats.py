@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from redraft.errors import ConfigError, DataError
+from redraft.errors import DataError
 from redraft.lab.corpora import CORPORA
 from redraft.log.canonical import canonical
 from redraft.log.formats import READERS, BadRow, Options, Row, native
@@ -47,7 +47,7 @@ def say(role: str, content: Any) -> dict[str, Any]:
 
 
 BAD_JSON = (
-    (b'{"prompt": ', "not valid JSON in UTF-8 (EOF while parsing a value at column"),
+    (b'{"prompt": ', "not valid JSON in UTF-8 (EOF while parsing a value at "),
     (b'{"prompt": "\xff"}', "not valid JSON in UTF-8"),
     (b'{"prompt": "\\ud83d"}', "not valid JSON in UTF-8"),
     (b"[1]", "the row = [1]: Input should be an object"),
@@ -63,8 +63,10 @@ NATIVE = Sample(
         (as_json(response="y"), "give either messages or prompt"),
         (as_json(prompt="x", messages=[say("user", "x")], response="y"), "give either messages or prompt"),
         (as_json(messages=[], response="y"), "messages is empty"),
-        (as_json(messages=[say("bot", "x")], response="y"), "messages.0.role = 'bot': Input should be 'system'"),
-        (as_json(messages=[say("user", None)], response="y"), "messages.0.content = None"),
+        (as_json(messages=[say("bot9", "x")], response="y"), "messages[0].role = 'bot9': use system, user, ass"),
+        (as_json(messages=[say("user", 3)], response="y"), "messages[0].content = 3"),
+        (as_json(messages=[say("user", "x") | {"more": 3}], response="y"), "messages[0] has role, content, more"),
+        (as_json(prompt=["x"], response="y"), "prompt = ['x']: must be a text"),
         (as_json(prompt="x", response=3), "response = 3: Input should be a valid string"),
         (as_json(prompt="x", response="y", editted="z"), "unknown key 'editted'"),
         (as_json(prompt="x", response="y", edited="z", accepted=True), "either edited or accepted"),
@@ -85,10 +87,10 @@ CSV = Sample(
         (b"a,b", "2 cells under 3 columns"),
         (b"a,b,c,d", "4 cells under 3 columns"),
         (b'"a"b,c,d', "not valid CSV"),
-        (b"a,\xff,c", "response is not valid Unicode"),
+        (b"a,\xff,c", "holds bytes that are not valid Unicode"),
         (
             b"a,%s,c" % LONG.encode(),
-            "a cell has more than 4,000,000 characters, and a text may have 1,000,000: shorten it, or raise",
+            "a cell has more than 4,000,000 characters: shorten it, or raise",
         ),
         (b"a,%s,c" % LONG[:2_000_000].encode(), "response has 2,000,000 characters"),
     ),
@@ -99,21 +101,9 @@ TRL = Sample(
     lambda x, y, edited: as_json(prompt=x, chosen=edited, rejected=y),
     (
         *BAD_JSON,
-        (as_json(prompt="x", chosen="y"), "the response is missing"),
-        (as_json(prompt="x"), "the response is missing"),
-        (as_json(input={"messages": [say("user", "x")]}, preferred_output=[]), "the response is missing"),
+        (as_json(prompt="x", chosen="y"), "response is missing"),
         (as_json(chosen="x", rejected="y"), "prompt is missing"),
-        (
-            as_json(prompt="x", chosen=[say("user", "x")], rejected="y"),
-            "edited is neither a text nor an assistant's message",
-        ),
-        (as_json(prompt="x", chosen="x", rejected=[]), "response is neither a text nor an assistant's"),
-        (as_json(prompt=[say("bot", "x")], chosen="x", rejected="y"), "role 'bot' is unknown: use system, user"),
-        (
-            as_json(prompt=[say("assistant", "x")], chosen="x", rejected="y"),
-            "ends with an assistant's message that is not",
-        ),
-        (as_json(prompt=7, chosen="x", rejected="y"), "the prompt is int, neither a text nor messages"),
+        (as_json(prompt=7, chosen="x", rejected="y"), "prompt = 7: must be text or messages"),
         (as_json(prompt="x", chosen=LONG, rejected="y"), "edited has 5,000,000 characters"),
     ),
 )
@@ -215,7 +205,7 @@ def test_lines_that_are_far_too_long_are_skipped_whole(tmp_path: Path) -> None:
     assert list(lines(file, 2)) == sorted([*short, (2, TooLong(False)), (4, TooLong(False))], key=lambda line: line[0])
     file.write_bytes(b'"' + b"x" * 62 + b'"' + b"x" * 64 + b'"\n"')
     assert list(lines(file, 2)) == [(1, TooLong(True)), (2, b'"')]
-    (row,) = read("native", write(tmp_path, NATIVE, [b" " * 100]), Options("task", max_text_chars=2))
+    (row,) = read("native", write(tmp_path, NATIVE, [as_json(prompt="x" * 100)]), Options("task", max_text_chars=2))
     assert isinstance(row, BadRow)
     assert "the line is longer than" in row.reason
 
@@ -256,8 +246,9 @@ objects = st.dictionaries(text, st.none() | st.integers() | text | st.lists(st.b
 @st.composite
 def interactions(draw: st.DrawFn) -> Interaction:
     role = st.sampled_from(["system", "user", "assistant", "tool"])
-    messages = draw(st.lists(st.builds(Message, role, text, objects), min_size=1, max_size=3))
-    completion = Completion("id", "task", tuple(messages), draw(text), draw(text), draw(text), draw(user), draw(moment))
+    messages, response = draw(st.lists(st.builds(Message, role, text, objects), min_size=1, max_size=3)), draw(text)
+    assume((messages[-1].role, messages[-1].content) != ("assistant", response))  # it would be read as the response
+    completion = Completion("id", "task", tuple(messages), response, draw(text), draw(text), draw(user), draw(moment))
     completion = replace(completion, decoding=draw(objects), metadata=draw(objects), answer=draw(objects))
     completion = replace(completion, untaught=draw(st.sampled_from(["", "refusal"])))
     edit = None
@@ -275,7 +266,7 @@ class TestCsv:
         file.write_bytes(
             b'n,final,question,draft,who\r\n1,"a ""b""\r\nc",q?,d,ann\r\n2,,q,d,\r\n2,d\xff,q,d,\r\n3,e,q,"d,d",bob\r\n'
         )
-        columns = {"id": "n", "context": "question", "response": "draft", "edited": "final", "user_id": "who"}
+        columns = {"id": "n", "prompt": "question", "response": "draft", "edited": "final", "user_id": "who"}
         rows = read("csv", file, replace(OPTIONS, columns=columns))
         assert [row.line for row in rows] == [2, 4, 5, 6]
         assert isinstance(rows[2], BadRow)
@@ -288,15 +279,12 @@ class TestCsv:
     def test_missing_columns_name_those_there(self, tmp_path: Path) -> None:
         file = tmp_path / "table.csv"
         file.write_text("a,b,edited\n1,2,3\n")
-        with pytest.raises(DataError, match=r"table.csv:1: no column question, response; found: a, b, edited"):
-            read("csv", file, replace(OPTIONS, columns={"context": "question"}))
-        file.write_text("")
-        with pytest.raises(DataError, match="found: none"):
+        with pytest.raises(
+            DataError, match=r"table.csv: no question, .* reads as prompt, in any row; found: a, b, edit"
+        ):
+            read("csv", file, replace(OPTIONS, columns={"prompt": "question"}))
+        with pytest.raises(DataError, match=r"nothing is read as prompt and response: .* \(its keys: a, b, edited\)"):
             read("csv", file)
-
-    def test_unknown_fields_are_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match="unknown field contxt: use context"):
-            read("csv", tmp_path / "table.csv", replace(OPTIONS, columns={"contxt": "q"}))
 
     def test_an_unclosed_quote_is_one_bad_row(self, tmp_path: Path) -> None:
         file = tmp_path / "table.csv"
@@ -332,37 +320,6 @@ class TestCsv:
         kinds = [(Row, 2), (BadRow, 3), (Row, 3 + lines), (BadRow, 4 + lines)]
         assert [(type(row), row.line) for row in found] == kinds
         assert "is far too long: shorten it, or raise [log] max_text_chars" in str(found[1])
-
-    def test_a_header_too_long_to_hold_is_no_header(self, tmp_path: Path) -> None:
-        file = tmp_path / "table.csv"
-        file.write_text("x" * 400 + "\na,b,c\n")
-        with pytest.raises(DataError, match=r"table.csv:1: no column context, response, edited; found: none"):
-            read("csv", file, Options("task", max_text_chars=10))
-
-
-ASKED = say("user", "x")
-
-
-class TestTrl:
-    @pytest.mark.parametrize(
-        "row",
-        [
-            as_json(prompt="x", chosen="z", rejected="y"),
-            as_json(prompt=[say("user", "x")], chosen=[say("assistant", "z")], rejected=[say("assistant", "y")]),
-            as_json(
-                chosen=[say("user", "x"), say("assistant", "z")], rejected=[say("user", "x"), say("assistant", "y")]
-            ),
-            as_json(
-                input={"messages": [say("user", "x")], "tools": []},
-                preferred_output=[say("assistant", "z")],
-                non_preferred_output=[say("assistant", "y")],
-            ),
-        ],
-    )
-    def test_four_ways_to_say_the_same(self, tmp_path: Path, row: bytes) -> None:
-        (found,) = good(read("trl", write(tmp_path, TRL, [row])))
-        assert found.completion.messages == (Message("user", "x"),)
-        assert (found.completion.response, found.edited) == ("y", "z")
 
 
 class TestDefacto:

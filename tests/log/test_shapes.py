@@ -1,205 +1,656 @@
-"""Records as their producers write them: the same interaction, whatever its fields are called."""
+"""What records mean: the shapes that people's tools write, told from the records alone."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from redraft.errors import ConfigError, DataError
 from redraft.log.formats import BadRow, Options, Row
-from redraft.log.formats.shapes import understand
-from redraft.types import Interaction
+from redraft.log.formats.fields import guessed, mapping_of, steps_of, without
+from redraft.log.formats.rows import Rows
+from redraft.log.formats.shapes import BY_NAME, READERS, Understood, understood
+from redraft.log.formats.source import Raw, Source
+from redraft.types import Edit, Interaction, Message
 
-ASKED, DRAFT, FINAL = "Say hi to Ann.", "Dear Ann!", "Hi Ann!"
-USER = {"role": "user", "content": ASKED}
-SYSTEM = {"role": "system", "content": "Be brief."}
+OPTIONS = Options("task")
 
 
-def said(text: str, **more: Any) -> dict[str, Any]:
-    return {"role": "assistant", "content": text, **more}
+class Case(NamedTuple):
+    """A record as a producer writes it, the shape it is to be taken for, and what it says."""
+
+    form: str
+    record: Mapping[str, Any]
+    said: tuple[tuple[str, ...], str, str | None]
+    table: bool = False
+
+
+def say(role: str, content: Any, **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **more}
 
 
 def call(city: str) -> dict[str, Any]:
-    arguments = json.dumps({"city": city})
-    return {"id": "c", "type": "function", "function": {"name": "weather", "arguments": arguments}}
+    return {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": f'{{"city": "{city}"}}'}}
 
 
-def told(city: str) -> str:
+def call_text(city: str) -> str:
     return f'<tool_call>\n{{"name": "weather", "arguments": {{"city": "{city}"}}}}\n</tool_call>'
 
 
-def table(*rows: dict[str, str], delimiter: str = ",") -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], delimiter=delimiter)
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-SHAPES: dict[str, Any] = {
-    "native": {"prompt": ASKED, "response": DRAFT, "edited": FINAL},
-    "native, messages": {"messages": [USER], "response": DRAFT, "edited": FINAL},
-    "native, whole conversation": {"messages": [USER, said(DRAFT)], "response": DRAFT, "edited": FINAL},
-    "TRL": {"prompt": ASKED, "chosen": FINAL, "rejected": DRAFT},
-    "TRL, conversations": {"prompt": [USER], "chosen": [said(FINAL)], "rejected": [said(DRAFT)]},
-    "TRL, prompt inside": {"chosen": [USER, said(FINAL)], "rejected": [USER, said(DRAFT)]},
-    "UltraFeedback": {
-        **{"prompt": ASKED, "prompt_id": "p", "chosen": [USER, said(FINAL)], "rejected": [USER, said(DRAFT)]},
-        **{"messages": [USER, said(FINAL)], "score_chosen": 8.0, "score_rejected": 3.0},
-    },
-    "OpenAI": {
-        "input": {"messages": [USER], "tools": [], "parallel_tool_calls": True},
-        "preferred_output": [said(FINAL)],
-        "non_preferred_output": [said(DRAFT)],
-    },
-    "ShareGPT": {
-        "conversations": [{"from": "human", "value": ASKED}],
-        "chosen": {"from": "gpt", "value": FINAL},
-        "rejected": {"from": "gpt", "value": DRAFT},
-    },
-    "Alpaca": {"instruction": "Say hi", "input": "to Ann.", "chosen": FINAL, "rejected": DRAFT},
-    "Alpaca, corrected": {"instruction": ASKED, "input": "", "output": DRAFT, "corrected": FINAL},
-    "HelpSteer3": {
-        **{"domain": "general", "language": "english", "context": [USER], "original_response": DRAFT},
-        **{"edited_response": FINAL, "change_summary": "shorter", "feedback": ["stiff"]},
-    },
-    "Argilla": {
-        **{"id": "r1", "status": "completed", "instruction": ASKED, "draft": DRAFT},
-        **{"final.responses": [FINAL], "final.responses.users": ["u1"], "final.suggestion": DRAFT},
-    },
-    "Label Studio": [
+ASK, YOU, ME = say("user", "Greet Ann."), say("assistant", "Dear Ann!"), say("assistant", "Hi Ann!")
+PLAIN = (("Greet Ann.",), "Dear Ann!", "Hi Ann!")
+SILENT = (("Greet Ann.",), "Dear Ann!", None)
+CALLED = (("Is it cold?",), call_text("Bergen"), call_text("Oslo"))
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
+LABELLED = {
+    "from_name": "final",
+    "to_name": "draft",
+    "type": "textarea",
+    "value": {"text": ["Hi Ann!"]},
+    "origin": "manual",
+}
+SHAPES = {
+    "native": Case("native", {"prompt": "Greet Ann.", "response": "Dear Ann!", "edited": "Hi Ann!"}, PLAIN),
+    "native, messages that end with the answer": Case("native", {"messages": [ASK, YOU], "edited": "Hi Ann!"}, PLAIN),
+    "TRL": Case("trl", {"prompt": "Greet Ann.", "chosen": "Hi Ann!", "rejected": "Dear Ann!"}, PLAIN),
+    "TRL, conversational": Case("trl", {"prompt": [ASK], "chosen": [ME], "rejected": [YOU]}, PLAIN),
+    "TRL, implicit prompt": Case("trl", {"chosen": [ASK, ME], "rejected": [ASK, YOU]}, PLAIN),
+    "TRL, with tools": Case(
+        "trl",
+        {
+            "prompt": [say("user", "Is it cold?")],
+            "chosen": [{"role": "assistant", "tool_calls": [call("Oslo")]}],
+            "rejected": [say("assistant", None, tool_calls=[call("Bergen")])],
+            "tools": json.dumps(TOOLS),
+        },
+        CALLED,
+    ),
+    "TRL, as pandas writes lists": Case(
+        "trl", {"prompt": str([ASK]), "chosen": str([ME]), "rejected": json.dumps([YOU])}, PLAIN, table=True
+    ),
+    "HH-RLHF": Case(
+        "trl",
+        {
+            "chosen": "\n\nHuman: Hello\n\nAssistant: Hello!\n\nHuman: Greet Ann.\n\nAssistant: Hi Ann!",
+            "rejected": "\n\nHuman: Hello\n\nAssistant: Hello!\n\nHuman: Greet Ann.\n\nAssistant: Dear Ann!",
+        },
+        (("Hello", "Hello!", "Greet Ann."), "Dear Ann!", "Hi Ann!"),
+    ),
+    "UltraFeedback binarized": Case(
+        "trl",
+        {
+            "prompt": "Greet Ann.",
+            "prompt_id": "4f3a",
+            "chosen": [ASK, ME],
+            "rejected": [ASK, YOU],
+            "messages": [ASK, ME],
+            "score_chosen": 8.5,
+            "score_rejected": 3.0,
+        },
+        PLAIN,
+    ),
+    "KTO": Case(
+        "kto", {"prompt": [ASK], "completion": [YOU], "label": True}, (("Greet Ann.",), "Dear Ann!", "Dear Ann!")
+    ),
+    "OpenAI preference": Case(
+        "openai",
+        {
+            "input": {"messages": [ASK], "tools": [], "parallel_tool_calls": True},
+            "preferred_output": [ME],
+            "non_preferred_output": [YOU],
+        },
+        PLAIN,
+    ),
+    "OpenAI preference, with calls": Case(
+        "openai",
+        {
+            "input": {"messages": [say("user", [{"type": "text", "text": "Is it cold?"}])], "tools": TOOLS},
+            "preferred_output": [say("assistant", "", tool_calls=[call("Oslo")])],
+            "non_preferred_output": [say("assistant", None, function_call=call("Bergen")["function"])],
+        },
+        CALLED,
+    ),
+    "OpenAI supervised": Case(
+        "chat",
+        {"messages": [say("developer", "Be brief."), say("user", "Greet Ann.", name="kim"), say(**YOU, weight=1)]},
+        (("Be brief.", "Greet Ann."), "Dear Ann!", None),
+    ),
+    "LLaMA-Factory, OpenAI form": Case("trl", {"messages": [ASK], "chosen": ME, "rejected": YOU}, PLAIN),
+    "ShareGPT preference": Case(
+        "sharegpt",
+        {
+            "conversations": [{"from": "human", "value": "Greet Ann."}],
+            "chosen": {"from": "gpt", "value": "Hi Ann!"},
+            "rejected": {"from": "gpt", "value": "Dear Ann!"},
+        },
+        PLAIN,
+    ),
+    "ShareGPT": Case(
+        "sharegpt",
+        {
+            "conversations": [
+                {"from": "human", "value": "Is it cold?"},
+                {"from": "function_call", "value": '{"name": "weather", "arguments": {"city": "Oslo"}}'},
+                {"from": "observation", "value": "-3"},
+                {"from": "gpt", "value": "Yes."},
+            ],
+            "system": "Be brief.",
+            "tools": "[]",
+        },
+        (("Be brief.", "Is it cold?", call_text("Oslo"), "-3"), "Yes.", None),
+    ),
+    "Alpaca preference": Case(
+        "alpaca",
+        {"instruction": "Greet", "input": "Ann.", "chosen": "Hi Ann!", "rejected": "Dear Ann!"},
+        (("Greet\nAnn.",), "Dear Ann!", "Hi Ann!"),
+    ),
+    "Alpaca with corrected outputs": Case(
+        "alpaca",
+        {
+            "instruction": "Greet Ann.",
+            "input": "",
+            "output": "Dear Ann!",
+            "corrected_output": "Hi Ann!",
+            "history": [["Hello", "Hello!"]],
+        },
+        (("Hello", "Hello!", "Greet Ann."), "Dear Ann!", "Hi Ann!"),
+    ),
+    "HelpSteer3 edit": Case(
+        "helpsteer3",
+        {
+            "domain": "general",
+            "language": "english",
+            "context": [ASK],
+            "original_response": "Dear Ann!",
+            "edited_response": "Hi Ann!",
+            "change_summary": "less formal",
+            "feedback": ["too formal", "too short"],
+        },
+        PLAIN,
+    ),
+    "Langfuse, CSV": Case(
+        "langfuse",
+        {
+            "id": "tr-1",
+            "timestamp": "2026-01-02T03:04:05.000Z",
+            "name": "chat",
+            "input": json.dumps({"messages": [say("system", "Be brief."), ASK], "temperature": 0.5}),
+            "output": json.dumps(YOU),
+            "corrected_output": "Hi Ann!",
+            "tags": "",
+        },
+        (("Be brief.", "Greet Ann."), "Dear Ann!", "Hi Ann!"),
+        table=True,
+    ),
+    "Langfuse, JSON": Case(
+        "langfuse",
+        {
+            "id": "ob-1",
+            "traceId": "tr-1",
+            "input": {"messages": [ASK]},
+            "output": {"choices": [{"index": 0, "message": YOU}]},
+            "correctedOutput": None,
+            "latency": 0.4,
+        },
+        SILENT,
+    ),
+    "Prodigy, text_input": Case(
+        "prodigy",
+        {
+            "prompt": "Greet Ann.",
+            "response": "Dear Ann!",
+            "user_input": "Hi Ann!",
+            "_input_hash": 12,
+            "_task_hash": -34,
+            "_view_id": "text_input",
+            "answer": "accept",
+            "_annotator_id": "kim",
+            "_timestamp": 1767323045,
+        },
+        PLAIN,
+    ),
+    "Prodigy, rejected": Case(
+        "prodigy",
+        {"text": "Greet Ann.", "output": "Dear Ann!", "user_input": "?", "_task_hash": 3, "answer": "reject"},
+        SILENT,
+    ),
+    "Argilla, flat": Case(
+        "argilla",
+        {
+            "id": "r1",
+            "status": "completed",
+            "_server_id": "s1",
+            "instruction": "Greet Ann.",
+            "draft": "Dear Ann!",
+            "final.responses": ["Hello", "Hi Ann!"],
+            "final.responses.users": ["u0", "u1"],
+            "final.responses.status": ["discarded", "submitted"],
+            "final.suggestion": "Dear Ann!",
+            "final.suggestion.score": None,
+        },
+        PLAIN,
+    ),
+    "Argilla, nested": Case(
+        "argilla",
+        {
+            "id": "r1",
+            "fields": {"instruction": "Greet Ann."},
+            "metadata": {"origin": "crm"},
+            "suggestions": {"response": {"value": "Dear Ann!", "score": None, "agent": "m"}},
+            "responses": {
+                "response": [{"value": "Hi Ann!", "user_id": "u1"}],
+                "rating": [{"value": 4, "user_id": "u1"}],
+            },
+            "vectors": {},
+        },
+        PLAIN,
+    ),
+    "Argilla 1": Case(
+        "argilla",
+        {
+            "fields": {"prompt": "Greet Ann.", "response": "Dear Ann!"},
+            "responses": [{"user_id": "u1", "status": "submitted", "values": {"corrected": {"value": "Hi Ann!"}}}],
+            "suggestions": [],
+            "external_id": "x1",
+        },
+        PLAIN,
+    ),
+    "Label Studio, JSON": Case(
+        "labelstudio",
         {
             "id": 1,
-            "data": {"prompt": ASKED, "draft": DRAFT},
+            "data": {"prompt": "Greet Ann.", "draft": "Dear Ann!"},
             "annotations": [
+                {"id": 8, "completed_by": 2, "was_cancelled": True, "result": []},
                 {
-                    **{"id": 9, "completed_by": 1, "was_cancelled": False, "created_at": "2026-01-02T03:04:05.678901Z"},
-                    "result": [{"from_name": "final", "type": "textarea", "value": {"text": [FINAL]}}],
+                    "id": 9,
+                    "completed_by": {"id": 1, "email": "kim@example.org"},
+                    "result": [LABELLED],
+                    "created_at": "2026-01-02T03:04:05.678901Z",
                 },
-                {"id": 10, "completed_by": 2, "was_cancelled": True, "result": []},
             ],
-        }
-    ],
-    "Label Studio, short": [{"id": 1, "prompt": ASKED, "draft": DRAFT, "final": FINAL, "annotator": 1}],
-    "Label Studio, CSV": table(
-        {"annotator": "1", "draft": DRAFT, "final": json.dumps([FINAL]), "id": "1", "prompt": ASKED}
+            "predictions": [],
+        },
+        PLAIN,
     ),
-    "Langfuse, CSV": table(
+    "Label Studio, JSON with the draft as a prediction": Case(
+        "labelstudio",
         {
-            **{"id": "tr-1", "timestamp": "2026-01-02T03:04:05.000Z", "name": "chat"},
-            **{"input": json.dumps({"messages": [USER]}), "output": json.dumps(said(DRAFT)), "corrected_output": FINAL},
-        }
+            "id": 1,
+            "data": {"text": "Greet Ann."},
+            "annotations": [{"id": 9, "completed_by": 1, "result": [{**LABELLED, "from_name": "answer"}]}],
+            "predictions": [{"result": [{**LABELLED, "from_name": "answer", "value": {"text": ["Dear Ann!"]}}]}],
+        },
+        PLAIN,
     ),
-    "Langfuse, JSON": {"input": [USER], "output": said(DRAFT), "corrected_output": said(FINAL)},
-    "vLLM's batch": {"messages": [USER], "completion": DRAFT, "edited": FINAL},
-    "questions": {"question": ASKED, "answer_id": 3, "generated": DRAFT, "revised": FINAL},
-    "table": table({"Context": ASKED, "Response ": DRAFT, "EDITED": FINAL}),
-    "table, semicolons": table({"prompt": ASKED, "draft": DRAFT, "final": FINAL}, delimiter=";"),
-    "table, post-editing": table({"src": ASKED, "mt": DRAFT, "pe": FINAL}, delimiter="\t"),
-    "query": {"query": ASKED, "prediction": DRAFT, "correction": FINAL},
-    "before and after": {"request": ASKED, "before": DRAFT, "after": FINAL},
-    "parts": {
-        "messages": [{"role": "user", "content": [{"type": "text", "text": ASKED}]}],
-        **{"draft": DRAFT, "final": FINAL},
-    },
+    "Label Studio, JSON_MIN": Case(
+        "labelstudio",
+        {
+            "id": 1,
+            "prompt": "Greet Ann.",
+            "draft": "Dear Ann!",
+            "final": "Hi Ann!",
+            "annotator": 1,
+            "annotation_id": 9,
+            "created_at": "2026-01-02T03:04:05.678901Z",
+            "lead_time": 3.2,
+        },
+        PLAIN,
+    ),
+    "a table": Case("table", {" Question": "Greet Ann.", "Draft": "Dear Ann!", "FINAL ": "Hi Ann!"}, PLAIN, table=True),
+    "a table in JSON": Case(
+        "table", {"context": "Greet Ann.", "model_output": "Dear Ann!", "corrected": "Hi Ann!", "stars": 4}, PLAIN
+    ),
+    "a table of accepted drafts": Case(
+        "table",
+        {"query": "Greet Ann.", "ai-response": "Dear Ann!", "Approved": "yes"},
+        (("Greet Ann.",), "Dear Ann!", "Dear Ann!"),
+        table=True,
+    ),
 }
 
 
-def rows(folder: Path, content: Any, **columns: str) -> list[Interaction | BadRow]:
-    file = folder / "file"
-    file.write_text(content if isinstance(content, str) else json.dumps(content))
-    understood = understand(file, Options("t", columns=columns)).rows()
-    return [row.interaction if isinstance(row, Row) else row for row in understood]
+def source(*records: Mapping[str, Any], table: bool = False) -> Source:
+    columns = tuple(dict.fromkeys(key for record in records for key in record)) if table else ()
+    raws = [Raw(i, record) for i, record in enumerate(records, start=1)]
+    return Source(Path("rows"), "a test", lambda: iter(raws), columns)
 
 
-def one(folder: Path, content: Any, **columns: str) -> Interaction:
-    (found,) = rows(folder, content, **columns)
-    assert isinstance(found, Interaction), found
-    return found
+def found(*records: Mapping[str, Any], form: str = "auto", table: bool = False, mapped: str = "") -> Understood:
+    return understood(source(*records, table=table), form, replace(OPTIONS, columns=mapping_of([mapped])))
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_a_shape_is_recognised_by_its_records(tmp_path: Path, name: str) -> None:
-    found = one(tmp_path, SHAPES[name])
-    asked = "Say hi\n\nto Ann." if name == "Alpaca" else ASKED
-    assert [(message.role, message.content) for message in found.completion.messages] == [("user", asked)]
-    assert (found.completion.response, found.edited) == (DRAFT, FINAL)
+def good(reading: Understood) -> list[Interaction]:
+    rows = list(reading.rows())
+    assert [str(row) for row in rows if isinstance(row, BadRow)] == []
+    return [row.interaction for row in rows if isinstance(row, Row)]
 
 
-def test_rows_of_two_shapes_are_the_same_interaction(tmp_path: Path) -> None:
-    plain = ("TRL", "TRL, conversations", "TRL, prompt inside", "OpenAI", "ShareGPT", "UltraFeedback", "table")
-    assert len({one(tmp_path, SHAPES[name]).completion.id for name in plain}) == 1
+def bad(reading: Understood) -> str:
+    (row,) = reading.rows()
+    assert isinstance(row, BadRow)
+    return row.reason
 
 
-def test_what_was_only_written_has_no_feedback(tmp_path: Path) -> None:
-    found = one(tmp_path, {"messages": [SYSTEM, USER, said(DRAFT)]})
-    assert [message.role for message in found.completion.messages] == ["system", "user"]
-    assert (found.completion.response, found.edit) == (DRAFT, None)
-    assert one(tmp_path, table({"prompt": ASKED, "draft": DRAFT, "final": ""})).edit is None
-    assert one(tmp_path, {"question": ASKED, "draft": DRAFT, "final": ""}).edited == ""  # all of it was struck
+def texts(interaction: Interaction) -> tuple[tuple[str, ...], str, str | None]:
+    completion = interaction.completion
+    return tuple(message.content for message in completion.messages), completion.response, interaction.edited
 
 
-def test_tool_calls_are_texts_that_differ(tmp_path: Path) -> None:
-    calls = {
-        "prompt": [USER],
-        "chosen": [said("", tool_calls=[call("Oslo")])],
-        "rejected": [said("", tool_calls=[call("Rome")])],
+@pytest.mark.parametrize("case", SHAPES.values(), ids=SHAPES)
+class TestShapes:
+    def test_is_recognised_and_read(self, case: Case) -> None:
+        reading = found(case.record, case.record, table=case.table)
+        assert reading.shape.startswith(f"{case.form} (")
+        assert {texts(interaction) for interaction in good(reading)} == {case.said}
+
+    def test_says_the_same_when_it_is_named(self, case: Case) -> None:
+        automatic = good(found(case.record, table=case.table))
+        assert good(found(case.record, table=case.table, form=case.form)) == automatic
+
+    def test_drops_nothing(self, case: Case) -> None:
+        """Every text and number of a record is somewhere in what is logged, but for the words of the form itself."""
+        (interaction,) = good(found(case.record, table=case.table))
+        logged = json.dumps(asdict(interaction), default=str, ensure_ascii=False)
+        kept = [leaf for leaf in leaves(case.record) if leaf not in FORM and leaf not in logged.replace('\\"', '"')]
+        assert kept == []
+
+
+FORM = {
+    *(
+        "user",
+        "assistant",
+        "system",
+        "human",
+        "gpt",
+        "function_call",
+        "observation",
+        "developer",
+        "function",
+        "c1",
+        "manual",
+    ),
+    *("reject", "submitted", "discarded", "Hello", "u0", "textarea", "final", "draft", "answer"),
+    *("m", "True", "yes", "2026-01-02T03:04:05.678901Z", "2026-01-02T03:04:05.000Z", "1767323045", "8", "2", "?"),
+}
+"""Names of roles, states and controls; what nobody submitted; times, which are written otherwise."""
+
+
+def leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.startswith(("{", "[")) else value
+        except ValueError:
+            return
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from leaves(part)
+    elif value not in (None, ""):
+        yield from (part.strip() for part in str(value).split("\n\n")) if ": " not in str(value) else ()
+
+
+def ways(x: str, y: str, z: str) -> dict[str, dict[str, Any]]:
+    asked, drafted, edited = say("user", x), say("assistant", y), say("assistant", z)
+    return {
+        "native": {"prompt": x, "response": y, "edited": z},
+        "native chat": {"messages": [asked], "response": y, "edited": z},
+        "native ending": {"messages": [asked, drafted], "edited": z},
+        "table": {"question": x, "draft": y, "final": z},
+        "trl": {"prompt": x, "chosen": z, "rejected": y},
+        "trl chat": {"chosen": [asked, edited], "rejected": [asked, drafted]},
+        "openai": {"input": {"messages": [asked]}, "preferred_output": [edited], "non_preferred_output": [drafted]},
+        "sharegpt": {
+            "conversations": [{"from": "human", "value": x}],
+            "chosen": {"from": "gpt", "value": z},
+            "rejected": {"from": "gpt", "value": y},
+        },
+        "alpaca": {"instruction": x, "input": "", "output": y, "corrected": z},
+        "helpsteer3": {"context": [asked], "original_response": y, "edited_response": z},
     }
-    found = one(tmp_path, calls)
-    assert (found.completion.response, found.edited) == (told("Rome"), told("Oslo"))
-    assert found.completion.answer["message"]["tool_calls"] == [call("Rome")]
-    before = [USER, said("", tool_calls=[call("Rome")]), {"role": "tool", "tool_call_id": "c", "content": "9 °C"}]
-    own = one(tmp_path, {"messages": before, "response": "Nine.", "edited": "Nine degrees."})
-    assert [message.content for message in own.completion.messages] == [ASKED, told("Rome"), "9 °C"]
-    assert own.completion.messages[1].more["tool_calls"] == [call("Rome")]
 
 
-def test_each_annotation_is_a_persons_edit(tmp_path: Path) -> None:
-    text = {"from_name": "final", "type": "textarea", "value": {"text": [FINAL]}}
-    annotations = [{"completed_by": who, "created_at": f"2026-01-0{who}", "result": [text]} for who in (1, 2)]
-    found = rows(tmp_path, [{"id": 7, "data": {"prompt": ASKED, "draft": DRAFT}, "annotations": annotations}])
-    edits = [row.edit for row in found if isinstance(row, Interaction)]
-    assert [(edit.completion_id, edit.user_id, edit.created_at.day) for edit in edits if edit and edit.created_at] == [
-        ("7", "1", 1),
-        ("7", "2", 2),
-    ]
+words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8)
 
 
-def test_a_field_is_mapped_by_name_or_path(tmp_path: Path) -> None:
-    deep = {"turns": [{"text": "x"}, {"text": ASKED}], "Draft = v1": DRAFT, "final, text": FINAL, "by": {"name": "kim"}}
-    paths = {"prompt": "turns[1].text", "response": "Draft = v1", "edited": "final, text", "user_id": "by.name"}
-    found = one(tmp_path, deep, **paths)
-    assert (found.completion.messages[0].content, found.edited, found.completion.user_id) == (ASKED, FINAL, "kim")
-    with pytest.raises(ConfigError, match=r"--map edited=finale: no record of .* has it; found: turns"):
-        rows(tmp_path, deep, **{**paths, "edited": "finale"})
-    with pytest.raises(ConfigError, match="unknown field answer"):
-        rows(tmp_path, deep, answer="x")
+@given(words, words, words)
+def test_the_same_rows_in_ten_forms_are_the_same_interactions(x: str, y: str, edited: str) -> None:
+    read = {name: good(found(row)) for name, row in ways(x, y, edited).items()}
+    assert read == dict.fromkeys(read, read["native"])
 
 
-def test_what_is_not_understood_is_one_line_with_a_remedy(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no response found .* --map response=responses"):
-        rows(tmp_path, [{"prompt": ASKED, "responses": DRAFT}] * 3)
-    (bad,) = rows(tmp_path, [{"prompt": ASKED, "draft": DRAFT, "final": [FINAL, "Hello!"]}])
-    assert "edited holds 2 texts" in str(bad)
-    (bad,) = rows(tmp_path, [{"chosen": [USER, said("a")], "rejected": [{"role": "user", "content": "?"}, said("b")]}])
-    assert "begin with different messages" in str(bad)
+class TestChoice:
+    def test_between_equals_a_person_chooses(self) -> None:
+        both = {"prompt": "x", "chosen": "z", "rejected": "y", "response": "v", "edited": "w"}
+        with pytest.raises(DataError, match=r"could be table \(.*\) and trl \(.*\): choose with --format table"):
+            found(both)
+        (interaction,) = good(found(both, form="trl"))
+        assert texts(interaction) == (("x",), "y", "z")
+        assert interaction.completion.metadata == {"response": "v", "edited": "w"}
+
+    def test_two_columns_that_could_be_the_prompt(self) -> None:
+        row = {"question": "q", "context": "c", "draft": "y", "final": "z"}
+        with pytest.raises(
+            DataError, match=r"rows: question and context may each be the prompt: .* --map prompt=quest"
+        ):
+            found(row)
+        (interaction,) = good(found(row, mapped="prompt=question"))
+        assert (texts(interaction), interaction.completion.metadata) == ((("q",), "y", "z"), {"context": "c"})
+
+    def test_a_few_other_records_do_not_decide(self) -> None:
+        rows = [{"prompt": "x", "response": "y", "edited": "z"}] * 3
+        reading = found(*rows, {"prompt": "x", "response": "y", "editted": "z"})
+        *_, last = reading.rows()
+        assert str(last) == "rows:4: unknown key 'editted': remove or correct it"
+
+    def test_near_names_are_asked_for(self) -> None:
+        with pytest.raises(DataError, match=r"read as edited; editted → edited\?: --map edited=editted \(its keys: p"):
+            found({"prompt": "x", "response": "y", "editted": "z"})
+        with pytest.raises(DataError, match=r'my question → prompt\?.*--map "prompt=my question" --map response=…'):
+            found({"my question": "x", "a": "y"})
+        reading = found({"context": "x", "response": "y", "edited": "z"}, form="native")
+        assert reading.hint == "context → prompt? --map prompt=context"
+
+    def test_near_names_inside_objects_are_asked_for_too(self) -> None:
+        with pytest.raises(
+            DataError, match=r"data.prompt → prompt\?.*: --map prompt=data.prompt --map response=data.y_"
+        ):
+            found({"data": {"prompt": "p", "y_draft": "r"}})
+        assert [texts(i) for i in good(found({"conversation": [ASK, YOU], "correction": "Hi Ann!"}))] == [PLAIN]
+
+    def test_extra_columns_without_near_names_are_no_edit(self) -> None:
+        (interaction,) = good(found({"prompt": "x", "response": "y", "stars": 3}))
+        assert (interaction.edit, interaction.completion.metadata) == (None, {"stars": 3})
+
+    def test_the_first_edit_may_come_late(self) -> None:
+        rows = [{"question": "x", "draft": f"y {i}"} for i in range(300)]
+        last = good(found(*rows, {"question": "x", "draft": "y", "final": "z"}))[-1]
+        assert texts(last) == (("x",), "y", "z")
+        with pytest.raises(DataError, match="finall → edited"):
+            found(*rows, {"question": "x", "draft": "y", "finall": "z"})
+
+    def test_no_record_at_all(self) -> None:
+        assert good(found()) == []
+
+    @pytest.mark.parametrize("form", BY_NAME)
+    def test_every_form_has_a_reader(self, form: str) -> None:
+        assert form in READERS
 
 
-def test_a_rows_own_error_costs_that_row_alone(tmp_path: Path) -> None:
-    good = {"prompt": ASKED, "response": DRAFT}
-    late = {**good, "created_at": "0001-01-01T00:00:00+05:00"}
-    found = rows(tmp_path, [good, late, {**good, "response": "b"}])
-    assert [isinstance(row, BadRow) for row in found] == [False, True, False]
+class TestMap:
+    def test_nested_paths_lists_and_json_in_cells(self) -> None:
+        row = {"in": {"q": ["x", "kept"]}, "draft": "y", "result": '{"texts": ["z"]}', "who.name": "kim", "n": 7}
+        (interaction,) = good(found(row, mapped="prompt=in.q[0],edited=result.texts[0],user_id=who.name,id=n"))
+        assert texts(interaction) == (("x",), "y", "z")
+        assert (interaction.completion.id, interaction.completion.user_id) == ("7", "kim")
+        assert interaction.edit == Edit("7", "z", user_id="kim")
+        assert interaction.completion.metadata["in"] == {"q": ["kept"]}
 
+    @pytest.mark.parametrize("form", ["auto", "native"])
+    def test_native_fields_by_other_names(self, form: str) -> None:
+        row = {"context": [ASK], "response": "Dear Ann!", "final": {"text": "Hi Ann!"}, "untaught": "refusal"}
+        reading = found(row, mapped="context=context,edited=final.text", form=form)
+        (interaction,) = good(reading)
+        assert texts(interaction) == PLAIN
+        assert interaction.completion.untaught == "refusal"
+        assert reading.shape.startswith("native")
 
-def test_what_is_read_and_what_is_not_is_said(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.write_text(json.dumps({"context": ASKED, "draft": DRAFT, "final": FINAL, "score": 3}) + "\n")
-    assert understand(file, Options("t")).said.endswith(
-        "prompt from 'context', response from 'draft', edited from 'final'; not read: score"
+    def test_names_hold_commas_and_equals_signs(self) -> None:
+        row = {"Question, asked": "x", "Draft = v1": "y", "Final": "z"}
+        mapped = "prompt=Question, asked,response=Draft = v1"
+        assert [texts(i) for i in good(found(row, table=True, mapped=mapped))] == [(("x",), "y", "z")]
+        assert mapping_of(["prompt=a,b", "edited=c=d"]) == {"prompt": "a,b", "edited": "c=d"}
+
+    def test_a_path_that_no_row_has(self) -> None:
+        rows = [{"prompt": "x", "response": "y"}] * 150
+        for form in ("auto", "native", "table"):
+            with pytest.raises(
+                DataError, match=r"^rows: no final, which --map reads as edited, in any row; found: prom"
+            ):
+                found(*rows, form=form, mapped="edited=final")
+        assert len(good(found(*rows, {**rows[0], "final": "z"}, form="table", mapped="edited=final"))) == 151
+
+    @pytest.mark.parametrize(
+        ("text", "said"), [("context", "no column"), ("=a", "no column"), ("contxt=a", "did you mean 'context'")]
     )
+    def test_invalid_pairs(self, text: str, said: str) -> None:
+        with pytest.raises(ConfigError, match=said):
+            mapping_of([text])
+
+    def test_what_is_left_of_a_record(self) -> None:
+        record = {"a": {"b": [1, {"c": 2}]}, "d.e": 3}
+        assert without(record, steps_of("a.b[1].c", record)) == {"a": {"b": [1]}, "d.e": 3}
+        assert without(record, steps_of("a.b[0]", record)) == {"a": {"b": [{"c": 2}]}, "d.e": 3}
+        assert without(record, steps_of("d.e", record)) == {"a": {"b": [1, {"c": 2}]}}
+
+    def test_names_are_compared_without_case_blanks_and_lines(self) -> None:
+        assert guessed(["Model-Output", " user_prompt", "Final Text"]) == {
+            "prompt": " user_prompt",
+            "response": "Model-Output",
+            "edited": "Final Text",
+        }
+
+
+class TestMessages:
+    @pytest.mark.parametrize("form", ["native", "table"])
+    def test_one_that_ends_with_the_assistant_is_the_response_once(self, form: str) -> None:
+        row = {"messages": [ASK, YOU], "response": "Dear Ann!", "edited": "Hi Ann!"}
+        assert [texts(i) for i in good(found(row, form=form))] == [PLAIN]
+
+    def test_two_different_answers_are_refused_but_for_what_a_gateway_logged(self) -> None:
+        row = {"messages": [ASK, say("assistant", "Dear")], "response": "Dear Ann!", "edited": "Hi Ann!"}
+        assert "messages end with another answer than the response" in bad(found(row, form="table"))
+        (interaction,) = good(found(row, form="native"))
+        assert texts(interaction) == (("Greet Ann.", "Dear"), "Dear Ann!", "Hi Ann!")
+
+    def test_what_a_message_says_beside_its_text_is_kept(self) -> None:
+        parts = [{"type": "text", "text": "See "}, {"type": "image_url", "image_url": {"url": "u"}}]
+        calls = say("assistant", None, tool_calls=[call("Oslo")])
+        row = {"messages": [say("developer", "s"), say("user", parts), calls, say("tool", "-3")], "response": "y"}
+        (interaction,) = good(found(row))
+        system, asked, called, _ = interaction.completion.messages
+        assert system == Message("system", "s")
+        assert (asked.content, asked.more) == ("See [image_url]", {"content": parts})
+        assert (called.content, called.more) == (call_text("Oslo"), {"tool_calls": [call("Oslo")]})
+
+    def test_a_called_answer_is_kept_as_the_gateway_keeps_it(self) -> None:
+        (interaction,) = good(found(SHAPES["TRL, with tools"].record))
+        kept = {"message": {"role": "assistant", "tool_calls": [call("Bergen")]}}
+        assert (interaction.completion.answer, interaction.completion.untaught) == (kept, "")
+        refused = {"prompt": "x", "chosen": "z", "rejected": [say("assistant", None, refusal="No.")]}
+        (interaction,) = good(found(refused))
+        assert (interaction.completion.response, interaction.completion.untaught) == ("No.", "refusal")
+
+    @pytest.mark.parametrize(
+        ("record", "reason"),
+        [
+            ({"prompt": "x", "chosen": "z", "rejected": None}, "response is missing"),
+            ({"chosen": "x", "rejected": "y"}, "prompt is missing: give it, or let both answers begin with the same"),
+            ({"prompt": "x", "chosen": [ASK], "rejected": "y"}, "edited must be one assistant message after the same"),
+            ({"prompt": "x", "chosen": "x", "rejected": []}, "response must be one assistant message"),
+            ({"prompt": [say("bot9", "x")], "chosen": "x", "rejected": "y"}, "prompt[0].role = 'bot9': use system"),
+            ({"prompt": [say("user", 3)], "chosen": "x", "rejected": "y"}, "prompt[0].content = 3: must be text"),
+            ({"prompt": [YOU], "chosen": "x", "rejected": "y"}, "messages end with another answer than the response"),
+            ({"prompt": 7, "chosen": "x", "rejected": "y"}, "prompt = 7: must be text or messages"),
+            ({"prompt": {"a": "x", "b": 1}, "chosen": "x", "rejected": "y"}, "prompt is an object with a, b: name the"),
+            ({"prompt": "x", "chosen": [{"role": "assistant"}], "rejected": "y"}, "edited[0] says nothing"),
+            ({"prompt": "x", "chosen": "z", "rejected": "y", "id": [1]}, "id = [1]: must be a text or a number"),
+        ],
+    )
+    def test_what_cannot_be_said_is_refused(self, record: dict[str, Any], reason: str) -> None:
+        assert reason in bad(found(record, form="trl"))
+
+    def test_text_that_is_json_stays_text(self) -> None:
+        row = {"prompt": "x", "draft": '{"a": 1}', "final": '[{"a": 2}]'}
+        assert [texts(i) for i in good(found(row, table=True))] == [(("x",), '{"a": 1}', '[{"a": 2}]')]
+
+
+class TestAnnotations:
+    def test_each_person_and_each_text_is_an_edit_of_one_draft(self) -> None:
+        task = SHAPES["Label Studio, JSON"].record
+        two = [{**LABELLED, "value": {"text": ["Hey Ann!", "Hi Ann!"]}}]
+        given = {
+            **task,
+            "annotations": [{"id": n, "completed_by": n, "result": r} for n, r in ((1, [LABELLED]), (2, two))],
+        }
+        rows = good(found(given))
+        assert [(i.edit.user_id, i.edit.edited, i.edit.revision) for i in rows if i.edit] == [
+            ("1", "Hi Ann!", 0),
+            ("2", "Hey Ann!", 0),
+            ("2", "Hi Ann!", 1),
+        ]
+        assert len({repr(i.completion) for i in rows}) == 1
+
+    def test_the_edit_has_its_time_and_person(self) -> None:
+        (interaction,) = good(found(SHAPES["Label Studio, JSON"].record))
+        assert interaction.edit is not None
+        assert (interaction.edit.user_id, str(interaction.edit.created_at)[:19]) == (
+            "kim@example.org",
+            "2026-01-02 03:04:05",
+        )
+        assert interaction.completion.user_id is None
+
+    def test_a_list_in_a_cell(self) -> None:
+        row = SHAPES["Label Studio, JSON_MIN"].record
+        rows = good(found({**row, "final": '["Hey Ann!","Hi Ann!"]'}, table=True))
+        assert [(i.edited, i.edit and i.edit.revision) for i in rows] == [("Hey Ann!", 0), ("Hi Ann!", 1)]
+
+    def test_accepted_in_prodigy(self) -> None:
+        row = {key: value for key, value in SHAPES["Prodigy, text_input"].record.items() if key != "user_input"}
+        (interaction,) = good(found(row))
+        assert interaction.edit is not None
+        assert (interaction.edit.edited, interaction.edit.user_id) == (None, "kim")
+
+    def test_several_answers_that_are_texts_are_asked_about(self) -> None:
+        task = SHAPES["Label Studio, JSON"].record
+        result = [{**LABELLED, "from_name": name} for name in ("one", "two")]
+        row = {**task, "annotations": [{"id": 1, "completed_by": 1, "result": result}]}
+        with pytest.raises(DataError, match=r"nothing is read as edited: --map edited=…"):
+            found(row)
+        assert [texts(i) for i in good(found(row, mapped="edited=two"))] == [PLAIN]
+
+
+@pytest.mark.parametrize("error", [OverflowError("date"), KeyError("x"), RecursionError(), TypeError("a\nb")])
+def test_whatever_goes_wrong_in_a_row_costs_that_row_alone(error: Exception) -> None:
+    def parse(_: object) -> Sequence[Interaction]:
+        raise error
+
+    rows = Rows(Path("rows"), OPTIONS)
+    (row,) = rows.rows(3, parse, {})
+    assert str(row).startswith(f"rows:3: cannot be read ({type(error).__name__}")
+    assert "\n" not in str(row)
+
+
+@pytest.mark.parametrize("value", [1e300, -1e300, 10**400, "0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"])
+def test_times_out_of_range_cost_their_row_alone(value: Any) -> None:
+    rows = [{"prompt": "x", "response": "y", "created_at": moment} for moment in ("2026-01-01T00:00:00Z", value)]
+    for form in ("native", "table"):
+        mapped = "" if form == "native" else "created_at=created_at"
+        first, second = found(*rows, form=form, mapped=mapped).rows()
+        assert (type(first), type(second)) == (Row, BadRow)

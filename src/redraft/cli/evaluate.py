@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redraft.cli.ground import LongestAnswer, Model, Policies, Temperature, concluded, decided
-from redraft.cli.log import Columns, Format, Mapped, mapping_of, rows_of
+from redraft.cli.log import Columns, Format, Mapped, columns_of, rows_of
 from redraft.cli.output import AsJson, emit, note
 from redraft.cli.session import bars
 from redraft.errors import DataError, NotFoundError
@@ -69,9 +69,9 @@ def evaluate(
     if not names:
         raise NotFoundError(f"task {task!r} has no policies in {store.root}: train some, or name one with --policy")
     adapters = {str(ref): store.path(ref) for ref in _named(store, task, names)}
-    rows = rows_of(holdout, form, Options(task, settings.log.max_text_chars, mapping_of(mapped, columns)))
-    heldout = _heldout(rows, task, holdout, limit, delta)
+    rows = rows_of(holdout, form, Options(task, settings.log.max_text_chars, columns_of(mapped, columns)))
     delta = settings.cost_of(task, cost)
+    heldout = _heldout(rows, task, holdout, limit, delta)
     decoding = decided(settings.decoding(task), max_new_tokens, temperature)
     learnt = _learnt(adapters, heldout)
     base, limits = load_base(model or settings.model.name, settings.cache), Limits(max_prompt, max_response)
@@ -119,7 +119,9 @@ def _learnt_from(folder: Path, heldout: Sequence[Interaction]) -> int:
     return sum(row.completion.id in sources for row in heldout)
 
 
-def _heldout(rows: Iterable[Row | BadRow], task: str, holdout: Path, limit: int | None, cost: Cost) -> list[Interaction]:
+def _heldout(
+    rows: Iterable[Row | BadRow], task: str, holdout: Path, limit: int | None, cost: Cost
+) -> list[Interaction]:
     """The edits to evaluate on, as those to train on; raises ``DataError`` when there is none."""
     from redraft.data import LeftOut
 

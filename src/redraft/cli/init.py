@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["explained_settings", "init", "welcome"]
 
+WIDTH = 60  # of a value: a longer list has a line for each of its parts
 INTRO = """\
 # Settings of redraft. A line that begins with # and no space is a setting with
 # its default: delete the # and change it. "# name =" has no default."""
@@ -131,4 +132,7 @@ def _section(name: str, model: type[BaseModel], header: str = "", mark: str = "#
         if field.is_required() or default is None:
             yield f"# {key} ="
         else:
-            yield f"{mark}{key} = {json.dumps(default, default=str, ensure_ascii=False)}"
+            text = json.dumps(default, default=str, ensure_ascii=False)
+            if len(text) > WIDTH:
+                text = json.dumps(default, indent=0, ensure_ascii=False).replace("\n", f"\n{mark}")
+            yield f"{mark}{key} = {text}"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 from array import array
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cache
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,22 +26,30 @@ from redraft.errors import ConfigError, DataError, RedraftError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from redraft.costs import Cost
     from redraft.log import EditLog
-    from redraft.log.formats import BadRow, Options, Row
+    from redraft.log.formats import BadRow, Options, Row, Understood
     from redraft.types import Interaction
 
-__all__ = ["Columns", "Format", "Mapped", "export_app", "import_file", "log_app", "mapping_of", "rows_of"]
+__all__ = ["Columns", "Format", "Mapped", "columns_of", "export_app", "import_file", "log_app", "rows_of"]
 
 PROBLEMS_IN_JSON = 100
+KINDS = ("accepted", "changed", "silent")  # what became of a response
+VARYING = re.compile(r"(?<= = ).+?(?=: )|(?<=completion )'.*?'|\d[\d,]*")  # in reasons of one kind: values, ids, sizes
 MOST_REASONS = 1000  # kept apart: reasons that name an id differ from row to row
-Format = Literal["auto", "native", "csv", "trl", "defacto", "mlqe"]
-"""What can be imported; the readers are in ``redraft.log.formats``."""
-SHORT = 60  # characters of a text in a dry run
+# fmt: off
+Format = Literal[
+    "auto", "native", "table", "trl", "kto", "openai", "chat", "sharegpt", "alpaca", "helpsteer3", "langfuse",
+    "argilla", "labelstudio", "prodigy", "csv", "defacto", "mlqe",
+]
+# fmt: on
+"""What can be imported; the readers are in ``redraft.log.formats``. ``csv`` is the older name of ``table``."""
 Mapped = Annotated[
     list[str] | None,
-    typer.Option("--map", help="Where a field is read, e.g. prompt=question or edited=final.text; repeatable."),
+    typer.Option("--map", help="Read a field from a key or column: prompt=context, id=meta.id; repeatable."),
 ]
-Columns = Annotated[str, typer.Option(hidden=True, help="As --map.")]
+Columns = Annotated[str, typer.Option("--columns", help="Older name of --map.", hidden=True)]
+DRY_ROWS, SHORT = 3, 60
 SHOWN = ("completions", "edited", "unchanged", "awaiting", "censored")
 """Counts that add up, and fit on a terminal; ``--json`` has all."""
 
@@ -46,13 +57,13 @@ log_app = typer.Typer(help="Show what the log holds, and check it.", no_args_is_
 
 
 def import_file(
-    file: Annotated[Path, typer.Argument(help="File to read; for mlqe any of its three, or their prefix.")],
+    file: Annotated[Path, typer.Argument(help="File or folder to read; for mlqe any of its three, or their prefix.")],
     *,
-    form: Annotated[Format, typer.Option("--format", help="Format of the file; auto finds out.")] = "auto",
+    form: Annotated[Format, typer.Option("--format", help="What its records are. Default: found out.")] = "auto",
     task: Annotated[str, typer.Option(help="Task of the rows. Native rows may name their own.")] = "",
     mapped: Mapped = None,
     columns: Columns = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what was understood, and import nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is understood, and write nothing.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Import all rows or, if one is bad, none.")] = False,
     as_json: AsJson = False,
     log: LogUrl = None,
@@ -63,19 +74,22 @@ def import_file(
     from redraft.log.canonical import check_task
     from redraft.log.formats import Options
 
+    fields = columns_of(mapped, columns)
     if task:
         check_task(task)
-    elif form not in ("auto", "native"):
+    elif form not in ("auto", "native") and "task" not in fields:
         raise ConfigError(f"--task is missing: rows of format {form} do not name their task")
-    options = Options(task, load_settings().log.max_text_chars, mapping_of(mapped, columns))
-    reading, added = _Reading(file, strict=strict), Added()
-    rows = reading.good(rows_of(file, form, options))
-    if dry_run:
-        _emit_dry(_understood(file, form, options), rows, reading, as_json)
-        return
+    settings = load_settings()
+    found = understood(file, form, Options(task, settings.log.max_text_chars, fields))
+    reading, added = _Reading(file, cache(settings.cost_of), strict=strict), Added()
+    rows = reading.good(found.rows())
+    shown: list[Interaction] = []
     try:
         first = next(rows, None)
-        if first is not None:  # only now: a file without a row to log makes no log
+        if dry_run and first is not None:
+            shown = [first, *islice(rows, DRY_ROWS - 1)]
+            deque(rows, maxlen=0)
+        elif first is not None:  # only now: a file without a row to log makes no log
             with _filling(log, strict=strict) as edit_log:
                 gc.freeze()  # what is loaded stays: looking through it again and again takes a tenth of an import
                 every = chain([first], rows)
@@ -83,72 +97,66 @@ def import_file(
                 added = edit_log.add_many(every, strict=strict, refused=reading.refused, checked=True, processes=cores)
     finally:
         reading.report()
-    if not reading.rows and reading.bad:
-        raise DataError(
-            f"{file}: none of its {reading.bad:,} rows could be read: see above, or try --dry-run and --map"
-        )
-    counts = {"new": added.new, "known": added.known, "bad": reading.bad, **reading.feedback}
+    reading.require_some(found.hint)
+    counts = reading.counts | ({} if dry_run else {"new": added.new, "known": added.known}) | {"bad": reading.bad}
 
     def render(console: Console) -> None:
+        read = ", ".join(f"{field} ← {key}" for field, key in found.fields.items())
+        for said in (f"{file.name}: {found.file}; {found.shape}", read):
+            console.print(said, markup=False, highlight=False)
+        if shown:
+            table(_shortened(shown))(console)
         table({key: [count] for key, count in counts.items()})(console)
-        if first is not None:
-            where = f" --log {log}" if log else ""
-            console.print(f"Next: redraft diagnose {first.completion.task}{where}", markup=False, soft_wrap=True)
+        where = f" --log {log}" if log else ""
+        said = f"redraft import {file} …, without --dry-run" if dry_run else f"redraft diagnose {reading.task}{where}"
+        console.print(f"Next: {said}", markup=False, soft_wrap=True)
 
-    emit({**counts, "problems": reading.problems}, as_json, render)
+    about = {"file": found.file, "shape": found.shape, "fields": dict(found.fields)}
+    rows_shown = {"rows": _shortened(shown)} if dry_run else {}
+    emit({**about, **counts, **rows_shown, "problems": reading.problems}, as_json, render)
+
+
+def _shortened(rows: Sequence[Interaction]) -> dict[str, list[str]]:
+    """The texts of a few rows, by field, as far as they fit."""
+
+    def short(text: str) -> str:
+        text = " ".join(text.split())
+        return text if len(text) <= SHORT else text[: SHORT - 1] + "…"
+
+    def edited(row: Interaction) -> str:
+        if row.edit is None:
+            return "(no feedback)"
+        return "(accepted)" if row.edit.edited is None else short(row.edit.edited)
+
+    return {
+        "prompt": [short(" ".join(message.content for message in row.completion.messages)) for row in rows],
+        "response": [short(row.completion.response) for row in rows],
+        "edited": [edited(row) for row in rows],
+    }
+
+
+def understood(file: Path, form: Format, options: Options) -> Understood:
+    """What a file holds, and how to read its rows."""
+    from redraft.lab.corpora import CORPORA
+    from redraft.log.formats import Understood, understand
+
+    if form not in CORPORA:
+        return understand(file, form, options)
+    if options.columns:
+        raise ConfigError(f"--map: format {form} has the fields that it has, leave it out")
+    return Understood("a published corpus", form, {}, lambda: CORPORA[form](file, options))
 
 
 def rows_of(file: Path, form: Format, options: Options) -> Iterator[Row | BadRow]:
     """What a reader of this format makes of a file."""
-    from redraft.lab.corpora import CORPORA
-    from redraft.log.formats import READERS
-
-    return (READERS | CORPORA)[form](file, options)
+    return understood(file, form, options).rows()
 
 
-def mapping_of(mapped: Sequence[str] | None, columns: str = "") -> dict[str, str]:
-    """Read ``field=name`` as ``--map`` takes it: one a time, or several between commas where no name has one."""
-    fields: dict[str, str] = {}
-    for text in (*(mapped or ()), columns):
-        parts = text.split(",")
-        pairs = [part.partition("=") for part in (parts if all("=" in part for part in parts) else [text]) if part]
-        if wrong := [field for field, _, name in pairs if not (field and name)]:
-            raise ConfigError(f"--map {text!r}: {wrong[0]!r} names no column: write prompt=…,response=…,edited=…")
-        fields |= {field.strip(): name.strip() for field, _, name in pairs}
-    return fields
+def columns_of(mapped: Sequence[str] | None, columns: str) -> dict[str, str]:
+    """Read ``--map`` and the older ``--columns``."""
+    from redraft.log.formats.fields import mapping_of
 
-
-def _understood(file: Path, form: Format, options: Options) -> str:
-    from redraft.log.formats.shapes import understand
-
-    return understand(file, options).said if form in ("auto", "trl") else f"format {form}"
-
-
-def _emit_dry(said: str, rows: Iterator[Interaction], reading: _Reading, as_json: bool) -> None:
-    """Say what was understood and show three rows."""
-    shown = list(islice(rows, 3))
-    read = len(shown) + sum(1 for _ in rows)
-    reading.report()
-    columns: dict[str, list[object]] = {
-        "prompt": [_short(row.completion.messages[-1].content) for row in shown],
-        "response": [_short(row.completion.response) for row in shown],
-        "edited": [
-            "" if row.edited is None else "(accepted)" if row.unchanged else _short(row.edited) for row in shown
-        ],
-    }
-    counts = {"rows": read, "bad": reading.bad, **reading.feedback}
-
-    def render(console: Console) -> None:
-        console.print(said, markup=False, soft_wrap=True)
-        table(columns)(console)
-        table({name: [count] for name, count in counts.items()})(console)
-
-    emit({"understood": said, **counts, "shown": columns, "problems": reading.problems}, as_json, render)
-
-
-def _short(text: str) -> str:
-    plain = " ".join(text.split())
-    return plain if len(plain) <= SHORT else plain[: SHORT - 1] + "…"
+    return mapping_of([*(mapped or ()), columns])
 
 
 @contextmanager
@@ -175,22 +183,22 @@ def _filling(url: str | None, *, strict: bool) -> Generator[EditLog]:
 class _Reading:
     """What became of a file's rows: passes the good ones on, and counts equal problems as one."""
 
-    def __init__(self, file: Path, *, strict: bool) -> None:
+    def __init__(self, file: Path, cost_of: Callable[[str], Cost], *, strict: bool) -> None:
         self.problems: list[dict[str, Any]] = []
-        self._file, self._strict = file, strict
-        self._lines = array("Q")  # of the good rows
-        self.feedback = {"changed": 0, "unchanged": 0, "silent": 0}
-        self._bad: dict[str, list[int]] = {}  # reason → first line, number of rows
-
-    @property
-    def rows(self) -> int:
-        """Number of rows that were passed on."""
-        return len(self._lines)
+        self._file, self._cost_of, self._strict = file, cost_of, strict
+        self._lines, self._kinds = array("Q"), bytearray()  # of the good rows
+        self._bad: dict[str, tuple[str, int, int]] = {}  # kind of reason → the first, its line, number of rows
+        self.task = ""
 
     @property
     def bad(self) -> int:
         """Number of rows that cannot be logged."""
-        return sum(count for _, count in self._bad.values())
+        return sum(count for *_, count in self._bad.values())
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What people made of the good rows, in numbers."""
+        return {name: self._kinds.count(kind) for kind, name in enumerate(KINDS)}
 
     def good(self, rows: Iterable[Row | BadRow]) -> Iterator[Interaction]:
         """Pass the good rows on; raises ``DataError`` for a file that has to be refused whole."""
@@ -200,13 +208,13 @@ class _Reading:
         for row in progress(rows, f"reading {self._file.name}"):
             if isinstance(row, Row):
                 self._lines.append(row.line)
-                given = row.interaction
-                self.feedback["silent" if given.edit is None else "unchanged" if given.unchanged else "changed"] += 1
-                yield given
+                self._kinds.append(self._kind(row.interaction))
+                self.task = self.task or row.interaction.completion.task
+                yield row.interaction
             else:
                 self._note(row.line, row.reason)
         if not self._lines and list(self._bad) == [NO_TASK]:
-            count = self._bad.pop(NO_TASK)[1]
+            count = self._bad.pop(NO_TASK)[2]
             raise DataError(f"{self._file}: no row names its task ({count:,} rows): give --task")
         if self._strict and self._bad:
             raise DataError(f"{self._file}: {self.bad} bad rows, nothing imported: correct them, or leave out --strict")
@@ -215,18 +223,39 @@ class _Reading:
         """Take a good row back that contradicts another one."""
         if self._strict:
             raise DataError(f"{self._file}:{self._lines[index]}: {error}; nothing imported")
+        self._kinds[index] = len(KINDS)
         self._note(self._lines[index], str(error))
 
+    def require_some(self, hint: str) -> None:
+        """Raise ``DataError`` where no row was good; ``hint`` is what to try."""
+        if any(self.counts.values()):
+            if not self._kinds.strip(bytes([KINDS.index("silent"), len(KINDS)])):
+                note(f"{self._file}: no row says what became of its response: name the edits with --map edited=…")
+            return
+        said = f"no row could be imported, {self.bad:,} are bad" if self.bad else "holds no rows"
+        raise DataError(
+            f"{self._file}: {said}" + (f": {hint}" if hint else ": correct what is named above" * bool(self.bad))
+        )
+
+    def _kind(self, interaction: Interaction) -> int:
+        completion, edit = interaction.completion, interaction.edit
+        if edit is None:
+            return KINDS.index("silent")
+        same = edit.edited is None or self._cost_of(completion.task).same(completion.response, edit.edited)
+        return KINDS.index("accepted" if same else "changed")
+
     def _note(self, line: int, reason: str) -> None:
-        if len(self._bad) >= MOST_REASONS and reason not in self._bad:
-            reason = "another problem: correct the rows named above and import again"
-        self._bad.setdefault(reason, [line, 0])[1] += 1
+        kind = VARYING.sub("…", reason)
+        if len(self._bad) >= MOST_REASONS and kind not in self._bad:
+            kind = reason = "another problem: correct the rows named above and import again"
+        first, at, count = self._bad.get(kind, (reason, line, 0))
+        self._bad[kind] = first, at, count + 1
         if len(self.problems) < PROBLEMS_IN_JSON:
             self.problems.append({"file": str(self._file), "line": line, "reason": reason})
 
     def report(self) -> None:
         """Tell each problem once: the first row that has it, and how many more do."""
-        for reason, (line, count) in self._bad.items():
+        for reason, line, count in self._bad.values():
             note(f"{self._file}:{line}: {reason}" + (f" (and {count - 1:,} more rows)" if count > 1 else ""))
 
 
@@ -243,14 +272,19 @@ def stats(task: Task = None, as_json: AsJson = False, log: LogUrl = None) -> Non
 @log_app.command("verify")
 def verify(as_json: AsJson = False, log: LogUrl = None) -> None:
     """Check the log against itself and recompute every cost. Exit status 1 means that something is wrong."""
+    from redraft.log.verify import Remark
+
     with open_log(log) as edit_log:
-        problems = edit_log.verify()
+        said = edit_log.verify()
+    problems = [line for line in said if not isinstance(line, Remark)]
 
     def render(console: Console) -> None:
-        for problem in problems:
-            console.print(problem, markup=False, soft_wrap=True)
+        for line in said:
+            console.print(line, markup=False, soft_wrap=True)
         console.print(f"{len(problems)} problems" if problems else "the log is sound")
 
-    emit({"ok": not problems, "problems": problems}, as_json, render)
+    remarks = [line for line in said if isinstance(line, Remark)]
+    told = {"remarks": remarks} if remarks else {}
+    emit({"ok": not problems, "problems": problems, **told}, as_json, render)
     if problems:
         raise typer.Exit(1)

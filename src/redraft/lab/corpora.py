@@ -11,13 +11,15 @@ is an edit that changed nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from redraft.errors import DataError
-from redraft.log.formats.rows import BadRow, Options, Reader, Record, Row, Rows, TooLong, json_rows, lines
+from redraft.log.formats.rows import BadRow, Options, Reader, Row, Rows, TooLong, describe, lines
+from redraft.log.formats.source import open_source
 from redraft.types import Completion, Edit, Interaction, Message
 
 __all__ = ["CORPORA", "read_defacto", "read_mlqe"]
@@ -31,20 +33,29 @@ class _Feedback(BaseModel):
     summary: str | None
 
 
-class _Summary(Record):
+class _Summary(BaseModel):
+    model_config = ConfigDict(strict=True)
+
     article: str
     candidate: str
     feedback: _Feedback
 
-    def interaction(self, task: str) -> Interaction:
-        corrected = self.feedback.summary or ""
-        edited = None if corrected.strip() in ("", self.candidate.strip()) else corrected
-        return _asked(task, SUMMARIZE.format(article=self.article), self.candidate, edited)
-
 
 def read_defacto(file: Path, options: Options) -> Iterator[Row | BadRow]:
     """Read ``train.jsonl`` or ``val.jsonl``."""
-    return json_rows(file, options, _Summary)
+
+    def parse(record: Mapping[str, Any]) -> Interaction:
+        try:
+            row = _Summary.model_validate(record)
+        except ValidationError as error:
+            raise DataError(describe(error)) from error
+        corrected = row.feedback.summary or ""
+        edited = None if corrected.strip() in ("", row.candidate.strip()) else corrected
+        return _asked(options.task, SUMMARIZE.format(article=row.article), row.candidate, edited)
+
+    rows = Rows(file, options)
+    for raw in open_source(file, options).records():
+        yield raw if isinstance(raw, BadRow) else rows.row(raw.line, parse, raw.value)
 
 
 def read_mlqe(file: Path, options: Options) -> Iterator[Row | BadRow]:

@@ -1,20 +1,10 @@
 """The file formats that can be imported.
 
-``READERS`` is the whole list: name → generator of ``Row`` and ``BadRow`` over a file.
+``understand`` finds out what a file is (``source``) and what its records mean (``shapes``). ``READERS`` is the list of
+names that a person can give instead: name → generator of ``Row`` and ``BadRow`` over a file.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
-
-from redraft.log.formats import native, table
 from redraft.log.formats.rows import BadRow, Options, Reader, Row
-from redraft.log.formats.shapes import understand
+from redraft.log.formats.shapes import READERS, Understood, understand
 
-__all__ = ["READERS", "BadRow", "Options", "Reader", "Row"]
-
-
-def _understood(file: Path, options: Options) -> Iterator[Row | BadRow]:
-    return understand(file, options).rows()
-
-
-READERS: dict[str, Reader] = {"auto": _understood, "native": native.read, "csv": table.read, "trl": _understood}
+__all__ = ["READERS", "BadRow", "Options", "Reader", "Row", "Understood", "understand"]

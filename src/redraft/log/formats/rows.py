@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from redraft.errors import DataError
 from redraft.log.canonical import Named, canonical, renamed
 from redraft.types import Completion, Decision, Edit, Interaction, Message
 
-__all__ = ["BadRow", "Options", "Reader", "Record", "Row", "Rows", "TooLong", "describe", "json_rows", "lines"]
+__all__ = ["BadRow", "Options", "Reader", "Row", "Rows", "TooLong", "describe", "lines"]
 
 BYTES_PER_CHAR = 32  # a character takes at most 6 bytes in JSON ("\u00e9"), and a row has several texts
 LONGEST = 60  # characters of a value in a message
@@ -74,16 +73,6 @@ class Options:
 Reader = Callable[[Path, Options], Iterator[Row | BadRow]]
 
 
-class Record(BaseModel, ABC):
-    """One row of a foreign JSON format; what it does not name is ignored."""
-
-    model_config = ConfigDict(strict=True, frozen=True)
-
-    @abstractmethod
-    def interaction(self, task: str) -> Interaction:
-        """Say it in our vocabulary, with an empty id if it has none; raises ``DataError`` when that is impossible."""
-
-
 class Rows:
     """Turns the records of one file into rows: checks them, and gives an id to those without one.
 
@@ -100,15 +89,20 @@ class Rows:
         self._repeats = Counter[int]()
 
     def row(self, line: int, parse: Callable[[T], Interaction], record: T) -> Row | BadRow:
-        """Parse a record; whatever is raised on the way makes it a bad row."""
+        """Parse a record that gives one row."""
+        return next(self.rows(line, lambda one: (parse(one),), record))
+
+    def rows(self, line: int, parse: Callable[[T], Iterable[Interaction]], record: T) -> Iterator[Row | BadRow]:
+        """Parse a record; whatever goes wrong on the way makes it a bad row and costs no other one."""
         try:
-            interaction = parse(record)
-            named = interaction if interaction.completion.id else self._name(interaction)
-            return Row(line, canonical(named, self._options.max_text_chars))
+            for interaction in parse(record):
+                named = interaction if interaction.completion.id else self._name(interaction)
+                yield Row(line, canonical(named, self._options.max_text_chars))
         except DataError as error:
-            return BadRow(self._file, line, str(error))
-        except Exception as error:  # of one row, whose others are fine
-            return BadRow(self._file, line, f"cannot be read ({type(error).__name__}: {error}): correct or remove it")
+            yield BadRow(self._file, line, str(error))
+        except Exception as error:  # a reader meets what nobody thought of
+            said = f"{type(error).__name__}: {error}".partition("\n")[0][:LONGEST]
+            yield BadRow(self._file, line, f"cannot be read ({said}): correct this row, or leave it out")
 
     def _name(self, interaction: Interaction) -> Interaction:
         """Accepted and an edit equal to the draft are one row, named as the first of them always was."""
@@ -175,23 +169,6 @@ def _skip(line: bytes, stream: BinaryIO, longest: int) -> TooLong:
         if rest.endswith(b"\n"):
             break
     return TooLong(quotes % 2 == 1)
-
-
-def json_rows(file: Path, options: Options, record: type[Record]) -> Iterator[Row | BadRow]:
-    """Rows of a JSONL file; blank lines are skipped."""
-
-    def parse(line: bytes | TooLong) -> Interaction:
-        if isinstance(line, TooLong):
-            raise DataError(f"the line is longer than {BYTES_PER_CHAR} × [log] max_text_chars bytes: shorten its texts")
-        try:
-            return record.model_validate_json(line.strip()).interaction(options.task)
-        except ValidationError as error:
-            raise DataError(describe(error)) from error
-
-    rows = Rows(file, options)
-    for number, line in lines(file, options.max_text_chars):
-        if isinstance(line, TooLong) or line.strip():
-            yield rows.row(number, parse, line)
 
 
 def describe(error: ValidationError) -> str:

@@ -1,4 +1,4 @@
-"""TRL's Parquet columns of what we export; the rows are made in ``redraft.data``, and read by ``shapes``."""
+"""The Parquet columns of what we write for TRL; its rows are made in ``redraft.data``, and read in ``shapes``."""
 
 from __future__ import annotations
 
