@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -654,3 +655,16 @@ def test_times_out_of_range_cost_their_row_alone(value: Any) -> None:
         mapped = "" if form == "native" else "created_at=created_at"
         first, second = found(*rows, form=form, mapped=mapped).rows()
         assert (type(first), type(second)) == (Row, BadRow)
+
+
+@pytest.mark.parametrize("form", ["native", "table"])
+def test_times_as_other_software_writes_them(form: Any) -> None:
+    seconds = 1772357400  # 2026-03-01T09:30:00Z
+    written = ["2026-03-01T15:15+05:45", "2026-03-01 09:30:00", seconds, seconds * 1000, str(seconds)]
+    rows = [{"prompt": f"{i}", "response": "y", "created_at": value} for i, value in enumerate(written)]
+    dates = [
+        {"prompt": f"{i}", "response": "y", "created_at": value} for i, value in enumerate(["2026-03-01", "20260301"])
+    ]
+    mapped = "" if form == "native" else "created_at=created_at"
+    given = [i.completion.created_at for i in good(found(*rows, *dates, form=form, mapped=mapped))]
+    assert given == [datetime(2026, 3, 1, 9, 30, tzinfo=UTC)] * 5 + [datetime(2026, 3, 1, tzinfo=UTC)] * 2

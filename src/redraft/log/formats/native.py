@@ -15,14 +15,14 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from redraft.errors import DataError
 from redraft.log.formats.chat import message, turn
 from redraft.log.formats.fields import getter, near, steps_of, without
-from redraft.log.formats.rows import describe
+from redraft.log.formats.rows import describe, moment
 from redraft.log.mapping import message_json
 from redraft.types import Completion, Decision, Edit, Interaction, Message
 
@@ -34,6 +34,9 @@ ABOUT = ("policy", "model", "user_id", "created_at", "decoding", "metadata", "an
 OURS = {"decision", "untaught", "decoding", "edit_metadata", "edit_created_at", "edit_user_id"}
 SHOWN = ("messages", "prompt", "response", "edited", "accepted")
 TEXTS = {"prompt", "response", "edited", "id", "task", "user_id", "policy", "model"}
+
+
+Moment = Annotated[datetime | None, BeforeValidator(lambda value, about: moment(str(about.field_name), value))]
 
 
 class _Decision(BaseModel):
@@ -62,13 +65,13 @@ class _Line(BaseModel):
     policy: str = ""
     model: str = ""
     user_id: str | None = None
-    created_at: datetime | None = None
+    created_at: Moment = None
     decoding: dict[str, Any] = Field(default_factory=dict[str, Any])
     metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
     answer: dict[str, Any] = Field(default_factory=dict[str, Any])
     untaught: str = ""
     edit_user_id: str | None = None
-    edit_created_at: datetime | None = None
+    edit_created_at: Moment = None
     edit_metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
     decision: _Decision | None = None
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, cast
 
 from redraft.errors import DataError
 from redraft.log.formats.annotated import NO_EDIT
 from redraft.log.formats.chat import Said, Turn, dialogue, exchange, message, said
 from redraft.log.formats.fields import BY_NAME, TEXTS, Steps, getter, guessed, near, steps_of, without
-from redraft.log.formats.rows import Options
+from redraft.log.formats.rows import Options, moment
 from redraft.log.formats.source import Raw, Source
 from redraft.messages import message_text, untaught
 from redraft.types import Completion, Edit, Interaction, Message
@@ -24,7 +23,6 @@ Read = Callable[[Object], Iterable[Interaction]]
 MOMENTS = ("created_at", "edit_created_at")
 YES = {"true", "yes", "y", "1", "accept", "accepted", "approve", "approved"}
 DRAWN = ("messages", "conversations", "conversation")  # may repeat the context with one of the answers
-MILLISECONDS = 1e11  # a moment above this is not in seconds: they would be after the year 5138
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,7 @@ class Plan:
             policy=_name(value, "policy") or "",
             model=_name(value, "model") or "",
             user_id=_name(value, "user_id"),
-            created_at=_moment("created_at", value.get("created_at")),
+            created_at=moment("created_at", value.get("created_at")),
             metadata={} if self.annotated and edit else rest,
         )
         return Interaction(completion, edit)
@@ -128,7 +126,7 @@ class Plan:
             None if edited is None else message_text(edited),
             record.get("revision", 0) if self.annotated else 0,
             _name(value, "edit_user_id") or _name(value, "user_id"),
-            _moment("edit_created_at", value.get("edit_created_at")),
+            moment("edit_created_at", value.get("edit_created_at")),
             rest if self.annotated else {},
         )
 
@@ -169,19 +167,6 @@ def _name(value: Mapping[str, Any], name: str) -> str | None:
     raise DataError(f"{name} = {found!r:.60}: must be a text or a number")
 
 
-def _moment(name: str, value: object) -> datetime | None:
-    """A time in ISO 8601, or in seconds or milliseconds since 1970."""
-    try:
-        if value is None or value == "":
-            return None
-        if isinstance(value, str) and not value.replace(".", "", 1).isdigit():
-            return datetime.fromisoformat(value.strip())
-        number = float(cast("str | float", value))
-        return datetime.fromtimestamp(number / 1000 if number > MILLISECONDS else number, UTC)
-    except (ValueError, TypeError, OverflowError, OSError) as error:
-        raise DataError(f"{name} = {value!r:.60}: write it as 2026-03-01T09:30:00Z") from error
-
-
 def planned(source: Source, shape: Shape, sample: Sequence[Object], options: Options) -> Plan:
     """Decide which field is read from where.
 
@@ -219,7 +204,7 @@ def planned(source: Source, shape: Shape, sample: Sequence[Object], options: Opt
 def _all_moments(key: str, sample: Iterable[Object]) -> bool:
     try:
         for record in sample:
-            _moment(key, record.get(key))
+            moment(key, record.get(key))
     except DataError:
         return False
     return True

@@ -13,10 +13,11 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -24,9 +25,10 @@ from redraft.errors import DataError
 from redraft.log.canonical import Named, canonical, renamed
 from redraft.types import Completion, Decision, Edit, Interaction, Message
 
-__all__ = ["BadRow", "Options", "Reader", "Row", "Rows", "TooLong", "describe", "lines"]
+__all__ = ["BadRow", "Options", "Reader", "Row", "Rows", "TooLong", "describe", "lines", "moment"]
 
 BYTES_PER_CHAR = 32  # a character takes at most 6 bytes in JSON ("\u00e9"), and a row has several texts
+MILLISECONDS = 1e11  # a moment above this is not in seconds: they would be after the year 5138
 LONGEST = 60  # characters of a value in a message
 _LATER = ("more", "answer", "untaught")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # spreadsheets write one
@@ -169,6 +171,22 @@ def _skip(line: bytes, stream: BinaryIO, longest: int) -> TooLong:
         if rest.endswith(b"\n"):
             break
     return TooLong(quotes % 2 == 1)
+
+
+def moment(name: str, value: object) -> datetime | None:
+    """A time in ISO 8601 (eight digits are a date), or in seconds or milliseconds since 1970; ``None`` for nothing.
+
+    Raises ``DataError`` for anything else.
+    """
+    try:
+        if value is None or value == "":
+            return None
+        if isinstance(value, str) and (len(value) == 8 or not value.replace(".", "", 1).isdigit()):
+            return datetime.fromisoformat(value.strip())
+        number = float(cast("str | float", value))
+        return datetime.fromtimestamp(number / 1000 if number > MILLISECONDS else number, UTC)
+    except (ValueError, TypeError, OverflowError, OSError) as error:
+        raise DataError(f"{name} = {value!r:.60}: write it as 2026-03-01T09:30:00Z") from error
 
 
 def describe(error: ValidationError) -> str:
