@@ -3,7 +3,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.costs import COSTS, normalised
@@ -117,6 +117,26 @@ def test_sameness_is_an_equivalence(one: str, other: str) -> None:
 
 
 ORDINARY = st.text("abc,.\"' -é\n")
+
+
+PIECES = [
+    ("-", "--"),
+    ('"', "''"),
+    (". . .", "..."),
+    ("\n", "\r\n"),
+    ("\t", "    "),
+    ("\0", ""),
+    (" \n", "\n"),
+    ("&amp;", "&"),
+]
+ODD = st.lists(st.sampled_from([*PIECES, *zip("ab '-\x0b", "ab '-\x0b", strict=True), ("a", "b")]), max_size=5)
+
+
+@settings(max_examples=400)
+@given(pieces=ODD, kinds=st.sets(st.sampled_from((*KINDS, SPACING))))
+def test_the_quick_look_decides_as_the_long_one(pieces: list[tuple[str, str]], kinds: set[str]) -> None:
+    one, other = ("".join(side) for side in zip(*pieces or [("", "")], strict=True))
+    assert same(one, other, kinds) == (without(one, kinds) == without(other, kinds))
 
 
 @given(text=ORDINARY, other=ORDINARY)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, lru_cache
 from itertools import chain
 from typing import Any
@@ -20,7 +20,8 @@ __all__ = ["UNSPACED", "nltk_words", "spaced", "unspaced", "words"]
 UNSPACED = "Han Hiragana Katakana Bopomofo Thai Lao Khmer Myanmar Tibetan Tai_Le New_Tai_Lue Tai_Tham Tai_Viet"
 FIRST_UNSPACED = "\u0e01"  # the first letter of them all, in Thai
 CLOSING = "])}>\"'»”’"  # what NLTK lets stand between the last full stop and the end
-SHORT, MOST = 32, 1 << 15
+SHORT, MOST = 32, 1 << 16
+APART = "\ue000"  # for private use: no rule knows it
 _CHUNK = re.compile(r"(?=(\s\S+\s))\s\S+")
 
 
@@ -78,24 +79,30 @@ def _tokens(text: str) -> list[str]:
     if not end:
         return nltk_words(text)
     first, *pieces = text[:end].split(" ")
-    found = chain.from_iterable(map(_BETWEEN.__getitem__, pieces))
-    return [*_asked(f"{first} a")[:-1], *found, *_asked(f"a{text[end - 1 :]}")[1:]]
+    between = chain.from_iterable(_between(pieces))
+    return [*_asked(f"{first} a")[:-1], *between, *_asked(f"a{text[end - 1 :]}")[1:]]
 
 
-class _Between(dict[str, list[str]]):
-    """Piece → its tokens where it stands between spaces. Single words are kept, in no order: nobody's text."""
+def _between(pieces: list[str]) -> Iterable[list[str]]:
+    """Tokens of each piece where it stands between spaces; NLTK is asked once for all that are new."""
+    wanted = [piece for piece in dict.fromkeys(pieces) if len(piece) < SHORT and APART not in piece]
+    if new := [piece for piece in wanted if piece not in _KNOWN]:
+        if len(_KNOWN) + len(new) > MOST:
+            _KNOWN.clear()
+            new = wanted
+        found = iter(nltk_words(f"a {f' {APART} '.join(new)} {APART}")[1:])
+        _KNOWN.update((piece, list(iter(found.__next__, APART))) for piece in new)
+    return [_KNOWN[piece] if piece in _KNOWN else _long(piece) for piece in pieces]
 
-    def __missing__(self, piece: str) -> list[str]:
-        if len(piece) >= SHORT:  # words with other blanks than spaces between them, or one long word
-            parts: list[str] = _CHUNK.findall(f" {piece} ")
-            return list(chain.from_iterable(_asked(f"a{part}a")[1:-1] for part in parts))
-        if len(self) >= MOST:
-            self.clear()
-        self[piece] = tokens = nltk_words(f"a {piece} a")[1:-1]
-        return tokens
+
+def _long(piece: str) -> list[str]:
+    """Tokens of words with other blanks than spaces between them, or of one long word."""
+    parts: list[str] = _CHUNK.findall(f" {piece} ")
+    return list(chain.from_iterable(_asked(f"a{part}a")[1:-1] for part in parts))
 
 
-_BETWEEN = _Between()
+_KNOWN: dict[str, list[str]] = {}
+"""Single words, in no order: nobody's text."""
 
 
 def _asked(text: str) -> list[str]:

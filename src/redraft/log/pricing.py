@@ -17,7 +17,7 @@ from itertools import islice
 from multiprocessing.connection import Connection, wait
 from threading import Thread
 
-from redraft.costs import COSTS, Cost
+from redraft.costs import COSTS, Cost, normalised
 from redraft.errors import RedraftError
 from redraft.log.mapping import priced
 from redraft.log.writer import Batch, Prices
@@ -25,8 +25,8 @@ from redraft.log.writer import Batch, Prices
 __all__ = ["priced_ahead"]
 
 FEW = 10  # batches that are left to the writer, before processes are worth their start
-_Asked = list[tuple[int, str, str, str]]
-"""Place, name of Δ, y, y'."""
+_Asked = list[tuple[int, str, tuple[str, ...], str, str]]
+"""Place, name of Δ and what it looks past, y, y'."""
 
 
 def priced_ahead(
@@ -65,8 +65,9 @@ def _submitted(pool: ProcessPoolExecutor, piece: Batch, cost_of: Callable[[str],
         completion, edit = interaction.completion, interaction.edit
         if edit is not None and edit.edited not in (None, completion.response):
             cost = cost_of(completion.task)
-            if COSTS.get(cost.name) is cost:
-                asked.append((index, cost.name, completion.response, edit.edited))
+            name = cost.name.partition(" without ")[0]
+            if name in COSTS and normalised(COSTS[name], cost.kinds) == cost:
+                asked.append((index, name, cost.kinds, completion.response, edit.edited))
     # Ctrl-C is the parent's: the processes that this starts inherit what is blocked, from their first moment.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -86,9 +87,9 @@ def _found(piece: Batch, future: Future[Prices] | None) -> tuple[Batch, Prices]:
 
 def _prices(asked: _Asked) -> Prices:
     found: dict[int, tuple[float, int]] = {}
-    for index, name, response, edited in asked:
+    for index, name, kinds, response, edited in asked:
         try:
-            found[index] = priced(COSTS[name], response, edited)
+            found[index] = priced(normalised(COSTS[name], kinds), response, edited)
         except RedraftError:  # the writer meets it again, and tells it
             continue
     return found
