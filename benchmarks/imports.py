@@ -1,6 +1,6 @@
 """How fast `redraft import` logs edits, in rows a second, and how much memory it takes.
 
-Beside it, in the same rounds: pricing the same texts alone, on one core and on as many processes as an import uses; and,
+Beside it, in the same rounds: pricing the same texts alone, on one core and on as many as an import uses; and,
 with ``--against``, a commit's import in this environment. Texts are drawn from a vocabulary whose words are as frequent
 as in a language (Zipf), one in eight of them changed. The last line is one JSON object.
 

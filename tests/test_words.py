@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gzip
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -92,3 +94,20 @@ def test_all_real_texts_keep_their_tokens() -> None:
             texts += [value for value in json.loads(line or "{}").values() if isinstance(value, str)]
     assert len(texts) > 20_000
     assert [text for text in texts if list(words(text)) != nltk_words(text)] == []
+
+
+@pytest.mark.slow
+def test_costs_of_the_committed_results_hold() -> None:
+    counts = Counter[bool]()
+    for file in sorted((Path(__file__).parents[1] / "results").glob("*/matrix*.jsonl.gz")):
+        with gzip.open(file, "rt", encoding="utf-8") as rows:
+            for row in map(json.loads, rows):
+                texts = row["response"], row["edited"]
+                latin = not any(map(LETTER.search, texts))
+                counts[latin] += 1
+                found = COSTS["word"].typed(*texts)
+                assert not latin or (found, COSTS["word"](*texts)) == (
+                    row["raw"],
+                    pytest.approx(row["cost"], abs=1e-12),
+                )
+    assert (counts[True] > 30_000, counts[False] < 10) == (True, True)  # a model that wrote some Chinese among its English
