@@ -110,4 +110,5 @@ def test_costs_of_the_committed_results_hold() -> None:
                     row["raw"],
                     pytest.approx(row["cost"], abs=1e-12),
                 )
-    assert (counts[True] > 30_000, counts[False] < 10) == (True, True)  # a model that wrote some Chinese among its English
+    assert counts[True] > 30_000
+    assert 0 < counts[False] < 10  # a model wrote some Chinese among its English
