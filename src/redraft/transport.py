@@ -16,7 +16,8 @@ from collections.abc import Callable, Collection, Iterable
 
 __all__ = ["CHARACTERS", "KINDS", "SPACING", "alike", "differences", "same", "without"]
 
-_LINE_END = re.compile("\r+\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+_ENDS = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+_LINE_END = re.compile(f"\r+\n|[{_ENDS}]")
 _BLANK = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _TRAILING = re.compile(r"(?<![ \t])[ \t]+$", re.MULTILINE)
 _UNSEEN = re.compile(
@@ -36,7 +37,7 @@ _MARKS: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
 
 
 def _line_ends(text: str) -> str:
-    return _LINE_END.sub("\n", text)
+    return _LINE_END.sub("\n", text) if any(end in text for end in _ENDS) else text
 
 
 def _blanks(text: str) -> str:

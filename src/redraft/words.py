@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from itertools import chain
 from typing import Any
 
-__all__ = ["UNSPACED", "nltk_words", "spaced", "unspaced", "words"]
+__all__ = ["UNSPACED", "learn", "nltk_words", "spaced", "unspaced", "words"]
 
 UNSPACED = "Han Hiragana Katakana Bopomofo Thai Lao Khmer Myanmar Tibetan Tai_Le New_Tai_Lue Tai_Tham Tai_Viet"
 FIRST_UNSPACED = "\u0e01"  # the first letter of them all, in Thai
@@ -69,7 +69,8 @@ def _tokens(text: str) -> list[str]:
     """NLTK's tokens of a text, found piece by piece.
 
     Its rules look no further than one blank beyond a piece, except where they look for the end of the text. So a
-    piece between blanks always gives the same tokens, which short ones keep; the two ends are asked for themselves.
+    piece between blanks always gives the same tokens, which short ones keep. The two ends are asked for themselves, unless
+    they are words alone, or one with the last full stop.
     """
     end = len(text)
     while end and (text[end - 1] in CLOSING or text[end - 1].isspace()):
@@ -79,12 +80,34 @@ def _tokens(text: str) -> list[str]:
     if not end:
         return nltk_words(text)
     first, *pieces = text[:end].split(" ")
-    between = chain.from_iterable(_between(pieces))
-    return [*_asked(f"{first} a")[:-1], *between, *_asked(f"a{text[end - 1 :]}")[1:]]
+    last, before, after = text[end:].rstrip(), [], []
+    if first.isalnum():
+        pieces.insert(0, first)
+    else:
+        before = _asked(f"{first} a")[:-1]
+    if last.rstrip(".").isalnum() and not last.endswith(".."):
+        pieces.append(last.rstrip("."))
+        after = ["."] * last.endswith(".")
+    else:
+        after = _asked(f"a{text[end - 1 :]}")[1:]
+    return [*before, *_between(pieces), *after]
 
 
-def _between(pieces: list[str]) -> Iterable[list[str]]:
-    """Tokens of each piece where it stands between spaces; NLTK is asked once for all that are new."""
+def _between(pieces: list[str]) -> list[str]:
+    """Tokens of pieces that stand between spaces."""
+    try:
+        return list(chain.from_iterable(map(_KNOWN.__getitem__, pieces)))
+    except KeyError:
+        _learn(pieces)
+        return list(chain.from_iterable(_KNOWN[piece] if piece in _KNOWN else _long(piece) for piece in pieces))
+
+
+def learn(texts: Iterable[str]) -> None:
+    """Find the words of many texts at once, which is faster than of each."""
+    _learn({piece for text in texts for piece in spaced(text).split(" ")}.difference(_KNOWN))
+
+
+def _learn(pieces: Iterable[str]) -> None:
     wanted = [piece for piece in dict.fromkeys(pieces) if len(piece) < SHORT and APART not in piece]
     if new := [piece for piece in wanted if piece not in _KNOWN]:
         if len(_KNOWN) + len(new) > MOST:
@@ -92,7 +115,6 @@ def _between(pieces: list[str]) -> Iterable[list[str]]:
             new = wanted
         found = iter(nltk_words(f"a {f' {APART} '.join(new)} {APART}")[1:])
         _KNOWN.update((piece, list(iter(found.__next__, APART))) for piece in new)
-    return [_KNOWN[piece] if piece in _KNOWN else _long(piece) for piece in pieces]
 
 
 def _long(piece: str) -> list[str]:

@@ -1,7 +1,7 @@
-"""What edits cost, found on all cores before the transaction that logs them.
+"""What edits cost, found batch by batch before the transaction that logs them; of long imports on all cores.
 
-Long imports only: starting processes takes longer than pricing a few thousand edits. Prices that are not found here
-(of a cost of one's own, or after a process was killed) are found by the writer, which also words what is wrong.
+Starting processes takes longer than pricing a few thousand edits. Prices that are not found here (of a cost of one's
+own, or after a process was killed) are found by the writer, which also words what is wrong.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from redraft.costs import COSTS, Cost, normalised
 from redraft.errors import RedraftError
 from redraft.log.mapping import priced
 from redraft.log.writer import Batch, Prices
+from redraft.words import learn
 
 __all__ = ["priced_ahead"]
 
-FEW = 10  # batches that are left to the writer, before processes are worth their start
+FEW = 3  # batches that are priced here, before processes are worth their start
 _Asked = list[tuple[int, str, tuple[str, ...], str, str]]
 """Place, name of Δ and what it looks past, y, y'."""
 
@@ -38,7 +39,7 @@ def priced_ahead(
     """
     pieces = iter(pieces)
     for piece in islice(pieces, FEW if processes > 1 else None):
-        yield piece, {}
+        yield piece, _prices(_asked(piece, cost_of))
     first = next(pieces, None)
     if first is None:
         return
@@ -59,7 +60,7 @@ def priced_ahead(
             raise
 
 
-def _submitted(pool: ProcessPoolExecutor, piece: Batch, cost_of: Callable[[str], Cost]) -> Future[Prices] | None:
+def _asked(piece: Batch, cost_of: Callable[[str], Cost]) -> _Asked:
     asked: _Asked = []
     for index, interaction in piece:
         completion, edit = interaction.completion, interaction.edit
@@ -68,6 +69,11 @@ def _submitted(pool: ProcessPoolExecutor, piece: Batch, cost_of: Callable[[str],
             name = cost.name.partition(" without ")[0]
             if name in COSTS and normalised(COSTS[name], cost.kinds) == cost:
                 asked.append((index, name, cost.kinds, completion.response, edit.edited))
+    return asked
+
+
+def _submitted(pool: ProcessPoolExecutor, piece: Batch, cost_of: Callable[[str], Cost]) -> Future[Prices] | None:
+    asked = _asked(piece, cost_of)
     # Ctrl-C is the parent's: the processes that this starts inherit what is blocked, from their first moment.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -86,6 +92,7 @@ def _found(piece: Batch, future: Future[Prices] | None) -> tuple[Batch, Prices]:
 
 
 def _prices(asked: _Asked) -> Prices:
+    learn(text for *_, response, edited in asked for text in (response, edited))
     found: dict[int, tuple[float, int]] = {}
     for index, name, kinds, response, edited in asked:
         try:
