@@ -69,8 +69,8 @@ def _tokens(text: str) -> list[str]:
     """NLTK's tokens of a text, found piece by piece.
 
     Its rules look no further than one blank beyond a piece, except where they look for the end of the text. So a
-    piece between blanks always gives the same tokens, which short ones keep. The two ends are asked for themselves, unless
-    they are words alone, or one with the last full stop.
+    piece between blanks always gives the same tokens, which short ones keep. The two ends are asked for themselves,
+    unless they are words alone, or one with the last full stop.
     """
     end = len(text)
     while end and (text[end - 1] in CLOSING or text[end - 1].isspace()):
