@@ -83,9 +83,9 @@ def reference_model(base: Base, start: Path | None) -> Generator[Base]:
 def fitting(base: Base, folder: Path) -> Manifest:
     """The manifest of an adapter; raises ``ModelError`` when it was trained on another base model."""
     manifest = read_manifest(folder)
-    wanted = f"{manifest.base.get('name')}:{manifest.base.get('revision')}"
-    if wanted != base.identity:
-        raise ModelError(
-            f"policy {folder} was trained on {wanted}, not on {base.identity}: set [model] name to its base"
-        )
+    name, wanted = manifest.base.get("name"), f"{manifest.base.get('name')}:{manifest.base.get('revision')}"
+    if wanted not in base.identities:
+        changed = "its weights, settings, tokenizer or template have changed: restore them, or train the policy again"
+        remedy = changed if name == base.name else "set [model] name to its base"
+        raise ModelError(f"policy {folder} was trained on {wanted}, not on {base.identity}: {remedy}")
     return manifest
