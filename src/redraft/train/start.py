@@ -85,7 +85,10 @@ def fitting(base: Base, folder: Path) -> Manifest:
     manifest = read_manifest(folder)
     name, wanted = manifest.base.get("name"), f"{manifest.base.get('name')}:{manifest.base.get('revision')}"
     if wanted not in base.identities:
-        changed = "its weights, settings, tokenizer or template have changed: restore them, or train the policy again"
-        remedy = changed if name == base.name else "set [model] name to its base"
-        raise ModelError(f"policy {folder} was trained on {wanted}, not on {base.identity}: {remedy}")
+        since = (
+            " (its weights, settings, tokenizer or template have changed), or train again" if name == base.name else ""
+        )
+        raise ModelError(
+            f"policy {folder} was trained on {wanted}, not on {base.identity}: set [model] name to its base{since}"
+        )
     return manifest
