@@ -237,6 +237,14 @@ def test_a_damaged_folder_is_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_weights_that_are_not_there_are_not_drawn_at_random(tmp_path: Path) -> None:
+    folder = as_bin(tmp_path / "model")
+    state = torch.load(folder / "pytorch_model.bin")
+    torch.save({name: value for name, value in state.items() if "lm_head" not in name}, folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"lacks 1 weights, among them lm_head\.weight"):
+        load_base(str(folder), tmp_path)
+
+
 def test_how_much_is_kept() -> None:
     assert kept_within(1024, 512, 600) == (424, 600)
     assert kept_within(128, 100, 20) == (100, 20)

@@ -32,11 +32,12 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message
 
     Raises ``DataError`` for messages that the chat template refuses.
     """
-    chat, controls = [m.plain for m in messages], _controls(tokenizer, str(tokenizer.chat_template))
-    quoting = any(controls.quoted(m["content"]) for m in chat)
-    if quoting:
-        chat = [{**m, "content": controls.renamed(m["content"], controls.quotes)} for m in chat]
+    chat = [m.plain for m in messages]
     try:
+        controls = _controls(tokenizer, str(tokenizer.chat_template))
+        quoting = any(controls.quoted(m["content"]) for m in chat)
+        if quoting:
+            chat = [{**m, "content": controls.renamed(m["content"], controls.quotes)} for m in chat]
         text = rendered(tokenizer, chat)
     except Exception as error:
         said = " ".join(str(error).split()) or type(error).__name__

@@ -79,7 +79,7 @@ def load_base(name: str, cache: Path) -> Base:
 
     dtype = compute_dtype() if torch.cuda.is_available() else torch.float32
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(source)
     except Exception as error:  # a folder from elsewhere fails in any way it likes
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
@@ -88,6 +88,9 @@ def load_base(name: str, cache: Path) -> Base:
         ) from error
     if not tokenizer.chat_template:
         raise ModelError(f"base model {name!r} has no chat template: use an instruction-tuned model")
+    model, found = loaded
+    if missing := sorted(found["missing_keys"]):  # transformers draws them at random
+        raise ModelError(f"base model {name!r} lacks {len(missing)} weights, among them {missing[0]}: save it again")
     require_known_tokens(model, tokenizer, name)
     model.eval()
     if torch.cuda.is_available():
