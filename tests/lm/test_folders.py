@@ -21,6 +21,7 @@ from redraft.gateway.embedded import Embedded
 from redraft.gateway.openai import ChatRequest
 from redraft.lm.encode import encode_prompt, encode_response
 from redraft.lm.generate import generate_ids, spoken, stop_tokens
+from redraft.lm.identity import earlier_fingerprint
 from redraft.lm.limits import context_of, kept_within
 from redraft.lm.load import Base, load_base
 from redraft.lm.template import end_of_turn
@@ -28,6 +29,7 @@ from redraft.policies.adapter import AdapterHost, merged_model
 from redraft.train.dataset import prepare
 from redraft.train.fit import fit
 from redraft.train.options import TrainOptions
+from redraft.train.packing import Limits, encode
 from redraft.train.run import Run
 from redraft.types import Completion, Decoding, Edit, Interaction, Message
 
@@ -280,6 +282,9 @@ def test_messages_are_changed_only_for_a_template_that_refuses_them(rule: str, s
         with pytest.raises(DataError, match=r"\['assistant', 'user'\] do not fit the chat template: .*") as caught:
             encode_prompt(tokenizer, [Message("assistant", "Hi"), Message("user", "Hi")], None)
         assert "\n" not in str(caught.value)
+        said = Completion("c7", "t", (Message("assistant", "Hi"), Message("user", "Hi")), "Hi")
+        with pytest.raises(DataError, match="completion 'c7': messages with roles"):
+            encode([Interaction(said, Edit("c7", "Hi"))], tokenizer, Limits())
 
 
 TOKENIZERS = {"bytes": lambda: bpe(eos_token=END), "unigram": unigram, "marked": marked_bpe}
@@ -376,3 +381,10 @@ def test_what_a_model_is(tmp_path: Path) -> None:
         change(copied)
         revisions[name] = load_base(str(copied), tmp_path).revision
     assert len(set(revisions.values())) == len(revisions)
+
+
+def test_the_earlier_revision_is_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert earlier_fingerprint(tmp_path) is None  # it said nothing of other weights
+    (tmp_path / "model.safetensors").write_bytes(bytes(range(256)) * 2000)
+    assert earlier_fingerprint(tmp_path) == "a3add3d7ead0"  # by commit cbfd4cf

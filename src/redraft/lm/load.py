@@ -51,7 +51,7 @@ class Base:
 
     @property
     def pad(self) -> int:
-        """The token that fills batches up; the end of a turn where the model has no such token. Nothing reads it."""
+        """The token that fills batches up, which nothing reads: the end of a turn where the model does not know it."""
         named: Any = self.tokenizer.pad_token_id
         layer: Any = self.model.get_input_embeddings()
         return end_of_turn(self.tokenizer) if named is None or named >= len(layer.weight) else int(named)
@@ -92,6 +92,8 @@ def load_base(name: str, cache: Path) -> Base:
     if missing := sorted(found["missing_keys"]):  # transformers draws them at random
         raise ModelError(f"base model {name!r} lacks {len(missing)} weights, among them {missing[0]}: save it again")
     require_known_tokens(model, tokenizer, name)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer))
     model.eval()
     if torch.cuda.is_available():
         model.cuda()  # pyright: ignore[reportCallIssue]
