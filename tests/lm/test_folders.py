@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
 
-from redraft.errors import ConfigError, DataError, ModelError
+from redraft.errors import ConfigError, DataError, ModelError, RedraftError
 from redraft.gateway.embedded import Embedded
 from redraft.gateway.openai import ChatRequest
 from redraft.lm.encode import encode_prompt, encode_response
@@ -108,6 +108,21 @@ def rows() -> list[Interaction]:
     return [Interaction(draft, Edit(draft.id, f"Hi Ann, {END} {n}")) for n, draft in enumerate(drafts)]
 
 
+def served(host: AdapterHost, name: str, adapters: dict[str, Path], **fields: Any) -> str:
+    """What the gateway's engine answers to ``CHAT``."""
+    asked = {"model": "m", "messages": [m.plain for m in CHAT], "temperature": 0, **fields}
+
+    async def answer() -> str:
+        engine = Embedded(lambda: host, adapters)
+        await engine.start([name])
+        try:
+            return (await engine.complete(name, ChatRequest.model_validate(asked))).text
+        finally:
+            await engine.close()
+
+    return asyncio.run(answer())
+
+
 def trained_and_served(folder: Path, tmp_path: Path) -> Base:
     """Every step from the folder to an answer over the gateway's engine."""
     base = load_base(str(folder), tmp_path)
@@ -127,18 +142,7 @@ def trained_and_served(folder: Path, tmp_path: Path) -> Base:
     said = policy.respond([CHAT, LONG], Decoding(12))
     many = policy.respond([LONG], Decoding(200))[0]
     assert many.startswith(said[1])
-
-    async def served() -> str:
-        engine = Embedded(lambda: host, {"t/sft@1": tmp_path / "sft@1"})
-        await engine.start(["t/sft@1"])
-        try:
-            messages = [m.plain for m in CHAT]
-            asked = ChatRequest.model_validate({"model": "m", "messages": messages, "temperature": 0, "max_tokens": 12})
-            return (await engine.complete("t/sft@1", asked)).text
-        finally:
-            await engine.close()
-
-    assert asyncio.run(served()) == said[0]
+    assert served(host, "t/sft@1", {"t/sft@1": tmp_path / "sft@1"}, max_tokens=12) == said[0]
     host.close()
     return base
 
@@ -261,6 +265,10 @@ def test_an_answer_ends_with_the_context(tmp_path: Path) -> None:
     assert [len(ids) for ids in found] == [8, 28]
     with pytest.raises(DataError, match="has 129 tokens, and this model's context is 128"):
         generate_ids(base.model, [[5] * 129], Decoding(2), frozenset())
+    host = AdapterHost(base, max_prompt=None)
+    assert host.respond("base", [CHAT], Decoding(64))[0] == served(host, "base", {})  # half is the prompt's
+    with pytest.raises(RedraftError, match="maximum context length is 128 tokens"):
+        served(host, "base", {}, max_tokens=127)
     with pytest.raises(ConfigError, match=r"max_prompt \+ max_response = 129: .* reads 128 tokens"):
         prepare(rows(), base, TrainOptions(max_prompt=65, max_response=64))
 
