@@ -200,6 +200,10 @@ def test_a_bound_is_read_back_or_refused(tiny_base: Base, tmp_path: Path) -> Non
     found = read_bound(tmp_path, "email", tiny_base, tmp_path / "cache", COST)
     assert np.array_equal(found.model.bound.weights, run.model.bound.weights)
     assert (found.features.max_prompt, found.features.max_response) == (64, 12)
+    moved_on = replace(tiny_base, revision="0123456789ab", earlier=tiny_base.revision)  # as a later version reads it
+    assert read_bound(tmp_path, "email", moved_on, tmp_path, COST).model.kappa == found.model.kappa
+    with pytest.raises(DataError, match=r"learnt with base model .*, not .*0123456789ab"):
+        read_bound(tmp_path, "email", replace(moved_on, earlier=None), tmp_path, COST)
     with pytest.raises(DataError, match="learnt with cost word, not character"):
         read_bound(tmp_path, "email", tiny_base, tmp_path, COSTS["character"])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from redraft.errors import ConfigError
+from redraft.errors import ConfigError, ModelError
 from redraft.lm.encode import encode_prompt
 from redraft.lm.generate import generate
 from redraft.lm.load import Base
@@ -18,8 +18,9 @@ from redraft.train.fit import fit
 from redraft.train.packing import Triple
 from redraft.train.reference import reference_logprobs
 from redraft.train.run import Run
+from redraft.train.runs import read_manifest, write_manifest
 from redraft.train.scoring import score
-from redraft.train.start import as_begun, begin, reference_model, trainable
+from redraft.train.start import as_begun, begin, fitting, reference_model, trainable
 from redraft.types import Completion, Decoding, Interaction, Message
 
 from .test_fit import DATA, OPTIONS, weights
@@ -101,3 +102,19 @@ def test_whose_log_it_is_depends_on_the_start(tiny_base: Base) -> None:
     assert foreign_policies(rows, tiny_base) == ["email/sft@1"]
     assert foreign_policies(rows, tiny_base, "email/sft@1") == ["base"]
     assert foreign_policies(rows[1:], tiny_base, "email/sft@1") == []
+
+
+def test_a_policy_that_names_the_earlier_revision_of_its_base_fits(tiny_base: Base, sft: Path) -> None:
+    manifest = read_manifest(sft)
+    assert tiny_base.earlier not in (None, tiny_base.revision)
+    write_manifest(sft, replace(manifest, base={**manifest.base, "revision": str(tiny_base.earlier)}))
+    assert fitting(tiny_base, sft).policy == manifest.policy
+    old = Interaction(
+        Completion("1", "email", (Message("user", "x"),), "y", "base", f"{tiny_base.name}:{tiny_base.earlier}")
+    )
+    assert foreign_policies([old], tiny_base) == []
+    write_manifest(sft, replace(manifest, base={**manifest.base, "revision": "0123456789ab"}))
+    with pytest.raises(
+        ModelError, match=r"its weights, settings, tokenizer or template have changed\), or train again"
+    ):
+        fitting(tiny_base, sft)

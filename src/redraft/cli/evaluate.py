@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.ground import LongestAnswer, Model, Policies, Temperature, concluded, decided
+from redraft.cli.ground import LongestAnswer, Model, Policies, Temperature, concluded, decided, kept
 from redraft.cli.log import Columns, Format, Mapped, columns_of, rows_of
 from redraft.cli.output import AsJson, emit, note
 from redraft.cli.session import bars
@@ -74,7 +74,8 @@ def evaluate(
     heldout = _heldout(rows, task, holdout, limit, delta)
     decoding = decided(settings.decoding(task), max_new_tokens, temperature)
     learnt = _learnt(adapters, heldout)
-    base, limits = load_base(model or settings.model.name, settings.cache), Limits(max_prompt, max_response)
+    base = load_base(model or settings.model.name, settings.cache)
+    limits = Limits(*kept(base, max_prompt, max_response))
     with bars() as progress:
         evaluated = evaluate_policies(
             base, adapters, heldout, delta, limits=limits, cache=settings.cache, decoding=decoding, progress=progress

@@ -30,7 +30,17 @@ if TYPE_CHECKING:
     from redraft.train.run import Progress, Run
     from redraft.types import Interaction, PolicyRef
 
-__all__ = ["Ground", "Model", "Policies", "Source", "concluded", "learn_cost_model", "make_ground", "read_edits"]
+__all__ = [
+    "Ground",
+    "Model",
+    "Policies",
+    "Source",
+    "concluded",
+    "kept",
+    "learn_cost_model",
+    "make_ground",
+    "read_edits",
+]
 
 MANY_CUT = 0.1
 """Share of texts cut at ``max_response`` from which training warns: each of them teaches no end of a turn."""
@@ -165,6 +175,8 @@ def make_ground(task: str, options: TrainOptions, source: Source, progress: Prog
     if options.preference_weight:
         foreign = foreign_policies(edits.interactions, base, options.start)
         _warn_of(foreign, options.start or base.identity)
+    prompt, response = kept(base, options.max_prompt, options.max_response)
+    options = replace(options, max_prompt=prompt, max_response=response)
     measure = Measure(base, edits.interactions, edits.cost, edits.decoding, progress)
     data = prepare(edits.interactions, base, options)
     _warn_of_cut([*data.train, *data.heldout], options)
@@ -189,9 +201,20 @@ def learn_cost_model(
     store = PolicyStore(edits.root)
     folder = store.path(store.next(edits.task, "cost"))
     advance = counter(progress, "reading", len(edits.interactions))
-    features = Features(base, edits.cache, max_prompt, max_response, advance)
+    features = Features(base, edits.cache, *kept(base, max_prompt, max_response), advance)
     learnt = learn_cost(edits.interactions, features, edits.cost, holdout=holdout, seed=seed)
     return folder, learnt, write_cost(folder, learnt, features, edits.cost)
+
+
+def kept(base: Base, prompt: int, response: int) -> tuple[int, int]:
+    """How many tokens of prompt and response a model's context leaves of those asked for; says so where it is less."""
+    from redraft.lm.limits import context_of, kept_within
+
+    context = context_of(base.model)
+    found = kept_within(context, prompt, response)
+    if found != (prompt, response):
+        note(f"{base.name} reads {context} tokens: --max-prompt {found[0]} and --max-response {found[1]} are used")
+    return found
 
 
 def concluded(

@@ -119,7 +119,8 @@ def train_sweep(
         store = PolicyStore(ground.edits.root)
         reference = store.next(task, method)
         folder = store.root / task / f"{method}.sweep"
-        tried = sweep(ground.run(folder, reference), [replace(trial, start=ground.options.start) for trial in trials])
+        shared = {name: getattr(ground.options, name) for name in ("start", "max_prompt", "max_response")}
+        tried = sweep(ground.run(folder, reference), [replace(trial, **shared) for trial in trials])
     policy = _known(store, reference, tried[0].manifest)
     policy = policy or publish_trial(tried[0], store.path(reference), str(reference), ground.measured)
     note(f"the best trial is {policy.policy}; all trials are listed in {folder / 'trials.jsonl'}")

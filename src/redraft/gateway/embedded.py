@@ -87,8 +87,9 @@ class _Job:
 class Embedded:
     """``load`` makes the host, off the event loop; ``adapters`` (which may grow) are the folders of trained policies.
 
-    An answer has ``max_new_tokens`` unless the request says otherwise, and at most ``most_new_tokens`` (by default as
-    many). A prompt has at most ``max_prompt_tokens``, and leaves room for the answer in the model's context.
+    An answer has ``max_new_tokens``, or half of the model's context if that is less, unless the request says
+    otherwise, and at most ``most_new_tokens`` (by default as many). A prompt has at most ``max_prompt_tokens``, and
+    leaves room for the answer in the model's context.
     """
 
     def __init__(
@@ -188,6 +189,7 @@ class Embedded:
         if self._host is None:
             self._host = self._load()
             self._stop = self._host.stop
+            self._limit = min(self._limit, (self._host.context or 2 * self._limit) // 2)  # the prompt's half is its own
         for policy in policies:
             if policy in self._adapters:
                 self._host.load(policy, self._adapters[policy])
@@ -233,7 +235,7 @@ class Embedded:
         if job.gone:
             return True
         job.ids.append(token)
-        text = str(self.host.tokenizer.decode(job.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        text = self.host.spoken(job.ids)
         cuts = [found for stop in job.stops if (found := text.find(stop)) >= 0]
         ended = bool(cuts) or token in self._stop
         full = len(job.ids) >= job.limit

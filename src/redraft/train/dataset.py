@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from redraft.data import split
-from redraft.errors import DataError
+from redraft.errors import ConfigError, DataError
+from redraft.lm.limits import context_of
 from redraft.lm.load import Base
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Limits, Triple, encode, fingerprint
@@ -41,7 +42,14 @@ class Dataset:
 
 
 def prepare(interactions: Sequence[Interaction], base: Base, options: TrainOptions) -> Dataset:
-    """Split by context and tokenise. Raises ``DataError`` when a side would be empty that must not be."""
+    """Split by context and tokenise.
+
+    Raises ``DataError`` when a side would be empty that must not be, and ``ConfigError`` when prompt and response
+    together may be longer than the model's context.
+    """
+    context, longest = context_of(base.model), options.max_prompt + options.max_response
+    if context is not None and longest > context:
+        raise ConfigError(f"max_prompt + max_response = {longest}: {base.name} reads {context} tokens, lower one")
     edited = [i for i in interactions if i.edited is not None]
     train, heldout = split(edited, holdout=options.holdout, seed=options.seed)
     if not train or (options.holdout and not heldout):
@@ -55,6 +63,6 @@ def foreign_policies(interactions: Sequence[Interaction], base: Base, start: str
 
     π_ref is the base model, or the policy ``start`` on it.
     """
-    models = {i.completion.model or "an unknown model" for i in interactions} - {base.identity, base.name}
+    models = {i.completion.model or "an unknown model" for i in interactions} - {*base.identities, base.name}
     others = {i.completion.policy for i in interactions} - {"", start or BASE}
     return sorted(models | others)

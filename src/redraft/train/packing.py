@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.data import Sampler
 
+from redraft.errors import DataError
 from redraft.lm.encode import encode_prompt, encode_response
 from redraft.types import Interaction
 
@@ -64,12 +65,18 @@ class Triple:
 
 
 def encode(interactions: Sequence[Interaction], tokenizer: PreTrainedTokenizerBase, limits: Limits) -> list[Triple]:
-    """Tokenise every interaction that has an edit, each text up to its limit."""
+    """Tokenise every interaction that has an edit, each text up to its limit.
+
+    Raises ``DataError`` for a completion whose messages the chat template refuses.
+    """
     triples: list[Triple] = []
     for interaction in interactions:
         if interaction.edited is None:
             continue
-        prompt = encode_prompt(tokenizer, interaction.completion.messages, limits.prompt)
+        try:
+            prompt = encode_prompt(tokenizer, interaction.completion.messages, limits.prompt)
+        except DataError as error:
+            raise DataError(f"completion {interaction.completion.id!r}: {error}") from error
         chosen = encode_response(tokenizer, interaction.edited)
         rejected = encode_response(tokenizer, interaction.completion.response)
         cut = max(len(chosen), len(rejected)) > limits.response or len(prompt) == limits.prompt

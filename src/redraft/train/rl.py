@@ -23,7 +23,7 @@ import numpy as np
 
 from redraft.files import CACHE, write_text
 from redraft.lm.encode import encode_prompt
-from redraft.lm.generate import generate, generate_ids, stop_tokens
+from redraft.lm.generate import generate, generate_ids, spoken, stop_tokens
 from redraft.lm.load import Base
 from redraft.train.cost_run import Bound
 from redraft.train.dataset import Dataset, prepare
@@ -119,13 +119,14 @@ class Tracker:
         training = model.training
         model.eval()
         decoding = replace(self.decoding, seed=options.seed * SEEDS - 1)  # no sample's
-        answers = generate_ids(model, prompts, decoding, stop_tokens(model, base.tokenizer))
+        stop = stop_tokens(model, base.tokenizer)
+        answers = generate_ids(model, prompts, decoding, stop)
         triples = [Triple(str(n), x, y, None) for n, (x, y) in enumerate(zip(prompts, answers, strict=True))]
         nothing = {triple.id: (0.0, 0.0) for triple in triples}
         own = score(model, triples, nothing, pad=base.pad, head=None).chosen
         with as_reference():
             reference = score(model, triples, nothing, pad=base.pad, head=None).chosen
-        texts = [str(base.tokenizer.decode(ids, skip_special_tokens=True)) for ids in answers]
+        texts = [spoken(base.tokenizer, ids, stop) for ids in answers]
         with model.disable_adapter():
             bounds = self.bound(self.contexts, texts)
         model.train(training)

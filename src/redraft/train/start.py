@@ -83,9 +83,12 @@ def reference_model(base: Base, start: Path | None) -> Generator[Base]:
 def fitting(base: Base, folder: Path) -> Manifest:
     """The manifest of an adapter; raises ``ModelError`` when it was trained on another base model."""
     manifest = read_manifest(folder)
-    wanted = f"{manifest.base.get('name')}:{manifest.base.get('revision')}"
-    if wanted != base.identity:
+    name, wanted = manifest.base.get("name"), f"{manifest.base.get('name')}:{manifest.base.get('revision')}"
+    if wanted not in base.identities:
+        since = (
+            " (its weights, settings, tokenizer or template have changed), or train again" if name == base.name else ""
+        )
         raise ModelError(
-            f"policy {folder} was trained on {wanted}, not on {base.identity}: set [model] name to its base"
+            f"policy {folder} was trained on {wanted}, not on {base.identity}: set [model] name to its base{since}"
         )
     return manifest
