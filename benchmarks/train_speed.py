@@ -7,9 +7,12 @@ log-probabilities once, too (``precompute_ref_log_probs``), its fastest setting 
 
     python benchmarks/train_speed.py [--triples 32] [--rounds 2] [--model smollm2]
     python benchmarks/train_speed.py --against 524eb1b --triples 16 --rounds 8
+    python benchmarks/train_speed.py --two-passes --methods dpo early --triples 16 --rounds 4
 
 With ``--against`` a commit's code trains beside today's, each in a process of its own, in turn on the same rows, and
 what is printed is today's examples a second over the commit's: the median ratio with the 95 % interval of the median.
+With ``--two-passes`` the place of TRL is taken by our own trainer, told to read y' and y in two passes, as it reads the
+models for which a packed pair would be wrong; the reference pass, made once, is packed in both.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from transformers import AutoModelForCausalLM
 
 from against import ratio_of, source_of
 from redraft.lm.load import Base, compute_dtype, load_base
+from redraft.lm.reading import TWO_PASSES, Reading
 from redraft.train.options import METHODS, TrainOptions
 from redraft.train.packing import Limits, Triple, encode
 from redraft.train.reference import reference_logprobs
@@ -65,7 +69,7 @@ def lora() -> LoraConfig:
     return LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-def ours(base: Base, rows: Sequence[Interaction], method: str) -> float:
+def ours(base: Base, rows: Sequence[Interaction], method: str, *, reading: Reading | None = None) -> float:
     options = TrainOptions(method=method, epochs=EPOCHS, batch_size=BATCH, rank=RANK, beta=BETA)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
@@ -73,6 +77,7 @@ def ours(base: Base, rows: Sequence[Interaction], method: str) -> float:
         model: Any = get_peft_model(base.model, lora())
         reference = {} if method == "sft" else reference_logprobs(base, triples, Path(folder))
         trainer = EditTrainer(model, options, triples, triples[:1], reference, pad=base.pad, folder=Path(folder))
+        trainer.reading = reading or trainer.reading
         trainer.args.eval_strategy = trainer.args.save_strategy = "no"
         trainer.args.load_best_model_at_end = False
         trainer.callback_handler.callbacks = trainer.callback_handler.callbacks[:1]
@@ -212,6 +217,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--against", metavar="COMMIT")
+    parser.add_argument("--two-passes", action="store_true", help="compare with two passes, not with TRL")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -224,19 +230,21 @@ def main() -> None:
         compare(chosen.against, chosen.model, rows, chosen.methods, chosen.rounds)
         return
     triples = encode(rows, base.tokenizer, Limits())
-    peak, result = matmul_peak(), {}
+    peak, result, other = matmul_peak(), {}, "two passes" if chosen.two_passes else "trl"
     for method in chosen.methods:
-        runs: dict[str, list[float]] = {"ours": [], "trl": []}
         kinds: dict[str, Callable[[], float]] = {
             "ours": lambda m=method: ours(base, rows, m),
-            "trl": lambda m=method: theirs(base, rows, m),
+            other: lambda m=method: (
+                ours(base, rows, m, reading=Reading(TWO_PASSES)) if chosen.two_passes else theirs(base, rows, m)
+            ),
         }
+        runs: dict[str, list[float]] = {name: [] for name in kinds}
         for _ in range(chosen.rounds):
             for name, measure in kinds.items():
                 runs[name].append(measure())
-                print(f"{method:>6} {name:>5} {runs[name][-1]:.3f} s/example", flush=True)
+                print(f"{method:>6} {name:>10} {runs[name][-1]:.3f} s/example", flush=True)
         medians = {name: statistics.median(seconds) for name, seconds in runs.items()}
-        ratios = [slow / fast for fast, slow in zip(runs["ours"], runs["trl"], strict=True)]
+        ratios = [slow / fast for fast, slow in zip(runs["ours"], runs[other], strict=True)]
         share = step_flops(base, triples, method) / medians["ours"] / peak
         result[method] = {
             "seconds_per_example": {name: round(value, 4) for name, value in medians.items()},
