@@ -81,6 +81,12 @@ def test_distributions_by_hand() -> None:
     assert found.divided.std == pytest.approx(math.sqrt((1 / 16 + 1 + 4) / 4 - (3.25 / 4) ** 2))
 
 
+def test_equal_costs_have_no_spread() -> None:
+    divided = diagnose([interaction("a b c d", response="a b c d e")] * 12, WORD).measures.divided
+    assert divided is not None
+    assert (divided.mean, divided.std) == (pytest.approx(1 / 5), 0)
+
+
 def test_an_unchanged_text_costs_nothing_under_any_cost() -> None:
     found = diagnose([interaction(SAME)], get_cost(lambda response, edited: 1)).measures
     assert found.raw is not None
@@ -181,6 +187,18 @@ def test_nothing_changed_teaches_nothing() -> None:
     assert "Nothing was changed" in advice(found, "sft").reason
 
 
+def test_reasons_name_what_is_missing_first() -> None:
+    accepted = diagnose([interaction(SAME, prompt=f"x {i}") for i in range(12)], WORD)
+    assert {advice(accepted, method).reason for method in ("dpo", "early")} == {
+        "Nothing was changed: no text is preferred to another."
+    }
+    same = diagnose(changed(12, prompt="Write to Ann."), WORD)
+    assert same.because.startswith("All edits are of one context")  # more of them would not help
+    one = diagnose(changed(1), WORD)
+    assert advice(one, "sft").reason == "1 target y' for one context: nothing can be held out."
+    assert advice(diagnose([], WORD), "dpo").reason.startswith("0 changed pairs; the fewest")
+
+
 def test_targets_without_pairs_are_for_sft() -> None:
     found = diagnose([*changed(50), *[interaction(SAME)] * 100], WORD)
     assert found.prefer == "sft"
@@ -239,10 +257,10 @@ def test_real_edits_of_what_was_served_decide_and_late_agrees() -> None:
 
 
 def test_trained_policies_decide_by_their_distance_from_held_out_edits() -> None:
-    sft, dpo = Trained("email/sft@1", "sft", 0.4, 0.9, 70), Trained("email/dpo@1", "dpo", 1.2, 0.9, 70)
+    sft, dpo = Trained("email/sft@1", "sft", 0.4, 0.9, 11, 70), Trained("email/dpo@1", "dpo", 1.2, 0.9, 11, 70)
     log = changed(80)
     found = diagnose(log, WORD, trained=[dpo, sft])
-    assert (found.prefer, "0.40 from held-out edits, base's 0.90" in found.because) == ("email/sft@1", True)
+    assert (found.prefer, "0.40 from 11 held-out edits, base's 0.90" in found.because) == ("email/sft@1", True)
     worse = diagnose(log, WORD, trained=[dpo])
     assert (worse.prefer, "collect 2 times as many" in worse.because) == ("base", True)
     assert diagnose(changed(140), WORD, trained=[dpo]).prefer == "sft"  # the log has grown
@@ -272,10 +290,10 @@ def test_cautions() -> None:
     log = [interaction("x", model=model, prompt=model) for model in ("", "one", "two")]
     log += [interaction(SILENT, model="one", prompt="one", age=40)]
     unknown, models, contexts, censored = diagnose(log, WORD, now=NOW).cautions
-    assert unknown.startswith("1 completions do not say which base model")
+    assert unknown.startswith("1 completion does not name its model")
     assert models.startswith("2 base models")
-    assert contexts.startswith("1 contexts repeat, up to 2 times")
-    assert censored.startswith("1 completions never got an edit")
+    assert contexts.startswith("1 context repeats, up to 2 times")
+    assert censored.startswith("1 completion never got an edit")
     assert diagnose(log[1:2], WORD).cautions == ()
 
 

@@ -74,7 +74,7 @@ def test_tables_for_a_person(url: str) -> None:
     assert "and 3 more" in text  # of 13 users
     assert "email/sft[b]@1" in text  # square brackets are not markup
     assert "Prefer base." in text
-    assert "Caution: 201 completions do not say which base model" in text
+    assert "Caution: 201 completions do not name their model" in text
 
 
 def test_what_was_trained_and_measured_comes_next(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_log_without_edits_is_not_an_error() -> None:
     with EditLog("sqlite:///silent.db") as log:
         log.add_many([interaction(0, None, silent=True)])
     text = run("email", "--log", "sqlite:///silent.db").stdout
-    assert "1 completions, 0 with an edit" in text
+    assert "1 completion, 0 with an edit" in text
     assert "Prefer base." in text
     assert text.endswith("\nNext: redraft import FILE --task email --log sqlite:///silent.db\n")
 

@@ -62,8 +62,9 @@ def _render(console: Console, task: str, found: Diagnosis, log: str | None) -> N
     from rich.markup import escape
 
     measures = found.measures
+    what = "completion" if measures.completions == 1 else "completions"
     console.print(
-        f"[bold]{escape(task)}[/]: {measures.completions:,} completions, {measures.edits:,} with an edit "
+        f"[bold]{escape(task)}[/]: {measures.completions:,} {what}, {measures.edits:,} with an edit "
         f"({measures.changed:,} changed, {measures.unchanged:,} unchanged), "
         f"{measures.awaiting:,} awaited, {measures.censored:,} censored"
     )
@@ -105,8 +106,8 @@ def _trained(task: str) -> list[Trained]:
         with suppress(DataError):  # ``redraft policies`` says what is wrong with it
             manifest = read_manifest(store.path(ref))
             if manifest.distances is not None:
-                edits = manifest.data["train"] + manifest.data["heldout"]
-                found.append(Trained(str(ref), manifest.options["method"], *manifest.distances, edits))
+                held, edits = manifest.evaluation.get("edits", 0), manifest.data["train"] + manifest.data["heldout"]
+                found.append(Trained(str(ref), manifest.options["method"], *manifest.distances, held, edits))
     return found
 
 

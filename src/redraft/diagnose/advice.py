@@ -47,12 +47,16 @@ class Advice:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A policy of the task: its answers' mean distance from edits its run held out, base's, and edits it had in all."""
+    """A policy of the task: its answers' mean distance from edits its run held out, base's, and these edits' number.
+
+    ``edits`` is how many the run had in all.
+    """
 
     policy: str
     method: str
     distance: float
     base_distance: float
+    heldout: int
     edits: int
 
 
@@ -63,9 +67,9 @@ def advise(measures: Measures) -> tuple[Advice, ...]:
 
 def _sft(measures: Measures) -> Advice:
     n, steady = measures.edits, steadiness(measures)
-    if measures.changed == 0:
+    if n and not measures.changed:
         return Advice("sft", False, n, "Nothing was changed: the edits ask for what the model already does.")
-    if why := _too_few("targets y'", n, measures):
+    if why := _too_few(n, "target y'", "targets y'", measures):
         return Advice("sft", False, n, why)
     reason = f"{n} targets y'; SFT works where users converge (theorem 1), "
     if steady is None:
@@ -79,7 +83,7 @@ def _sft(measures: Measures) -> Advice:
 
 def _dpo(measures: Measures) -> Advice:
     n = measures.changed
-    if why := _too_few("changed pairs", n, measures):
+    if why := _no_pairs(measures):
         return Advice("dpo", False, n, why)
     reason = f"{n} pairs y' over y, {measures.near_duplicates / n:.0%} of them near-duplicates: "
     if risky(measures):
@@ -91,7 +95,7 @@ def _dpo(measures: Measures) -> Advice:
 
 def _early(measures: Measures) -> Advice:
     n = measures.changed
-    if why := _too_few("changed pairs", n, measures):
+    if why := _no_pairs(measures):
         return Advice("early", False, n, why)
     return Advice(
         "early",
@@ -102,22 +106,33 @@ def _early(measures: Measures) -> Advice:
     )
 
 
-def _too_few(what: str, n: int, measures: Measures) -> str:
+def _no_pairs(measures: Measures) -> str:
+    """Why the pairs are none or too few, or nothing."""
+    if measures.edits and not measures.changed:
+        return "Nothing was changed: no text is preferred to another."
+    return _too_few(measures.changed, "changed pair", "changed pairs", measures)
+
+
+def _too_few(n: int, one: str, many: str, measures: Measures) -> str:
     """Why so many examples are not enough, or nothing."""
-    if measures.contexts < MIN_CONTEXTS:
-        return f"{n} {what} for one context: nothing can be held out."
-    return f"{n} {what}; the fewest that sufficed here were {MIN_EXAMPLES}." if n < MIN_EXAMPLES else ""
+    if n and measures.contexts < MIN_CONTEXTS:
+        return f"{_count(n, one, many)} for one context: nothing can be held out."
+    return f"{_count(n, one, many)}; the fewest that sufficed here were {MIN_EXAMPLES}." if n < MIN_EXAMPLES else ""
+
+
+def _count(n: int, one: str, many: str) -> str:
+    return f"{n:,} {one if n == 1 else many}"
 
 
 def _rl(measures: Measures) -> Advice:
     n, costs = measures.edits, measures.divided
-    if why := _too_few("costs", n, measures):
+    if n and not measures.changed:
+        return Advice("rl", False, n, "Nothing was changed: no pair can be priced.")
+    if why := _too_few(n, "cost", "costs", measures):
         return Advice("rl", False, n, why)
     assert costs is not None  # there are edits
     if measures.contexts < RL_CONTEXTS:
         return Advice("rl", False, n, f"{measures.contexts} contexts: a cost model needs {RL_CONTEXTS}.")
-    if not measures.changed:
-        return Advice("rl", False, n, "Nothing was changed: no pair can be priced.")
     if costs.std <= MIN_SPREAD * costs.mean:
         return Advice("rl", False, n, f"Costs are all about {costs.mean:.3g}: a cost model has nothing to explain.")
     reason = f"{n} costs with spread (std {costs.std:.3g}) to fit a cost model on; it must be simple (theorem 3)."
@@ -146,7 +161,7 @@ def prefer(measures: Measures, trained: Sequence[Trained] = ()) -> tuple[str, st
         return found
     if measures.edits and not measures.changed:
         return "base", "Nothing was changed, so people want what the model already writes: there is nothing to train."
-    if measures.edits >= MIN_EXAMPLES and measures.contexts < MIN_CONTEXTS:
+    if measures.edits and measures.contexts < MIN_CONTEXTS:
         return "base", "All edits are of one context, so that nothing can be held out: collect edits of other contexts."
     if measures.edits < MIN_EXAMPLES:
         return "base", (
@@ -177,7 +192,8 @@ def _measured(measures: Measures, trained: Sequence[Trained]) -> tuple[str, str]
     if not trained:
         return None
     best = min(trained, key=lambda policy: policy.distance - policy.base_distance)
-    said = f"{best.distance:.2f} from held-out edits, base's {best.base_distance:.2f}"
+    held = _count(best.heldout, "held-out edit", "held-out edits")
+    said = f"{best.distance:.2f} from {held}, base's {best.base_distance:.2f}"
     if best.distance < best.base_distance:
         return best.policy, f"Its answers are {said}: the nearest of {len(trained)} trained."
     if measures.edits >= GROWN * max(policy.edits for policy in trained):
@@ -193,19 +209,21 @@ def cautions(measures: Measures) -> tuple[str, ...]:
     found: list[str] = []
     unknown, known = measures.models.get(UNRECORDED, 0), len(set(measures.models) - {UNRECORDED})
     if unknown:
+        unnamed = _count(unknown, "completion does not name its model", "completions do not name their model")
         found.append(
-            f"{unknown} completions do not say which base model wrote them: the reference π_ref of DPO and RL must be "
-            "the policy that wrote the log."
+            f"{unnamed}. It must be the one to train, since dpo, early and rl measure against it: import rows with "
+            '"model" to record it.'
         )
     if known > 1:
         found.append(f"{known} base models wrote this log: train on what each wrote, with it as the reference.")
     if measures.repeated_contexts:
         found.append(
-            f"{measures.repeated_contexts} contexts repeat, up to {measures.largest_context} times: split by context. "
-            "Where their edits contradict each other, a policy learns a mixture."
+            f"{_count(measures.repeated_contexts, 'context repeats', 'contexts repeat')}, up to "
+            f"{measures.largest_context} times. Where their edits contradict each other, a policy learns a mixture."
         )
     if measures.censored:
-        found.append(f"{measures.censored} completions never got an edit: silence is not approval, it teaches nothing.")
+        silent = _count(measures.censored, "completion", "completions")
+        found.append(f"{silent} never got an edit: silence is not approval, it teaches nothing.")
     return tuple(found)
 
 

@@ -151,7 +151,8 @@ def verdict(manifest: Manifest) -> str:
     if manifest.distances is None:
         return said if promising else f"{said}: {CAUTION}"
     own, base = manifest.distances
-    said = f"{said}; its answers are {own:.2f} from held-out edits, base's {base:.2f}: "
+    held = manifest.evaluation.get("edits", 0)
+    said = f"{said}; its answers are {own:.2f} from {held} held-out edit{'s' * (held != 1)}, base's {base:.2f}: "
     if own < base:
         return f"{said}served by default"
     return f"{said}a candidate; redraft policies promote {manifest.policy} serves it all the same"
