@@ -126,13 +126,13 @@ def log_of(shape: str, n: int) -> list[dict[str, Any]]:
 
 
 LOGS = {
-    "1 edit": ("edits", 1, [], [], "share one context"),
+    "1 edit": ("edits", 1, [], [], "a single edit: nothing can be held out"),
     "1 edit, unchecked": ("edits", 1, ["--holdout", "0"], ["sft", "dpo", "early"], "a cost model needs at least 5"),
     "3 edits": ("edits", 3, [], ["sft", "dpo", "early"], "a cost model needs at least 5"),
     "5 edits": ("edits", 5, [], ["sft", "dpo", "early"], "a cost model needs at least 5"),
     "20 edits": ("edits", 20, [], ["sft", "dpo", "early", "rl"], ""),
     "64 edits": ("edits", 64, [], ["sft", "dpo", "early", "rl"], ""),
-    "accepted": ("accepted", 12, [], ["sft"], "needs edits that change the text"),
+    "accepted": ("accepted", 12, [], ["sft"], "no edit to train on changes a text"),
     "identical": ("identical", 12, [], [], "use --holdout 0 to train unchecked"),
     "identical, unchecked": ("identical", 12, ["--holdout", "0"], ["sft", "dpo", "early"], "1 contexts"),
     "contradictory, unchecked": ("conflict", 12, ["--holdout", "0"], ["sft", "dpo", "early"], "1 contexts"),
@@ -161,6 +161,8 @@ def test_train_all_ends_in_a_row_and_a_reason_for_each_method(
     assert "Traceback" not in err
     if not methods:
         assert err.splitlines()[-1].startswith("redraft: task 'own': nothing was trained: ")
+        shown = " ".join(shell(*command[:-1])[1].split())
+        assert f"sft, dpo, early, rl: not trained: {found['left_out'][0]['reason']} next: redraft diagnose own" in shown
     warned = f"warning: {n} of {n} edited texts are longer than --max-response 24 tokens and were cut, so no end" in err
     assert warned == (shape == "cut")
 
