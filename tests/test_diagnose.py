@@ -168,9 +168,11 @@ def test_texts_are_not_kept() -> None:
     assert "secret" not in repr(found)
 
 
-def changed(n: int, edited: str = "w x y z", *, prompt: str = "", **more: Any) -> list[Interaction]:
+def changed(
+    n: int, edited: str = "w x y z", *, prompt: str = "", model: str = "own:1", **more: Any
+) -> list[Interaction]:
     """Each of a context of its own, where none is named."""
-    return [interaction(edited, prompt=prompt or f"x {i}", **more) for i in range(n)]
+    return [interaction(edited, prompt=prompt or f"x {i}", model=model, **more) for i in range(n)]
 
 
 def test_too_little_to_learn_from() -> None:
@@ -273,6 +275,29 @@ def test_64_edits_are_enough_for_advice_and_a_single_context_is_not() -> None:
     assert not any(item.supported for item in one.advice)
     few = advice(diagnose([interaction("w", prompt=f"{i % 3}") for i in range(99)], WORD), "rl")
     assert (few.supported, few.reason) == (False, "3 contexts: a cost model needs 7.")
+
+
+@pytest.mark.parametrize(
+    ("writers", "said"),
+    [
+        ([("own:1", 100)], ""),
+        ([("own", 100)], ""),
+        ([("", 60), ("own:1", 40)], ""),
+        ([("", 100)], "The log does not say which model wrote it, and 64 edits of another model's texts brought no"),
+        ([("far:1", 100)], "far:1 wrote the log, not own, and 64 edits of another model's texts brought no policy"),
+        ([("far:1", 60), ("", 40)], "far:1 wrote most of the log, not own, and 64 edits"),
+        ([("far:1", 128)], ""),
+        ([("", 128)], ""),
+    ],
+)
+def test_a_log_of_another_model_is_not_advised_for_training(writers: list[tuple[str, int]], said: str) -> None:
+    log = [row for model, n in writers for row in changed(n, model=model)]
+    found = diagnose(log, WORD, model="own")
+    assert found.prefer == ("base" if said else "sft")
+    assert found.because.startswith(said)
+    doubt = any(model in ("", "far:1") for model, _ in writers) and len(log) == 128
+    assert ("was not measured" in found.because) == doubt
+    assert diagnose(log, WORD).prefer == ("base" if said.startswith("The log does not") else "sft")
 
 
 @pytest.mark.parametrize("experiment", ["cpu", "cpu-two-passes", "transfer"])

@@ -79,7 +79,8 @@ def test_tables_for_a_person(url: str) -> None:
 
 def test_what_was_trained_and_measured_comes_next(tmp_path: Path) -> None:
     with EditLog("sqlite:///plain.db") as log:
-        log.add_many([replace(interaction(i, "a b c x"), decision=None) for i in range(64)])
+        rows = [replace(interaction(i, "a b c x"), decision=None) for i in range(64)]
+        log.add_many(replace(row, completion=replace(row.completion, model="smollm2:1")) for row in rows)
     said = run("email", "--log", "sqlite:///plain.db").stdout
     assert said.endswith("Next: redraft train sft email --log sqlite:///plain.db\n")
     evaluation = {"distance": 0.2, "base_distance": 0.9}

@@ -127,15 +127,15 @@ def log_of(shape: str, n: int) -> list[dict[str, Any]]:
 
 LOGS = {
     "1 edit": ("edits", 1, [], [], "a single edit: nothing can be held out"),
-    "1 edit, unchecked": ("edits", 1, ["--holdout", "0"], ["sft", "dpo", "early"], "a cost model needs at least 5"),
-    "3 edits": ("edits", 3, [], ["sft", "dpo", "early"], "a cost model needs at least 5"),
-    "5 edits": ("edits", 5, [], ["sft", "dpo", "early"], "a cost model needs at least 5"),
+    "1 edit, unchecked": ("edits", 1, ["--holdout", "0"], ["sft", "dpo", "early"], "learns from at least 5 contexts"),
+    "3 edits": ("edits", 3, [], ["sft", "dpo", "early"], "learns from at least 5 contexts"),
+    "5 edits": ("edits", 5, [], ["sft", "dpo", "early"], "learns from at least 5 contexts"),
     "20 edits": ("edits", 20, [], ["sft", "dpo", "early", "rl"], ""),
     "64 edits": ("edits", 64, [], ["sft", "dpo", "early", "rl"], ""),
     "accepted": ("accepted", 12, [], ["sft"], "no edit to train on changes a text"),
     "identical": ("identical", 12, [], [], "use --holdout 0 to train unchecked"),
-    "identical, unchecked": ("identical", 12, ["--holdout", "0"], ["sft", "dpo", "early"], "1 contexts"),
-    "contradictory, unchecked": ("conflict", 12, ["--holdout", "0"], ["sft", "dpo", "early"], "1 contexts"),
+    "identical, unchecked": ("identical", 12, ["--holdout", "0"], ["sft", "dpo", "early"], "leave 1: log"),
+    "contradictory, unchecked": ("conflict", 12, ["--holdout", "0"], ["sft", "dpo", "early"], "leave 1: log"),
     "all cut": ("cut", 8, [], ["sft", "dpo", "early", "rl"], ""),
 }
 QUICKEST = ("1 edit", "1 edit, unchecked", "accepted", "identical")  # the others cost half a minute together
@@ -326,7 +326,7 @@ def test_a_cost_model_is_no_policy_and_says_how_good_it_is(shell: Callable[..., 
     assert {"r2", "rank_correlation", "coverage", "bonus"} <= found["heldout"].keys()
     assert json.loads(shell("policies", "--json")[1])["policies"] == []
     assert json.loads(shell("train", "cost", "email", *model, "--json")[1])["folder"].endswith("cost@2")
-    for wrong, says in ((("nobody",), "not in the log"), (("email", "--limit", "3"), "log more edits")):
+    for wrong, says in ((("nobody",), "not in the log"), (("email", "--limit", "3"), "log edits of more")):
         status, _, err = shell("train", "cost", *wrong, *model)
         assert status == 2
         assert says in err

@@ -45,7 +45,14 @@ def diagnose(
     with open_log(log) as edits:
         require_task(edits, task)
         given = left.of(edits.interactions(task))
-        found = library.diagnose(given, delta, now=datetime.now(UTC), horizon=edits.horizon, trained=_trained(task))
+        found = library.diagnose(
+            given,
+            delta,
+            now=datetime.now(UTC),
+            horizon=edits.horizon,
+            trained=_trained(task),
+            model=settings.model.name,
+        )
         several, differing = edits.shared(task)
     if several:
         note(f"{several:,} completions have edits of several people, {differing:,} differ: the latest one counts")

@@ -15,8 +15,9 @@ __all__ = ["Advice", "Trained", "advise", "cautions", "prefer"]
 
 MIN_EXAMPLES = 64
 """The fewest edits that were seen to suffice: sft with 64 cost 0.17 to 0.24 of base in three seeds (results/demo), 0.29
-to 0.68 in four other settings (results/cpu). Fewer were not measured; 64 post-edits by people changed nothing
-(results/defacto, results/mlqe)."""
+to 0.68 in four other settings (results/cpu). Fewer were not measured."""
+FOREIGN_EXAMPLES = 64
+"""Edits of another model's texts with which no policy wrote nearer to people's (results/defacto, results/mlqe)."""
 MIN_CONTEXTS = 2
 """One side of a split for each: of a single context nothing can be held out."""
 RL_CONTEXTS = 7
@@ -152,10 +153,10 @@ def _late(measures: Measures) -> Advice:
     return Advice("late", True, n, f"{said}.")
 
 
-def prefer(measures: Measures, trained: Sequence[Trained] = ()) -> tuple[str, str]:
+def prefer(measures: Measures, trained: Sequence[Trained] = (), model: str = "") -> tuple[str, str]:
     """Return the method to train first, or the policy to serve, and why; ``base`` means to go on with what there is.
 
-    A policy's name has a slash, a method's has none.
+    A policy's name has a slash, a method's has none. ``model`` is the one to train.
     """
     if found := _served(measures) or _measured(measures, trained):
         return found
@@ -168,12 +169,30 @@ def prefer(measures: Measures, trained: Sequence[Trained] = ()) -> tuple[str, st
             f"Too few edits to expect a gain from: collect at least {MIN_EXAMPLES}, which sufficed in results/demo. "
             "Training on fewer is safe: what is no nearer to held-out edits than base is not served."
         )
+    foreign = _foreign(measures, model)
+    if foreign and measures.edits < GROWN * FOREIGN_EXAMPLES:
+        return "base", (
+            f"{foreign}, and {FOREIGN_EXAMPLES} edits of another model's texts brought no policy nearer to people's "
+            f"(results/defacto, mlqe): collect {GROWN * FOREIGN_EXAMPLES:g}, or train the model that wrote the log."
+        )
     because = "It cost least in all four settings of results/cpu (64 edits, three seeds)."
-    if set(measures.models) <= {UNRECORDED}:
-        because += " Where another model wrote the log, 64 edits brought no policy nearer (results/defacto, mlqe)."
+    if foreign:
+        because = (
+            f"{foreign}: whether {measures.edits:,} edits suffice then was not measured, {FOREIGN_EXAMPLES} did not."
+        )
     if risky(measures):
         because += " Near-duplicate pairs endanger dpo alone."
     return "sft", because
+
+
+def _foreign(measures: Measures, model: str) -> str:
+    """Who wrote the log, where nothing says that ``model`` did, which may be unknown itself."""
+    names = [name for name in measures.models if name != UNRECORDED]
+    if not names:
+        return "The log does not say which model wrote it"
+    if not model or any(name in (model, f"{model}:{name.rpartition(':')[2]}") for name in names):
+        return ""
+    return f"{names[0]} wrote {'the log' if len(measures.models) == 1 else 'most of the log'}, not {model}"
 
 
 def _served(measures: Measures) -> tuple[str, str] | None:

@@ -188,7 +188,7 @@ def check_contexts(count: int) -> None:
     """Raise ``DataError`` where there are fewer contexts to learn from than folds."""
     if count < FOLDS:
         raise DataError(
-            f"a cost model needs at least {FOLDS} contexts to learn from, besides those it is measured on, and has "
+            f"a cost model learns from at least {FOLDS} contexts and is measured on others, and these edits leave "
             f"{count}: log edits of more contexts"
         )
 
