@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -266,6 +267,10 @@ def test_trained_policies_decide_by_their_distance_from_held_out_edits() -> None
     worse = diagnose(log, WORD, trained=[dpo])
     assert (worse.prefer, "collect 2 times as many" in worse.because) == ("base", True)
     assert diagnose(changed(140), WORD, trained=[dpo]).prefer == "sft"  # the log has grown
+    chance = Trained("email/early@1", "early", 0.3, 0.9, 3, 70, high=0.1)
+    assert diagnose(log, WORD, trained=[chance]).prefer == "base"
+    assert diagnose(log, WORD, trained=[chance, sft]).prefer == "email/sft@1"
+    assert diagnose(log, WORD, trained=[replace(chance, high=-0.1), sft]).prefer == "email/early@1"
 
 
 def test_64_edits_are_enough_for_advice_and_a_single_context_is_not() -> None:

@@ -94,7 +94,8 @@ def measured(log: Log, base: Base, epochs: int, folder: Path) -> dict[str, Any]:
         if not place.exists():
             run = Run(base, data, options, place, f"{folder.name}/{method}@1", folder.parent / "cache")
             train_version(run, place, resume=True, measured=lambda policy, held=held: measure(policy, held))
-        known[method] = (*(read_manifest(place).distances or ()), len(held), len(edits))
+        found = read_manifest(place).evaluation
+        known[method] = [found["distance"], found["base_distance"], len(held), len(edits), found["against_base"][1]]
         print(f"{folder.name} {method}: {read_manifest(place).seconds:.0f} s", flush=True)
     host = AdapterHost(base, max_prompt=PROMPT)
     policies = [host.policy(), *(host.load(method, folder / f"{method}@1") for method in METHODS)]
@@ -123,7 +124,7 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", help="TASK/USER/EDITS or CORPUS/EDITS")
     parser.add_argument("--out", type=Path, default=Path("results/advice"))
     parser.add_argument("--epochs", type=int, default=3)
-    given, base = parser.parse_args(), load_base(EMBEDDED, load_settings().cache)
+    given, base = parser.parse_intermixed_args(), load_base(EMBEDDED, load_settings().cache)
     for folder in (given.scratch, given.out):
         folder.mkdir(parents=True, exist_ok=True)
     raw = given.out / "costs.jsonl"

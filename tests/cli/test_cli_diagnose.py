@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from redraft.cli.diagnose import diagnose
 from redraft.errors import ConfigError, DataError, NotFoundError
 from redraft.log.store import EditLog
-from redraft.train.runs import Manifest, write_manifest
+from redraft.train.runs import Manifest, read_manifest, write_manifest
 from redraft.types import Completion, Decision, Edit, Interaction, Message
 
 app = typer.Typer()
@@ -92,6 +92,10 @@ def test_what_was_trained_and_measured_comes_next(tmp_path: Path) -> None:
     said = run("email", "--log", "sqlite:///plain.db").stdout
     assert "Prefer email/early@1." in said
     assert said.endswith("Next: redraft serve\n")
+    known = read_manifest(folder)
+    write_manifest(folder, replace(known, evaluation=evaluation | {"against_base": [-1.4, 0.1], "edits": 3}))
+    said = run("email", "--log", "sqlite:///plain.db").stdout
+    assert "the best, email/early@1, is 0.20 from 3 held-out edits, base's 0.90" in said
 
 
 def test_at_80_columns_no_word_is_cut(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

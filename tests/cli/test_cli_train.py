@@ -58,6 +58,9 @@ def test_train_all_evaluate_and_policies(shell: Callable[..., Ran], tiny_model_f
     assert all(p["verdict"] for p in trained)
     evaluations = [p["evaluation"] for p in trained]
     assert {e["base_distance"] for e in evaluations} == {evaluations[0]["base_distance"]}
+    for own in evaluations:
+        low, high = own["against_base"]
+        assert low <= own["distance"] - own["base_distance"] <= high
     assert evaluations[0]["decoding"] == {"max_new_tokens": 8, "temperature": 0.0, "seed": 0}
     assert served_by_default("email") == [
         "base", *sorted(p["policy"] for p in trained if p["evaluation"]["distance"] < p["evaluation"]["base_distance"])

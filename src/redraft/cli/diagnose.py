@@ -114,7 +114,8 @@ def _trained(task: str) -> list[Trained]:
             manifest = read_manifest(store.path(ref))
             if manifest.distances is not None:
                 held, edits = manifest.evaluation.get("edits", 0), manifest.data["train"] + manifest.data["heldout"]
-                found.append(Trained(str(ref), manifest.options["method"], *manifest.distances, held, edits))
+                _, high = manifest.evaluation.get("against_base", (None, None))
+                found.append(Trained(str(ref), manifest.options["method"], *manifest.distances, held, edits, high))
     return found
 
 

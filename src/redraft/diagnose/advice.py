@@ -50,7 +50,7 @@ class Advice:
 class Trained:
     """A policy of the task: its answers' mean distance from edits its run held out, base's, and these edits' number.
 
-    ``edits`` is how many the run had in all.
+    ``edits`` is how many the run had in all; ``high`` the upper end of the difference's interval, where it was kept.
     """
 
     policy: str
@@ -59,6 +59,12 @@ class Trained:
     base_distance: float
     heldout: int
     edits: int
+    high: float | None = None
+
+    @property
+    def surely_nearer(self) -> bool:
+        """Whether it is nearer than base by more than chance, as far as that is known."""
+        return (self.distance - self.base_distance if self.high is None else self.high) < 0
 
 
 def advise(measures: Measures) -> tuple[Advice, ...]:
@@ -69,7 +75,7 @@ def advise(measures: Measures) -> tuple[Advice, ...]:
 def _sft(measures: Measures) -> Advice:
     n, steady = measures.edits, steadiness(measures)
     if n and not measures.changed:
-        return Advice("sft", False, n, "Nothing was changed: the edits ask for what the model already does.")
+        return Advice("sft", False, n, "Nothing was changed: the edits ask for what the log's model already does.")
     if why := _too_few(n, "target y'", "targets y'", measures):
         return Advice("sft", False, n, why)
     reason = f"{n} targets y'; SFT works where users converge (theorem 1), "
@@ -161,7 +167,7 @@ def prefer(measures: Measures, trained: Sequence[Trained] = (), model: str = "")
     if found := _served(measures) or _measured(measures, trained):
         return found
     if measures.edits and not measures.changed:
-        return "base", "Nothing was changed, so people want what the model already writes: there is nothing to train."
+        return "base", "Nothing was changed, so people want what the model that wrote this log writes: go on with it."
     if measures.edits and measures.contexts < MIN_CONTEXTS:
         return "base", "All edits are of one context, so that nothing can be held out: collect edits of other contexts."
     if measures.edits < MIN_EXAMPLES:
@@ -210,16 +216,16 @@ def _measured(measures: Measures, trained: Sequence[Trained]) -> tuple[str, str]
     """What held-out edits say of the policies there are; nothing where the log has outgrown them."""
     if not trained:
         return None
-    best = min(trained, key=lambda policy: policy.distance - policy.base_distance)
+    best = min(trained, key=lambda policy: (not policy.surely_nearer, policy.distance - policy.base_distance))
     held = _count(best.heldout, "held-out edit", "held-out edits")
     said = f"{best.distance:.2f} from {held}, base's {best.base_distance:.2f}"
-    if best.distance < best.base_distance:
+    if best.surely_nearer:
         return best.policy, f"Its answers are {said}: the nearest of {len(trained)} trained."
     if measures.edits >= GROWN * max(policy.edits for policy in trained):
         return None
     return "base", (
-        f"None of {len(trained)} trained policies writes nearer to held-out edits than base (the best, {best.policy}, "
-        f"is {said}): collect {GROWN:g} times as many edits before training again."
+        f"None of {len(trained)} trained policies writes significantly nearer to held-out edits than base (the best, "
+        f"{best.policy}, is {said}): collect {GROWN:g} times as many edits before training again."
     )
 
 
