@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 
 from redraft.costs import COSTS, get_cost
 from redraft.diagnose import Diagnosis, Trained, diagnose, plot
-from redraft.diagnose.advice import MIN_EXAMPLES, MIN_SERVED
+from redraft.diagnose.advice import MIN_EXAMPLES, MIN_HELDOUT, MIN_SERVED
 from redraft.errors import ConfigError, DataError
+from redraft.stats import compare
 from redraft.types import Completion, Decision, Edit, Interaction, Message
 
 WORD = COSTS["word"]
@@ -203,10 +205,12 @@ def test_reasons_name_what_is_missing_first() -> None:
 
 
 def test_targets_without_pairs_are_for_sft() -> None:
-    found = diagnose([*changed(50), *[interaction(SAME)] * 100], WORD)
+    pairs = MIN_EXAMPLES - 1
+    same = [interaction(SAME, prompt=f"z {i}", model="own:1") for i in range(100)]
+    found = diagnose([*changed(pairs), *same], WORD)
     assert found.prefer == "sft"
     assert [item.method for item in found.advice if item.supported] == ["sft", "rl"]
-    assert (advice(found, "sft").count, advice(found, "dpo").count) == (150, 50)
+    assert (advice(found, "sft").count, advice(found, "dpo").count) == (pairs + 100, pairs)
 
 
 def test_near_duplicates_speak_against_dpo_alone() -> None:
@@ -267,14 +271,22 @@ def test_trained_policies_decide_by_their_distance_from_held_out_edits() -> None
     worse = diagnose(log, WORD, trained=[dpo])
     assert (worse.prefer, "collect 2 times as many" in worse.because) == ("base", True)
     assert diagnose(changed(140), WORD, trained=[dpo]).prefer == "sft"  # the log has grown
-    chance = Trained("email/early@1", "early", 0.3, 0.9, 3, 70, high=0.1)
+    chance = Trained("email/early@1", "early", 0.3, 0.9, 11, 70, high=0.1)
     assert diagnose(log, WORD, trained=[chance]).prefer == "base"
     assert diagnose(log, WORD, trained=[chance, sft]).prefer == "email/sft@1"
-    assert diagnose(log, WORD, trained=[replace(chance, high=-0.1), sft]).prefer == "email/early@1"
+    early = replace(chance, high=-0.1)
+    assert diagnose(log, WORD, trained=[early, sft]).prefer == "email/sft@1"  # so few edits do not rank the two
+    few = replace(sft, distance=0.95, heldout=MIN_HELDOUT - 1)
+    untold = diagnose(log, WORD, trained=[dpo, few])
+    assert (untold.prefer, "9 held-out edits are too few" in untold.because) == ("email/sft@1", True)
+    assert diagnose(log, WORD, trained=[replace(dpo, heldout=1)]).prefer == "sft"
+    assert diagnose(changed(2), WORD, trained=[replace(few, edits=2)]).prefer == "base"
+    many = [replace(policy, heldout=MIN_SERVED) for policy in (early, sft)]
+    assert diagnose(log, WORD, trained=many).prefer == "email/early@1"
 
 
-def test_64_edits_are_enough_for_advice_and_a_single_context_is_not() -> None:
-    assert diagnose(changed(64), WORD).prefer == "sft"
+def test_some_edits_are_enough_for_advice_and_a_single_context_is_not() -> None:
+    assert diagnose(changed(MIN_EXAMPLES), WORD).prefer == "sft"
     one = diagnose(changed(200, prompt="Write to Ann."), WORD)
     assert (one.prefer, "one context" in one.because) == ("base", True)
     assert not any(item.supported for item in one.advice)
@@ -314,6 +326,25 @@ def test_sft_is_advised_because_it_won_in_our_rows(experiment: str) -> None:
         assert min(costs, key=lambda method: costs[method]) == "sft"
         if experiment == "cpu":
             assert 0.05 <= costs["early"] - costs["sft"] <= 0.775
+
+
+def logs_measured() -> list[Any]:
+    """What ``tools/advice_outcome.py`` measured, a log each."""
+    lines = (RESULTS / "advice" / "costs.jsonl").read_text().splitlines()
+    return [pytest.param(found, id=found["log"]) for found in map(json.loads, lines)]
+
+
+@pytest.mark.parametrize("found", logs_measured())
+def test_advice_agrees_with_what_training_brought(found: Any) -> None:
+    """No arm cost significantly less than the one advised, before training and once policies are measured."""
+    *names, edits = found["log"].split("/")
+    log = changed(int(edits), model="own:1" if len(names) == 2 else "")  # a corpus does not name its model
+    costs: dict[str, list[float]] = found["costs"]
+    best = min(costs.values(), key=fmean)
+    measured = [Trained(f"t/{method}@1", method, *numbers) for method, numbers in found["trained"].items()]
+    for trained in ((), measured):
+        name = diagnose(log, WORD, trained=trained, model="own").prefer.removeprefix("t/").removesuffix("@1")
+        assert compare(costs[name], best).difference.low <= 0
 
 
 def test_cautions() -> None:

@@ -93,9 +93,12 @@ def test_what_was_trained_and_measured_comes_next(tmp_path: Path) -> None:
     assert "Prefer email/early@1." in said
     assert said.endswith("Next: redraft serve\n")
     known = read_manifest(folder)
-    write_manifest(folder, replace(known, evaluation=evaluation | {"against_base": [-1.4, 0.1], "edits": 3}))
+    write_manifest(folder, replace(known, evaluation=evaluation | {"against_base": [-1.4, 0.1], "edits": 10}))
     said = run("email", "--log", "sqlite:///plain.db").stdout
-    assert "the best, email/early@1, is 0.20 from 3 held-out edits, base's 0.90" in said
+    assert "the best, email/early@1, is 0.20 from 10 held-out edits, base's 0.90" in said
+    unsure = {"distance": 0.95, "base_distance": 0.9, "against_base": [-0.1, 0.2], "edits": 3}
+    write_manifest(folder, replace(known, options={"method": "sft"}, evaluation=unsure))
+    assert run("email", "--log", "sqlite:///plain.db").stdout.endswith("Next: redraft policies promote email/early@1\n")
 
 
 def test_at_80_columns_no_word_is_cut(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,12 +46,13 @@ def diagnose(
     with open_log(log) as edits:
         require_task(edits, task)
         given = left.of(edits.interactions(task))
+        trained = _trained(task)
         found = library.diagnose(
             given,
             delta,
             now=datetime.now(UTC),
             horizon=edits.horizon,
-            trained=_trained(task),
+            trained=trained,
             model=settings.model.name,
         )
         several, differing = edits.shared(task)
@@ -61,11 +63,16 @@ def diagnose(
     if figure is not None:
         library.plot(found.measures, figure)
         note(f"figure: {figure}")
+    candidates = {policy.policy for policy in trained if policy.distance >= policy.base_distance}
     people = {"edited_by_several": several, "differing": differing}
-    emit({"task": task, **people, **found.as_dict()}, as_json, lambda console: _render(console, task, found, log))
+    emit(
+        {"task": task, **people, **found.as_dict()},
+        as_json,
+        lambda console: _render(console, task, found, log, candidates),
+    )
 
 
-def _render(console: Console, task: str, found: Diagnosis, log: str | None) -> None:
+def _render(console: Console, task: str, found: Diagnosis, log: str | None, candidates: Collection[str]) -> None:
     from rich.markup import escape
 
     measures = found.measures
@@ -94,7 +101,7 @@ def _render(console: Console, task: str, found: Diagnosis, log: str | None) -> N
     for caution in found.cautions:
         console.print(f"[yellow]Caution:[/] {caution}")
     if "/" in found.prefer:
-        command = "serve"
+        command = f"policies promote {found.prefer}" if found.prefer in candidates else "serve"
     else:
         command = ("import FILE --task" if found.prefer == "base" else f"train {found.prefer}") + f" {task}"
         command += f" --log {log}" if log else ""
