@@ -280,7 +280,7 @@ def test_trained_policies_decide_by_their_distance_from_held_out_edits() -> None
     untold = diagnose(log, WORD, trained=[dpo, few])
     assert (untold.prefer, "9 held-out edits are too few" in untold.because) == ("email/sft@1", True)
     assert diagnose(log, WORD, trained=[replace(dpo, heldout=1)]).prefer == "sft"
-    assert diagnose(changed(2), WORD, trained=[replace(few, edits=2)]).prefer == "base"
+    assert diagnose(changed(1), WORD, trained=[replace(few, edits=1)]).prefer == "base"
     many = [replace(policy, heldout=MIN_SERVED) for policy in (early, sft)]
     assert diagnose(log, WORD, trained=many).prefer == "email/early@1"
 
