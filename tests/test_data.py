@@ -179,5 +179,5 @@ class TestSplit:
             split([], holdout=holdout, seed=0)
 
     def test_one_context_cannot_be_split(self) -> None:
-        with pytest.raises(DataError, match=r"3 edits share one context.*--holdout 0"):
+        with pytest.raises(DataError, match=r"3 edits of one context.*--holdout 0"):
             split([interaction(f"{i}", "X!"[:1]) for i in range(3)], holdout=0.5, seed=0)

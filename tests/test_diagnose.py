@@ -4,8 +4,10 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -14,8 +16,9 @@ from hypothesis import strategies as st
 
 from redraft.costs import COSTS, get_cost
 from redraft.diagnose import Diagnosis, Trained, diagnose, plot
-from redraft.diagnose.advice import MIN_EXAMPLES, MIN_SERVED
+from redraft.diagnose.advice import MIN_EXAMPLES, MIN_HELDOUT, MIN_SERVED
 from redraft.errors import ConfigError, DataError
+from redraft.stats import compare
 from redraft.types import Completion, Decision, Edit, Interaction, Message
 
 WORD = COSTS["word"]
@@ -79,6 +82,12 @@ def test_distributions_by_hand() -> None:
     assert (found.raw.max, found.raw.share_0) == (8, 0.25)
     assert (found.divided.mean, found.divided.share_0, found.divided.share_above_1) == (3.25 / 4, 0.25, 0.25)
     assert found.divided.std == pytest.approx(math.sqrt((1 / 16 + 1 + 4) / 4 - (3.25 / 4) ** 2))
+
+
+def test_equal_costs_have_no_spread() -> None:
+    divided = diagnose([interaction("a b c d", response="a b c d e")] * 12, WORD).measures.divided
+    assert divided is not None
+    assert (divided.mean, divided.std) == (pytest.approx(1 / 5), 0)
 
 
 def test_an_unchanged_text_costs_nothing_under_any_cost() -> None:
@@ -162,9 +171,11 @@ def test_texts_are_not_kept() -> None:
     assert "secret" not in repr(found)
 
 
-def changed(n: int, edited: str = "w x y z", *, prompt: str = "", **more: Any) -> list[Interaction]:
+def changed(
+    n: int, edited: str = "w x y z", *, prompt: str = "", model: str = "own:1", **more: Any
+) -> list[Interaction]:
     """Each of a context of its own, where none is named."""
-    return [interaction(edited, prompt=prompt or f"x {i}", **more) for i in range(n)]
+    return [interaction(edited, prompt=prompt or f"x {i}", model=model, **more) for i in range(n)]
 
 
 def test_too_little_to_learn_from() -> None:
@@ -181,11 +192,25 @@ def test_nothing_changed_teaches_nothing() -> None:
     assert "Nothing was changed" in advice(found, "sft").reason
 
 
+def test_reasons_name_what_is_missing_first() -> None:
+    accepted = diagnose([interaction(SAME, prompt=f"x {i}") for i in range(12)], WORD)
+    assert {advice(accepted, method).reason for method in ("dpo", "early")} == {
+        "Nothing was changed: no text is preferred to another."
+    }
+    same = diagnose(changed(12, prompt="Write to Ann."), WORD)
+    assert same.because.startswith("All edits are of one context")  # more of them would not help
+    one = diagnose(changed(1), WORD)
+    assert advice(one, "sft").reason == "1 target y' for one context: nothing can be held out."
+    assert advice(diagnose([], WORD), "dpo").reason.startswith("0 changed pairs; the fewest")
+
+
 def test_targets_without_pairs_are_for_sft() -> None:
-    found = diagnose([*changed(50), *[interaction(SAME)] * 100], WORD)
+    pairs = MIN_EXAMPLES - 1
+    same = [interaction(SAME, prompt=f"z {i}", model="own:1") for i in range(100)]
+    found = diagnose([*changed(pairs), *same], WORD)
     assert found.prefer == "sft"
     assert [item.method for item in found.advice if item.supported] == ["sft", "rl"]
-    assert (advice(found, "sft").count, advice(found, "dpo").count) == (150, 50)
+    assert (advice(found, "sft").count, advice(found, "dpo").count) == (pairs + 100, pairs)
 
 
 def test_near_duplicates_speak_against_dpo_alone() -> None:
@@ -239,22 +264,57 @@ def test_real_edits_of_what_was_served_decide_and_late_agrees() -> None:
 
 
 def test_trained_policies_decide_by_their_distance_from_held_out_edits() -> None:
-    sft, dpo = Trained("email/sft@1", "sft", 0.4, 0.9, 70), Trained("email/dpo@1", "dpo", 1.2, 0.9, 70)
+    sft, dpo = Trained("email/sft@1", "sft", 0.4, 0.9, 11, 70), Trained("email/dpo@1", "dpo", 1.2, 0.9, 11, 70)
     log = changed(80)
     found = diagnose(log, WORD, trained=[dpo, sft])
-    assert (found.prefer, "0.40 from held-out edits, base's 0.90" in found.because) == ("email/sft@1", True)
+    assert (found.prefer, "0.40 from 11 held-out edits, base's 0.90" in found.because) == ("email/sft@1", True)
     worse = diagnose(log, WORD, trained=[dpo])
     assert (worse.prefer, "collect 2 times as many" in worse.because) == ("base", True)
     assert diagnose(changed(140), WORD, trained=[dpo]).prefer == "sft"  # the log has grown
+    chance = Trained("email/early@1", "early", 0.3, 0.9, 11, 70, high=0.1)
+    assert diagnose(log, WORD, trained=[chance]).prefer == "base"
+    assert diagnose(log, WORD, trained=[chance, sft]).prefer == "email/sft@1"
+    early = replace(chance, high=-0.1)
+    assert diagnose(log, WORD, trained=[early, sft]).prefer == "email/sft@1"  # so few edits do not rank the two
+    few = replace(sft, distance=0.95, heldout=MIN_HELDOUT - 1)
+    untold = diagnose(log, WORD, trained=[dpo, few])
+    assert (untold.prefer, "9 held-out edits are too few" in untold.because) == ("email/sft@1", True)
+    assert diagnose(log, WORD, trained=[replace(dpo, heldout=1)]).prefer == "sft"
+    assert diagnose(changed(1), WORD, trained=[replace(few, edits=1)]).prefer == "base"
+    many = [replace(policy, heldout=MIN_SERVED) for policy in (early, sft)]
+    assert diagnose(log, WORD, trained=many).prefer == "email/early@1"
 
 
-def test_64_edits_are_enough_for_advice_and_a_single_context_is_not() -> None:
-    assert diagnose(changed(64), WORD).prefer == "sft"
+def test_some_edits_are_enough_for_advice_and_a_single_context_is_not() -> None:
+    assert diagnose(changed(MIN_EXAMPLES), WORD).prefer == "sft"
     one = diagnose(changed(200, prompt="Write to Ann."), WORD)
     assert (one.prefer, "one context" in one.because) == ("base", True)
     assert not any(item.supported for item in one.advice)
     few = advice(diagnose([interaction("w", prompt=f"{i % 3}") for i in range(99)], WORD), "rl")
     assert (few.supported, few.reason) == (False, "3 contexts: a cost model needs 7.")
+
+
+@pytest.mark.parametrize(
+    ("writers", "said"),
+    [
+        ([("own:1", 100)], ""),
+        ([("own", 100)], ""),
+        ([("", 60), ("own:1", 40)], ""),
+        ([("", 100)], "The log does not say which model wrote it, and 64 edits of another model's texts brought no"),
+        ([("far:1", 100)], "far:1 wrote the log, not own, and 64 edits of another model's texts brought no policy"),
+        ([("far:1", 60), ("", 40)], "far:1 wrote most of the log, not own, and 64 edits"),
+        ([("far:1", 128)], ""),
+        ([("", 128)], ""),
+    ],
+)
+def test_a_log_of_another_model_is_not_advised_for_training(writers: list[tuple[str, int]], said: str) -> None:
+    log = [row for model, n in writers for row in changed(n, model=model)]
+    found = diagnose(log, WORD, model="own")
+    assert found.prefer == ("base" if said else "sft")
+    assert found.because.startswith(said)
+    doubt = any(model in ("", "far:1") for model, _ in writers) and len(log) == 128
+    assert ("was not measured" in found.because) == doubt
+    assert diagnose(log, WORD).prefer == ("base" if said.startswith("The log does not") else "sft")
 
 
 @pytest.mark.parametrize("experiment", ["cpu", "cpu-two-passes", "transfer"])
@@ -268,14 +328,37 @@ def test_sft_is_advised_because_it_won_in_our_rows(experiment: str) -> None:
             assert 0.05 <= costs["early"] - costs["sft"] <= 0.775
 
 
+def logs_measured() -> list[Any]:
+    """What ``tools/advice_outcome.py`` measured, a log each."""
+    lines = (RESULTS / "advice" / "costs.jsonl").read_text().splitlines()
+    not_yet = pytest.mark.xfail(reason="eight edits suffice for emails and not for summaries, which no log shows")
+    return [
+        pytest.param(found, id=found["log"], marks=[not_yet] if found["log"] == "summary/strong/8" else [])
+        for found in map(json.loads, lines)
+    ]
+
+
+@pytest.mark.parametrize("found", logs_measured())
+def test_advice_agrees_with_what_training_brought(found: Any) -> None:
+    """No arm cost significantly less than the one advised, before training and once policies are measured."""
+    *names, edits = found["log"].split("/")
+    log = changed(int(edits), model="own:1" if len(names) == 2 else "")  # a corpus does not name its model
+    costs: dict[str, list[float]] = found["costs"]
+    best = min(costs.values(), key=fmean)
+    measured = [Trained(f"t/{method}@1", method, *numbers) for method, numbers in found["trained"].items()]
+    for trained in ((), measured):
+        name = diagnose(log, WORD, trained=trained, model="own").prefer.removeprefix("t/").removesuffix("@1")
+        assert compare(costs[name], best).difference.low <= 0
+
+
 def test_cautions() -> None:
     log = [interaction("x", model=model, prompt=model) for model in ("", "one", "two")]
     log += [interaction(SILENT, model="one", prompt="one", age=40)]
     unknown, models, contexts, censored = diagnose(log, WORD, now=NOW).cautions
-    assert unknown.startswith("1 completions do not say which base model")
+    assert unknown.startswith("1 completion does not name its model")
     assert models.startswith("2 base models")
-    assert contexts.startswith("1 contexts repeat, up to 2 times")
-    assert censored.startswith("1 completions never got an edit")
+    assert contexts.startswith("1 context repeats, up to 2 times")
+    assert censored.startswith("1 completion never got an edit")
     assert diagnose(log[1:2], WORD).cautions == ()
 
 

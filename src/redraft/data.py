@@ -261,10 +261,9 @@ def split(
 
 def _held_out(sizes: Counter[str], target: int, seed: int) -> set[str]:
     if len(sizes) < 2:
-        raise DataError(
-            f"{sizes.total()} edits share one context or near-repeats of it, so nothing can be held out: "
-            "log more contexts, or use --holdout 0 to train unchecked"
-        )
+        edits = "a single edit" if sizes.total() == 1 else f"{sizes.total()} edits of one context or near-repeats of it"
+        remedy = "log edits of other contexts, or use --holdout 0 to train unchecked"
+        raise DataError(f"{edits}: nothing can be held out; {remedy}")
     order = list(sizes)
     random.Random(seed).shuffle(order)
     held = set[str]()

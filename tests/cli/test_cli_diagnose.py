@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from redraft.cli.diagnose import diagnose
 from redraft.errors import ConfigError, DataError, NotFoundError
 from redraft.log.store import EditLog
-from redraft.train.runs import Manifest, write_manifest
+from redraft.train.runs import Manifest, read_manifest, write_manifest
 from redraft.types import Completion, Decision, Edit, Interaction, Message
 
 app = typer.Typer()
@@ -74,12 +74,13 @@ def test_tables_for_a_person(url: str) -> None:
     assert "and 3 more" in text  # of 13 users
     assert "email/sft[b]@1" in text  # square brackets are not markup
     assert "Prefer base." in text
-    assert "Caution: 201 completions do not say which base model" in text
+    assert "Caution: 201 completions do not name their model" in text
 
 
 def test_what_was_trained_and_measured_comes_next(tmp_path: Path) -> None:
     with EditLog("sqlite:///plain.db") as log:
-        log.add_many([replace(interaction(i, "a b c x"), decision=None) for i in range(64)])
+        rows = [replace(interaction(i, "a b c x"), decision=None) for i in range(64)]
+        log.add_many(replace(row, completion=replace(row.completion, model="smollm2:1")) for row in rows)
     said = run("email", "--log", "sqlite:///plain.db").stdout
     assert said.endswith("Next: redraft train sft email --log sqlite:///plain.db\n")
     evaluation = {"distance": 0.2, "base_distance": 0.9}
@@ -91,6 +92,13 @@ def test_what_was_trained_and_measured_comes_next(tmp_path: Path) -> None:
     said = run("email", "--log", "sqlite:///plain.db").stdout
     assert "Prefer email/early@1." in said
     assert said.endswith("Next: redraft serve\n")
+    known = read_manifest(folder)
+    write_manifest(folder, replace(known, evaluation=evaluation | {"against_base": [-1.4, 0.1], "edits": 10}))
+    said = run("email", "--log", "sqlite:///plain.db").stdout
+    assert "the best, email/early@1, is 0.20 from 10 held-out edits, base's 0.90" in said
+    unsure = {"distance": 0.95, "base_distance": 0.9, "against_base": [-0.1, 0.2], "edits": 3}
+    write_manifest(folder, replace(known, options={"method": "sft"}, evaluation=unsure))
+    assert run("email", "--log", "sqlite:///plain.db").stdout.endswith("Next: redraft policies promote email/early@1\n")
 
 
 def test_at_80_columns_no_word_is_cut(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +119,7 @@ def test_a_log_without_edits_is_not_an_error() -> None:
     with EditLog("sqlite:///silent.db") as log:
         log.add_many([interaction(0, None, silent=True)])
     text = run("email", "--log", "sqlite:///silent.db").stdout
-    assert "1 completions, 0 with an edit" in text
+    assert "1 completion, 0 with an edit" in text
     assert "Prefer base." in text
     assert text.endswith("\nNext: redraft import FILE --task email --log sqlite:///silent.db\n")
 

@@ -58,6 +58,9 @@ def test_train_all_evaluate_and_policies(shell: Callable[..., Ran], tiny_model_f
     assert all(p["verdict"] for p in trained)
     evaluations = [p["evaluation"] for p in trained]
     assert {e["base_distance"] for e in evaluations} == {evaluations[0]["base_distance"]}
+    for own in evaluations:
+        low, high = own["against_base"]
+        assert low <= own["distance"] - own["base_distance"] <= high
     assert evaluations[0]["decoding"] == {"max_new_tokens": 8, "temperature": 0.0, "seed": 0}
     assert served_by_default("email") == [
         "base", *sorted(p["policy"] for p in trained if p["evaluation"]["distance"] < p["evaluation"]["base_distance"])
@@ -126,16 +129,16 @@ def log_of(shape: str, n: int) -> list[dict[str, Any]]:
 
 
 LOGS = {
-    "1 edit": ("edits", 1, [], [], "share one context"),
-    "1 edit, unchecked": ("edits", 1, ["--holdout", "0"], ["sft", "dpo", "early"], "a cost model needs at least 5"),
-    "3 edits": ("edits", 3, [], ["sft", "dpo", "early"], "a cost model needs at least 5"),
-    "5 edits": ("edits", 5, [], ["sft", "dpo", "early"], "a cost model needs at least 5"),
+    "1 edit": ("edits", 1, [], [], "a single edit: nothing can be held out"),
+    "1 edit, unchecked": ("edits", 1, ["--holdout", "0"], ["sft", "dpo", "early"], "learns from at least 5 contexts"),
+    "3 edits": ("edits", 3, [], ["sft", "dpo", "early"], "learns from at least 5 contexts"),
+    "5 edits": ("edits", 5, [], ["sft", "dpo", "early"], "learns from at least 5 contexts"),
     "20 edits": ("edits", 20, [], ["sft", "dpo", "early", "rl"], ""),
     "64 edits": ("edits", 64, [], ["sft", "dpo", "early", "rl"], ""),
-    "accepted": ("accepted", 12, [], ["sft"], "needs edits that change the text"),
+    "accepted": ("accepted", 12, [], ["sft"], "no edit to train on changes a text"),
     "identical": ("identical", 12, [], [], "use --holdout 0 to train unchecked"),
-    "identical, unchecked": ("identical", 12, ["--holdout", "0"], ["sft", "dpo", "early"], "1 contexts"),
-    "contradictory, unchecked": ("conflict", 12, ["--holdout", "0"], ["sft", "dpo", "early"], "1 contexts"),
+    "identical, unchecked": ("identical", 12, ["--holdout", "0"], ["sft", "dpo", "early"], "leave 1: log"),
+    "contradictory, unchecked": ("conflict", 12, ["--holdout", "0"], ["sft", "dpo", "early"], "leave 1: log"),
     "all cut": ("cut", 8, [], ["sft", "dpo", "early", "rl"], ""),
 }
 QUICKEST = ("1 edit", "1 edit, unchecked", "accepted", "identical")  # the others cost half a minute together
@@ -161,6 +164,8 @@ def test_train_all_ends_in_a_row_and_a_reason_for_each_method(
     assert "Traceback" not in err
     if not methods:
         assert err.splitlines()[-1].startswith("redraft: task 'own': nothing was trained: ")
+        shown = " ".join(shell(*command[:-1])[1].split())
+        assert f"sft, dpo, early, rl: not trained: {found['left_out'][0]['reason']} next: redraft diagnose own" in shown
     warned = f"warning: {n} of {n} edited texts are longer than --max-response 24 tokens and were cut, so no end" in err
     assert warned == (shape == "cut")
 
@@ -324,7 +329,7 @@ def test_a_cost_model_is_no_policy_and_says_how_good_it_is(shell: Callable[..., 
     assert {"r2", "rank_correlation", "coverage", "bonus"} <= found["heldout"].keys()
     assert json.loads(shell("policies", "--json")[1])["policies"] == []
     assert json.loads(shell("train", "cost", "email", *model, "--json")[1])["folder"].endswith("cost@2")
-    for wrong, says in ((("nobody",), "not in the log"), (("email", "--limit", "3"), "log more edits")):
+    for wrong, says in ((("nobody",), "not in the log"), (("email", "--limit", "3"), "log edits of more")):
         status, _, err = shell("train", "cost", *wrong, *model)
         assert status == 2
         assert says in err

@@ -102,5 +102,5 @@ def test_a_model_comes_back_from_its_arrays() -> None:
 
 
 def test_too_few_contexts_are_refused() -> None:
-    with pytest.raises(DataError, match="4 contexts"):
+    with pytest.raises(DataError, match="leave 4: log edits of more contexts"):
         fit_cost(examples(8))

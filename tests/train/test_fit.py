@@ -368,7 +368,7 @@ def test_prepare_splits_once_for_every_method(tiny_base: Base) -> None:
 
 
 def test_prepare_needs_two_contexts(tiny_base: Base) -> None:
-    with pytest.raises(DataError, match="log more contexts"):
+    with pytest.raises(DataError, match="log edits of other contexts"):
         prepare([edited(1)], tiny_base, OPTIONS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,7 +47,15 @@ def diagnose(
     with open_log(log) as edits:
         require_task(edits, task)
         given = left.of(edits.interactions(task))
-        found = library.diagnose(given, delta, now=datetime.now(UTC), horizon=edits.horizon, trained=_trained(task))
+        trained = _trained(task)
+        found = library.diagnose(
+            given,
+            delta,
+            now=datetime.now(UTC),
+            horizon=edits.horizon,
+            trained=trained,
+            model=settings.model.name,
+        )
         several, differing = edits.shared(task)
     if several:
         note(f"{several:,} completions have edits of several people, {differing:,} differ: the latest one counts")
@@ -55,16 +64,22 @@ def diagnose(
     if figure is not None:
         library.plot(found.measures, figure)
         note(f"figure: {figure}")
+    candidates = {policy.policy for policy in trained if policy.distance >= policy.base_distance}
     people = {"edited_by_several": several, "differing": differing}
-    emit({"task": task, **people, **found.as_dict()}, as_json, lambda console: _render(console, task, found, log))
+    emit(
+        {"task": task, **people, **found.as_dict()},
+        as_json,
+        lambda console: _render(console, task, found, log, candidates),
+    )
 
 
-def _render(console: Console, task: str, found: Diagnosis, log: str | None) -> None:
+def _render(console: Console, task: str, found: Diagnosis, log: str | None, candidates: Collection[str]) -> None:
     from rich.markup import escape
 
     measures = found.measures
+    what = "completion" if measures.completions == 1 else "completions"
     console.print(
-        f"[bold]{escape(task)}[/]: {measures.completions:,} completions, {measures.edits:,} with an edit "
+        f"[bold]{escape(task)}[/]: {measures.completions:,} {what}, {measures.edits:,} with an edit "
         f"({measures.changed:,} changed, {measures.unchanged:,} unchanged), "
         f"{measures.awaiting:,} awaited, {measures.censored:,} censored"
     )
@@ -93,7 +108,7 @@ def _render(console: Console, task: str, found: Diagnosis, log: str | None) -> N
     for caution in found.cautions:
         console.print(f"[yellow]Caution:[/] {caution}")
     if "/" in found.prefer:
-        command = "serve"
+        command = f"policies promote {found.prefer}" if found.prefer in candidates else "serve"
     else:
         command = ("import FILE --task" if found.prefer == "base" else f"train {found.prefer}") + f" {task}"
         command += f" --log {log}" if log else ""
@@ -112,8 +127,9 @@ def _trained(task: str) -> list[Trained]:
         with suppress(DataError):  # ``redraft policies`` says what is wrong with it
             manifest = read_manifest(store.path(ref))
             if manifest.distances is not None:
-                edits = manifest.data["train"] + manifest.data["heldout"]
-                found.append(Trained(str(ref), manifest.options["method"], *manifest.distances, edits))
+                held, edits = manifest.evaluation.get("edits", 0), manifest.data["train"] + manifest.data["heldout"]
+                _, high = manifest.evaluation.get("against_base", (None, None))
+                found.append(Trained(str(ref), manifest.options["method"], *manifest.distances, held, edits, high))
     return found
 
 

@@ -70,8 +70,7 @@ def train_all(
             trained = list(_all(ground, resume, left))
     _emit(task, trained, left, as_json)
     if not trained:
-        whose = {why: ", ".join(method for method in left if left[method] == why) for why in left.values()}
-        said = "; ".join(f"{why} ({methods})" for why, methods in whose.items())
+        said = "; ".join(f"{why} ({methods})" for methods, why in _by_reason(left).items())
         raise DataError(f"task {task!r}: nothing was trained: {said}")
 
 
@@ -212,9 +211,14 @@ def _emit(task: str, manifests: Sequence[Manifest], left: Mapping[str, str], as_
     verdicts = {m.options["method"]: verdict(m) for m in manifests}
     policies = [asdict(m) | {"verdict": verdicts[m.options["method"]]} for m in manifests]
     refused = [{"method": method, "reason": reason} for method, reason in left.items()]
-    said = verdicts | {method: f"not trained: {reason}" for method, reason in left.items()}
+    said = verdicts | {methods: f"not trained: {reason}" for methods, reason in _by_reason(left).items()}
     then = _then(task) if manifests else f"redraft diagnose {task}, to see what this log lacks"
     emit({"task": task, "policies": policies, "left_out": refused}, as_json, concluded(columns, said, then))
+
+
+def _by_reason(left: Mapping[str, str]) -> dict[str, str]:
+    """Methods left out for the same reason, named together → that reason."""
+    return {", ".join(method for method in left if left[method] == why): why for why in left.values()}
 
 
 def _then(task: str) -> str:

@@ -42,6 +42,7 @@ def diagnose(
     now: datetime | None = None,
     horizon: timedelta = timedelta(days=14),
     trained: Sequence[Trained] = (),
+    model: str = "",
 ) -> Diagnosis:
     """Read a log once and say what it can teach.
 
@@ -56,8 +57,10 @@ def diagnose(
         without ``now`` all are still awaited.
     trained
         The task's policies whose answers were measured on held-out edits.
+    model
+        The model to train; without it, any that the log names is taken for it.
     """
     measures = measure(interactions, cost, before=None if now is None else now - horizon)
     advice = advise(measures)
-    method, because = prefer(measures, trained)
+    method, because = prefer(measures, trained, model)
     return Diagnosis(measures, advice, method, because, cautions(measures))

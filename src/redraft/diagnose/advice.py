@@ -13,16 +13,24 @@ from redraft.diagnose.measure import POOLED, UNRECORDED, Measures
 
 __all__ = ["Advice", "Trained", "advise", "cautions", "prefer"]
 
-MIN_EXAMPLES = 64
-"""The fewest edits that were seen to suffice: sft with 64 cost 0.17 to 0.24 of base in three seeds (results/demo), 0.29
-to 0.68 in four other settings (results/cpu). Fewer were not measured; 64 post-edits by people changed nothing
-(results/defacto, results/mlqe)."""
+MIN_EXAMPLES = 2
+"""The fewest edits that were seen to suffice, one to learn from and one held out: sft cost 0.72 of base with 2, 0.74
+with 4, 0.27 and 0.60 with 20 of simulated users of office emails, but 1.48 with 8 of summaries (results/advice)."""
+MANY_EXAMPLES = 64
+"""Edits that most of results/ was measured with: sft cost 0.17 to 0.24 of base (demo), 0.29 to 0.68 elsewhere (cpu)."""
+FOREIGN_EXAMPLES = 64
+"""Edits of another model's texts with which no policy wrote nearer to people's (results/defacto, results/mlqe)."""
 MIN_CONTEXTS = 2
 """One side of a split for each: of a single context nothing can be held out."""
+RL_EXAMPLES = 64
+"""Fewer were not measured (results/rl)."""
 RL_CONTEXTS = 7
 """A cost model is cross-validated over 5 contexts of the four fifths that are not held out."""
 MIN_SERVED = 20
 """Edits of each served policy from which their mean costs decide: where std/mean is 1, a standard error of 0.22."""
+MIN_HELDOUT = 10
+"""Held-out edits from which it counts against a policy that it is not nearer than base. By 3, a policy that cost 0.6 of
+base seemed farther: the distance from the edit of another draft is no edit cost. 10 judged rightly (results/advice)."""
 GROWN = 2.0
 """By what factor a log must grow before policies no better than base are worth training again. A judgement: nearly the
 same edits teach nearly the same."""
@@ -47,13 +55,23 @@ class Advice:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A policy of the task: its answers' mean distance from edits its run held out, base's, and edits it had in all."""
+    """A policy of the task: its answers' mean distance from edits its run held out, base's, and these edits' number.
+
+    ``edits`` is how many the run had in all; ``high`` the upper end of the difference's interval, where it was kept.
+    """
 
     policy: str
     method: str
     distance: float
     base_distance: float
+    heldout: int
     edits: int
+    high: float | None = None
+
+    @property
+    def surely_nearer(self) -> bool:
+        """Whether it is nearer than base by more than chance, as far as that is known."""
+        return (self.distance - self.base_distance if self.high is None else self.high) < 0
 
 
 def advise(measures: Measures) -> tuple[Advice, ...]:
@@ -63,9 +81,9 @@ def advise(measures: Measures) -> tuple[Advice, ...]:
 
 def _sft(measures: Measures) -> Advice:
     n, steady = measures.edits, steadiness(measures)
-    if measures.changed == 0:
-        return Advice("sft", False, n, "Nothing was changed: the edits ask for what the model already does.")
-    if why := _too_few("targets y'", n, measures):
+    if n and not measures.changed:
+        return Advice("sft", False, n, "Nothing was changed: the edits ask for what the log's model already does.")
+    if why := _too_few(n, "target y'", "targets y'", measures):
         return Advice("sft", False, n, why)
     reason = f"{n} targets y'; SFT works where users converge (theorem 1), "
     if steady is None:
@@ -79,19 +97,19 @@ def _sft(measures: Measures) -> Advice:
 
 def _dpo(measures: Measures) -> Advice:
     n = measures.changed
-    if why := _too_few("changed pairs", n, measures):
+    if why := _no_pairs(measures):
         return Advice("dpo", False, n, why)
     reason = f"{n} pairs y' over y, {measures.near_duplicates / n:.0%} of them near-duplicates: "
     if risky(measures):
         reason += "DPO alone would lower the likelihood of y' too."
     else:
-        reason += "few enough for DPO, which does not need users who converge (theorem 2)."
+        reason += "few enough of those for DPO, which does not need users who converge (theorem 2)."
     return Advice("dpo", True, n, f"{reason} It cost more than sft in every setting of results/cpu.")
 
 
 def _early(measures: Measures) -> Advice:
     n = measures.changed
-    if why := _too_few("changed pairs", n, measures):
+    if why := _no_pairs(measures):
         return Advice("early", False, n, why)
     return Advice(
         "early",
@@ -102,22 +120,33 @@ def _early(measures: Measures) -> Advice:
     )
 
 
-def _too_few(what: str, n: int, measures: Measures) -> str:
+def _no_pairs(measures: Measures) -> str:
+    """Why the pairs are none or too few, or nothing."""
+    if measures.edits and not measures.changed:
+        return "Nothing was changed: no text is preferred to another."
+    return _too_few(measures.changed, "changed pair", "changed pairs", measures)
+
+
+def _too_few(n: int, one: str, many: str, measures: Measures, least: int = MIN_EXAMPLES) -> str:
     """Why so many examples are not enough, or nothing."""
-    if measures.contexts < MIN_CONTEXTS:
-        return f"{n} {what} for one context: nothing can be held out."
-    return f"{n} {what}; the fewest that sufficed here were {MIN_EXAMPLES}." if n < MIN_EXAMPLES else ""
+    if n and measures.contexts < MIN_CONTEXTS:
+        return f"{_count(n, one, many)} for one context: nothing can be held out."
+    return f"{_count(n, one, many)}; the fewest that sufficed here were {least}." if n < least else ""
+
+
+def _count(n: int, one: str, many: str) -> str:
+    return f"{n:,} {one if n == 1 else many}"
 
 
 def _rl(measures: Measures) -> Advice:
     n, costs = measures.edits, measures.divided
-    if why := _too_few("costs", n, measures):
+    if n and not measures.changed:
+        return Advice("rl", False, n, "Nothing was changed: no pair can be priced.")
+    if why := _too_few(n, "cost", "costs", measures, RL_EXAMPLES):
         return Advice("rl", False, n, why)
     assert costs is not None  # there are edits
     if measures.contexts < RL_CONTEXTS:
         return Advice("rl", False, n, f"{measures.contexts} contexts: a cost model needs {RL_CONTEXTS}.")
-    if not measures.changed:
-        return Advice("rl", False, n, "Nothing was changed: no pair can be priced.")
     if costs.std <= MIN_SPREAD * costs.mean:
         return Advice("rl", False, n, f"Costs are all about {costs.mean:.3g}: a cost model has nothing to explain.")
     reason = f"{n} costs with spread (std {costs.std:.3g}) to fit a cost model on; it must be simple (theorem 3)."
@@ -137,28 +166,60 @@ def _late(measures: Measures) -> Advice:
     return Advice("late", True, n, f"{said}.")
 
 
-def prefer(measures: Measures, trained: Sequence[Trained] = ()) -> tuple[str, str]:
+def prefer(measures: Measures, trained: Sequence[Trained] = (), model: str = "") -> tuple[str, str]:
     """Return the method to train first, or the policy to serve, and why; ``base`` means to go on with what there is.
 
-    A policy's name has a slash, a method's has none.
+    A policy's name has a slash, a method's has none. ``model`` is the one to train.
     """
     if found := _served(measures) or _measured(measures, trained):
         return found
+    method, because = _expected(measures, model)
+    known = [policy for policy in trained if policy.method == method and measures.edits < GROWN * policy.edits]
+    if not known:
+        return method, because
+    held = _count(known[-1].heldout, "held-out edit is", "held-out edits are")
+    return known[-1].policy, f"{because} {held} too few to tell it from base: serve it, and edits of its answers will."
+
+
+def _expected(measures: Measures, model: str) -> tuple[str, str]:
+    """What results/ let expect of such a log."""
     if measures.edits and not measures.changed:
-        return "base", "Nothing was changed, so people want what the model already writes: there is nothing to train."
-    if measures.edits >= MIN_EXAMPLES and measures.contexts < MIN_CONTEXTS:
+        return "base", "Nothing was changed, so people want what the model that wrote this log writes: go on with it."
+    if measures.edits and measures.contexts < MIN_CONTEXTS:
         return "base", "All edits are of one context, so that nothing can be held out: collect edits of other contexts."
     if measures.edits < MIN_EXAMPLES:
         return "base", (
-            f"Too few edits to expect a gain from: collect at least {MIN_EXAMPLES}, which sufficed in results/demo. "
+            f"Too few edits to expect a gain from: collect at least {MIN_EXAMPLES}, which sufficed in results/advice. "
             "Training on fewer is safe: what is no nearer to held-out edits than base is not served."
         )
+    foreign = _foreign(measures, model)
+    if foreign and measures.edits < GROWN * FOREIGN_EXAMPLES:
+        return "base", (
+            f"{foreign}, and {FOREIGN_EXAMPLES} edits of another model's texts brought no policy nearer to people's "
+            f"(results/defacto, mlqe): collect {GROWN * FOREIGN_EXAMPLES:g}, or train the model that wrote the log."
+        )
     because = "It cost least in all four settings of results/cpu (64 edits, three seeds)."
-    if set(measures.models) <= {UNRECORDED}:
-        because += " Where another model wrote the log, 64 edits brought no policy nearer (results/defacto, mlqe)."
+    if foreign:
+        because = (
+            f"{foreign}: whether {measures.edits:,} edits suffice then was not measured, {FOREIGN_EXAMPLES} did not."
+        )
+    if measures.edits < MANY_EXAMPLES:
+        because += (
+            " Fewer are uncertain: 4 brought 0.74 of base's cost on emails, 8 1.48 on summaries (results/advice)."
+        )
     if risky(measures):
         because += " Near-duplicate pairs endanger dpo alone."
     return "sft", because
+
+
+def _foreign(measures: Measures, model: str) -> str:
+    """Who wrote the log, where nothing says that ``model`` did, which may be unknown itself."""
+    names = [name for name in measures.models if name != UNRECORDED]
+    if not names:
+        return "The log does not say which model wrote it"
+    if not model or any(name in (model, f"{model}:{name.rpartition(':')[2]}") for name in names):
+        return ""
+    return f"{names[0]} wrote {'the log' if len(measures.models) == 1 else 'most of the log'}, not {model}"
 
 
 def _served(measures: Measures) -> tuple[str, str] | None:
@@ -173,19 +234,26 @@ def _served(measures: Measures) -> tuple[str, str] | None:
 
 
 def _measured(measures: Measures, trained: Sequence[Trained]) -> tuple[str, str] | None:
-    """What held-out edits say of the policies there are; nothing where the log has outgrown them."""
+    """What held-out edits say of the policies there are; nothing where they are few or the log has outgrown them."""
     if not trained:
         return None
-    best = min(trained, key=lambda policy: policy.distance - policy.base_distance)
-    said = f"{best.distance:.2f} from held-out edits, base's {best.base_distance:.2f}"
-    if best.distance < best.base_distance:
-        return best.policy, f"Its answers are {said}: the nearest of {len(trained)} trained."
-    if measures.edits >= GROWN * max(policy.edits for policy in trained):
+    best = min(trained, key=_rank)
+    held = _count(best.heldout, "held-out edit", "held-out edits")
+    said = f"{best.distance:.2f} from {held}, base's {best.base_distance:.2f}"
+    if best.surely_nearer:
+        return best.policy, f"Its answers are {said}."
+    if best.heldout < MIN_HELDOUT or measures.edits >= GROWN * max(policy.edits for policy in trained):
         return None
     return "base", (
-        f"None of {len(trained)} trained policies writes nearer to held-out edits than base (the best, {best.policy}, "
-        f"is {said}): collect {GROWN:g} times as many edits before training again."
+        f"None of {len(trained)} trained policies writes significantly nearer to held-out edits than base (the best, "
+        f"{best.policy}, is {said}): collect {GROWN:g} times as many edits before training again."
     )
+
+
+def _rank(policy: Trained) -> tuple[bool, bool, float]:
+    """The best first: a few held-out edits tell a policy from base, and not sft, which cost least, from the others."""
+    others = policy.heldout < MIN_SERVED and policy.method != "sft"
+    return not policy.surely_nearer, others, policy.distance - policy.base_distance
 
 
 def cautions(measures: Measures) -> tuple[str, ...]:
@@ -193,19 +261,21 @@ def cautions(measures: Measures) -> tuple[str, ...]:
     found: list[str] = []
     unknown, known = measures.models.get(UNRECORDED, 0), len(set(measures.models) - {UNRECORDED})
     if unknown:
+        unnamed = _count(unknown, "completion does not name its model", "completions do not name their model")
         found.append(
-            f"{unknown} completions do not say which base model wrote them: the reference π_ref of DPO and RL must be "
-            "the policy that wrote the log."
+            f"{unnamed}. It must be the one to train, since dpo, early and rl measure against it: import rows with "
+            '"model" to record it.'
         )
     if known > 1:
         found.append(f"{known} base models wrote this log: train on what each wrote, with it as the reference.")
     if measures.repeated_contexts:
         found.append(
-            f"{measures.repeated_contexts} contexts repeat, up to {measures.largest_context} times: split by context. "
-            "Where their edits contradict each other, a policy learns a mixture."
+            f"{_count(measures.repeated_contexts, 'context repeats', 'contexts repeat')}, up to "
+            f"{measures.largest_context} times. Where their edits contradict each other, a policy learns a mixture."
         )
     if measures.censored:
-        found.append(f"{measures.censored} completions never got an edit: silence is not approval, it teaches nothing.")
+        silent = _count(measures.censored, "completion", "completions")
+        found.append(f"{silent} never got an edit: silence is not approval, it teaches nothing.")
     return tuple(found)
 
 

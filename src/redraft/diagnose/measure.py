@@ -186,7 +186,8 @@ def _summary(values: np.ndarray) -> Summary | None:
         return None
     q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
     shares = float((values == 0).mean()), float((values > 1).mean())
-    return Summary(len(values), float(values.mean()), float(values.std()), q1, median, q3, float(values.max()), *shares)
+    std = float(values.std()) if np.ptp(values) else 0.0  # of equal values, rounding makes it 1e-16
+    return Summary(len(values), float(values.mean()), std, q1, median, q3, float(values.max()), *shares)
 
 
 def _histogram(values: np.ndarray) -> Histogram | None:

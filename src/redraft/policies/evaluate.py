@@ -99,6 +99,8 @@ def evaluate(
 class Measure:
     """Mean Δ(answer, y') of a finished run's policy and of the base model, on edits that the run held out.
 
+    ``against_base`` is the 95 % interval of their difference.
+
     ``known`` keeps the base model's distances by completion, for all runs that share one ``Measure``.
     """
 
@@ -121,9 +123,12 @@ class Measure:
             own = self._distances(host.load("measured", folder), edits)
         finally:
             host.close()
+        base = [self.known[each] for each in own]
+        against = compare([*own.values()], base).difference
         return {
             "distance": fmean(own.values()),
-            "base_distance": fmean(self.known[each] for each in own),
+            "base_distance": fmean(base),
+            "against_base": [against.low, against.high],
             "edits": len(own),
             "cost": self.cost.name,
             "decoding": asdict(self.decoding),

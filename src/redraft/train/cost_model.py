@@ -187,7 +187,10 @@ def fit_cost(rows: Examples, *, choices: Sequence[Choice] | None = None) -> Cost
 def check_contexts(count: int) -> None:
     """Raise ``DataError`` where there are fewer contexts to learn from than folds."""
     if count < FOLDS:
-        raise DataError(f"{count} contexts: a cost model needs at least {FOLDS} to learn from: log more edits")
+        raise DataError(
+            f"a cost model learns from at least {FOLDS} contexts and is measured on others, and these edits leave "
+            f"{count}: log edits of more contexts"
+        )
 
 
 def measured(mean: Array, bonus: Array, costs: Array) -> Quality:

@@ -75,10 +75,9 @@ def fit(run: Run, *, resume: bool = False) -> Manifest:
 def _need_pairs(run: Run) -> None:
     counts = run.data.counts
     if run.options.preference_weight and not counts["train_pairs"]:
-        raise DataError(f"method {run.options.method!r} needs edits that change the text, and there are none: use sft")
+        raise DataError("no edit to train on changes a text, so there is no pair to learn from: use sft")
     if run.options.criterion != "nll" and run.data.heldout and not counts["heldout_pairs"]:
-        method = run.options.method
-        raise DataError(f"no held-out edit changes the text, so {method} has no score: raise --holdout or use sft")
+        raise DataError("no held-out edit changes a text, so no pair tells the best epoch: raise --holdout or use sft")
 
 
 def _train(run: Run, model: Any, reference: Reference, manifest: Manifest) -> Manifest:

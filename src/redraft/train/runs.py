@@ -151,7 +151,8 @@ def verdict(manifest: Manifest) -> str:
     if manifest.distances is None:
         return said if promising else f"{said}: {CAUTION}"
     own, base = manifest.distances
-    said = f"{said}; its answers are {own:.2f} from held-out edits, base's {base:.2f}: "
+    held = manifest.evaluation.get("edits", 0)
+    said = f"{said}; its answers are {own:.2f} from {held} held-out edit{'s' * (held != 1)}, base's {base:.2f}: "
     if own < base:
         return f"{said}served by default"
     return f"{said}a candidate; redraft policies promote {manifest.policy} serves it all the same"
@@ -170,7 +171,8 @@ def _scores(manifest: Manifest) -> tuple[bool, str]:
         said = f"its answers are predicted to cost less than those of {than} ({costs})"
         return True, f"{said}; only edits tell the real cost" if manifest.distances is None else said
     if moved is not None and moved < 0:
-        return False, f"held-out edits became less likely than under {than} ({moved:+.0f} nats each)"
+        digits = 0 if moved <= -10 else 1
+        return False, f"held-out edits became less likely than under {than} ({moved:+.{digits}f} nats each)"
     if before is None:  # trained by a version that did not keep it
         return True, f"held-out edits have nll {nll:.2f} (nats per token)"
     if nll >= before:
