@@ -84,6 +84,7 @@ def test_raw_is_a_metric_in_all_scripts(name: str, texts: tuple[str, str, str]) 
 
 
 @pytest.mark.real
+@pytest.mark.skipif("REDRAFT_DATA" not in os.environ, reason="REDRAFT_DATA is not set: no real edits to read")
 def test_all_real_texts_keep_their_tokens() -> None:
     folder = Path(os.environ["REDRAFT_DATA"]) / "edits"
     texts = [

@@ -1,8 +1,8 @@
 """What a model folder is: a hash of every byte that decides what it computes and how texts become its tokens.
 
 Configurations, tokenizer and chat template count as the weights do. All is read whole, so nothing that changed is
-missed: SHA-256 takes 0.7 seconds a gigabyte on one core, files go side by side, and loading reads the same bytes
-again. Names are relative and times do not count: a copy is the same model.
+missed: files go side by side, and loading reads the same bytes again. Names are relative and
+times do not count: a copy is the same model.
 """
 
 from __future__ import annotations
