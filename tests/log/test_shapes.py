@@ -636,6 +636,43 @@ class TestAnnotations:
             found(row)
         assert [texts(i) for i in good(found(row, mapped="edited=two"))] == [PLAIN]
 
+    def test_a_choice_is_no_edit(self) -> None:
+        """Label Studio's choices and ratings, and Argilla's labels, are words that nobody wrote as an answer."""
+        task = SHAPES["Label Studio, JSON"].record
+        chosen = {"from_name": "verdict", "to_name": "draft", "type": "choices", "value": {"choices": ["Good"]}}
+        typed = {**LABELLED, "from_name": "answer"}
+        both, one = ({**task, "annotations": [{"id": 1, "result": r}]} for r in ([chosen, typed], [chosen]))
+        assert [texts(i) for i in good(found(both, one))] == [PLAIN, SILENT]
+        label = {
+            "fields": {"prompt": "x", "response": "y"},
+            "responses": {"quality": [{"value": "good", "user_id": "u"}]},
+        }
+        for row in (one, label):
+            with pytest.raises(DataError, match=r"nothing is read as edited: --map edited=…"):
+                found(row)
+
+    def test_columns_of_argilla_1(self) -> None:
+        row = {
+            "prompt": "Greet Ann.",
+            "answer": [{"user_id": "u1", "value": "Hi Ann!", "status": "submitted"}],
+            "answer-suggestion": "Dear Ann!",
+            "answer-suggestion-metadata": {"type": None, "score": None, "agent": None},
+            "external_id": None,
+            "metadata": '{"origin": "crm"}',
+        }
+        draft = {**row, "answer": [{"user_id": "u1", "value": "Hi", "status": "draft"}]}
+        first, second = good(found(row, draft))
+        assert (texts(first), texts(second)) == (PLAIN, SILENT)
+        assert first.edit is not None
+        assert (first.edit.user_id, first.edit.metadata["origin"]) == ("u1", "crm")
+        assert [texts(i) for i in good(found(draft))] == [SILENT]
+
+    def test_a_box_that_prodigy_left_empty_is_no_edit(self) -> None:
+        row = {**SHAPES["Prodigy, text_input"].record, "user_input": ""}
+        assert [(texts(i), i.unchanged) for i in good(found(row))] == [
+            ((("Greet Ann.",), "Dear Ann!", "Dear Ann!"), True)
+        ]
+
 
 @pytest.mark.parametrize("error", [OverflowError("date"), KeyError("x"), RecursionError(), TypeError("a\nb")])
 def test_whatever_goes_wrong_in_a_row_costs_that_row_alone(error: Exception) -> None:

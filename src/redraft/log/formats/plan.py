@@ -172,7 +172,8 @@ def planned(source: Source, shape: Shape, sample: Sequence[Object], options: Opt
 
     Raises ``DataError`` where a text has no key, or one of ``options.columns`` is in no record.
     """
-    keys = list(dict.fromkeys([*(() if shape.uses else source.columns), *(key for record in sample for key in record)]))
+    every = [*(() if shape.uses else source.columns), *(key for record in sample for key in record)]
+    keys = [key for key in dict.fromkeys(every) if key != NO_EDIT and not (shape.annotated and key == "revision")]
     require_mapped(source, shape, sample, options)
     known = {name: next((key for key in either.split("|") if key in keys), "") for name, either in shape.fields.items()}
     fields = {name: key for name, key in known.items() if key} | dict(options.columns)

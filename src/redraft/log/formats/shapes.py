@@ -66,7 +66,8 @@ def _names_all(keys: frozenset[str]) -> bool:
 
 
 def _argilla(record: Object) -> bool:
-    return record.keys() >= {"fields", "responses"} or any(key.endswith(".responses") for key in record)
+    ends = (".responses", annotated.ANSWERED)
+    return record.keys() >= {"fields", "responses"} or any(key.endswith(ends) for key in record)
 
 
 def _label_studio(record: Object) -> bool:
