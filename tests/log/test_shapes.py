@@ -124,6 +124,60 @@ SHAPES = {
         (("Be brief.", "Greet Ann."), "Dear Ann!", None),
     ),
     "LLaMA-Factory, OpenAI form": Case("trl", {"messages": [ASK], "chosen": ME, "rejected": YOU}, PLAIN),
+    "OpenAI Responses": Case(
+        "responses",
+        {
+            "id": "resp_1",
+            "object": "response",
+            "created_at": 1772357400,
+            "instructions": "Be brief.",
+            "input": [
+                say("user", [{"type": "input_text", "text": "Is it cold?"}]),
+                {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": '{"city": "Oslo"}'},
+                {"type": "function_call_output", "call_id": "c1", "output": "-3"},
+            ],
+            "output": [
+                {"type": "reasoning", "id": "rs_1", "summary": []},
+                {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Yes."}]},
+            ],
+        },
+        (("Be brief.", "Is it cold?", call_text("Oslo"), "-3"), "Yes.", None),
+    ),
+    "OpenAI completions": Case(
+        "table",
+        {"prompt": "Greet Ann.", "response": {"id": "cmpl-1", "choices": [{"text": "Dear Ann!"}]}, "edited": "Hi Ann!"},
+        PLAIN,
+    ),
+    "Anthropic, request and response": Case(
+        "table",
+        {
+            "request": {
+                "model": "claude",
+                "system": "Be brief.",
+                "messages": [
+                    say("user", "Is it cold?"),
+                    say("assistant", [{"type": "tool_use", "id": "c1", "name": "weather", "input": {"city": "Oslo"}}]),
+                    say("user", [{"type": "tool_result", "tool_use_id": "c1", "content": "-3"}]),
+                ],
+            },
+            "response": say("assistant", [{"type": "thinking", "thinking": "-3 is"}, {"type": "text", "text": "Yes."}]),
+            "edited": [{"type": "text", "text": "Yes!"}],
+        },
+        (("Be brief.", "Is it cold?", call_text("Oslo"), "-3"), "Yes.", "Yes!"),
+    ),
+    "parts without a type": Case(
+        "table",
+        {
+            "messages": [say("user", [{"text": "Greet Ann."}]), say("model", [{"text": "Dear Ann!"}])],
+            "final": "Hi Ann!",
+        },
+        PLAIN,
+    ),
+    "a number for an id, and not accepted": Case(
+        "table",
+        {"id": 7, "prompt": "Greet Ann.", "response": "Dear Ann!", "edited": "Hi Ann!", "accepted": False},
+        PLAIN,
+    ),
     "ShareGPT preference": Case(
         "sharegpt",
         {
@@ -379,6 +433,7 @@ FORM = {
         "manual",
     ),
     *("reject", "submitted", "discarded", "Hello", "u0", "textarea", "final", "draft", "answer"),
+    *("message", "input_text", "output_text", "function_call_output", "tool_result", "False", "1772357400"),
     *("m", "True", "yes", "2026-01-02T03:04:05.678901Z", "2026-01-02T03:04:05.000Z", "1767323045", "8", "2", "?"),
 }
 """Names of roles, states and controls; what nobody submitted; times, which are written otherwise."""
@@ -581,11 +636,25 @@ class TestMessages:
             ({"prompt": 7, "chosen": "x", "rejected": "y"}, "prompt = 7: must be text or messages"),
             ({"prompt": {"a": "x", "b": 1}, "chosen": "x", "rejected": "y"}, "prompt is an object with a, b: name the"),
             ({"prompt": "x", "chosen": [{"role": "assistant"}], "rejected": "y"}, "edited[0] says nothing"),
+            ({"prompt": "x", "chosen": "z", "rejected": ["y", "v"]}, "2 texts: name one, such as --map response=…[0]"),
+            (
+                {"prompt": "x", "chosen": "z", "rejected": {"choices": [{"message": YOU}, {"message": ME}]}},
+                "response holds 2 answers: name one, such as --map response=….choices[0].message",
+            ),
             ({"prompt": "x", "chosen": "z", "rejected": "y", "id": [1]}, "id = [1]: must be a text or a number"),
         ],
     )
     def test_what_cannot_be_said_is_refused(self, record: dict[str, Any], reason: str) -> None:
         assert reason in bad(found(record, form="trl"))
+
+    def test_two_uses_of_a_tool_are_two_answers(self) -> None:
+        used = (
+            [{"type": "tool_use", "id": "c1", "name": "weather", "input": {"city": city}}]
+            for city in ("Bergen", "Oslo")
+        )
+        drafted, edited = (say("assistant", content) for content in used)
+        row = {"prompt": "Is it cold?", "response": drafted, "edited": edited}
+        assert [texts(i) for i in good(found(row))] == [CALLED]
 
     def test_text_that_is_json_stays_text(self) -> None:
         row = {"prompt": "x", "draft": '{"a": 1}', "final": '[{"a": 2}]'}

@@ -39,7 +39,7 @@ VARYING = re.compile(r"(?<= = ).+?(?=: )|(?<=completion )'.*?'|\d[\d,]*")  # in 
 MOST_REASONS = 1000  # kept apart: reasons that name an id differ from row to row
 # fmt: off
 Format = Literal[
-    "auto", "native", "table", "trl", "kto", "openai", "chat", "sharegpt", "alpaca", "helpsteer3", "langfuse",
+    "auto", "native", "table", "trl", "kto", "openai", "chat", "responses", "sharegpt", "alpaca", "helpsteer3", "langfuse",
     "argilla", "labelstudio", "prodigy", "csv", "defacto", "mlqe",
 ]
 # fmt: on

@@ -102,7 +102,10 @@ class Plan:
         """Context, response and edited text."""
         prompt, response, edited = (value.get(name) for name in TEXTS)
         if not (plain := all(isinstance(part, str) and part[:1] not in ("[", "{") for part in (prompt, response))):
-            prompt, response = said(prompt, "prompt", about), said(response, "response", about)
+            prompt = said(prompt, "prompt", about)
+            system = about.pop("system", None) or about.pop("instructions", None)
+            value = {"system": system, **value} if system else value
+            response = said(response, "response", about)
         final = edited if isinstance(edited, str) and edited[:1] not in ("[", "{") else said(edited, "edited", about)
         if plain and not isinstance(final, list):
             context: list[Turn] = [{"role": "user", "content": prompt}]

@@ -92,6 +92,7 @@ def _alpaca(record: Object) -> Iterator[Object]:
 
 
 PREFERENCE = {"response": "rejected", "edited": "chosen"}
+RESPONSES = {"prompt": "input", "response": "output", "system": "instructions", "created_at": "created_at"}
 OPENAI = {"prompt": "input", "response": "non_preferred_output", "edited": "preferred_output"}
 ALPACA = Shape(
     "alpaca",
@@ -119,6 +120,7 @@ SHAPES = (
     ),
     Shape("openai", "OpenAI preferences", _has("preferred_output", "non_preferred_output"), OPENAI),
     Shape("chat", "OpenAI chats that end with the response", _ends_with_assistant, {"prompt": "messages"}),
+    Shape("responses", "OpenAI Responses", lambda record: record.get("object") == "response", RESPONSES, rank=3),
     Shape("sharegpt", "ShareGPT conversations", _has("conversations"), {"prompt": "conversations", **PREFERENCE}),
     ALPACA,
     Shape(
