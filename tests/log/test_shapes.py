@@ -76,6 +76,9 @@ SHAPES = {
     "TRL, as pandas writes lists": Case(
         "trl", {"prompt": str([ASK]), "chosen": str([ME]), "rejected": json.dumps([YOU])}, PLAIN, table=True
     ),
+    "TRL, as NumPy writes lists": Case(
+        "trl", {"prompt": "Greet Ann.", "chosen": f"[{ASK}\n {ME}]", "rejected": f"[{ASK}\n {YOU}]"}, PLAIN, table=True
+    ),
     "HH-RLHF": Case(
         "trl",
         {
@@ -99,6 +102,30 @@ SHAPES = {
     ),
     "KTO": Case(
         "kto", {"prompt": [ASK], "completion": [YOU], "label": True}, (("Greet Ann.",), "Dear Ann!", "Dear Ann!")
+    ),
+    "KTO in a table": Case(
+        "kto",
+        {"prompt": "Greet Ann.", "completion": "Dear Ann!", "label": "True"},
+        (("Greet Ann.",), "Dear Ann!", "Dear Ann!"),
+        table=True,
+    ),
+    "KTO, implicit prompt": Case(
+        "kto", {"completion": [ASK, YOU], "label": 1}, (("Greet Ann.",), "Dear Ann!", "Dear Ann!")
+    ),
+    "Alpaca, labelled for KTO": Case(
+        "alpaca",
+        {"instruction": "Greet Ann.", "input": "", "output": "Dear Ann!", "kto_tag": True},
+        (("Greet Ann.",), "Dear Ann!", "Dear Ann!"),
+    ),
+    "Ollama": Case(
+        "table",
+        {"request": {"messages": [ASK]}, "response": {"message": YOU, "done_reason": "stop"}, "final": "Hi Ann!"},
+        PLAIN,
+    ),
+    "MongoDB's ids": Case(
+        "table",
+        {"_id": {"$oid": "65f"}, "prompt": "Greet Ann.", "response": "Dear Ann!", "edited": "Hi Ann!"},
+        PLAIN,
     ),
     "OpenAI preference": Case(
         "openai",
@@ -524,6 +551,40 @@ class TestChoice:
         (interaction,) = good(found({"prompt": "x", "response": "y", "stars": 3}))
         assert (interaction.edit, interaction.completion.metadata) == (None, {"stars": 3})
 
+    def test_what_is_no_text_is_no_edit_that_was_missed(self) -> None:
+        about = {"edit_distance": "3", "final_score": "0,5 ", "is_edited": "TRUE", "edited_on": "2026-01-02"}
+        row = {"prompt": "x", "response": "y", **about}
+        assert [i.edit for i in good(found(row, table=True))] == [None]
+        counted = {"prompt": "x", "response": "y", "stats": {"correction": {"n": 1}}}
+        assert [i.edit for i in good(found(counted, form="table"))] == [None]
+
+    @pytest.mark.parametrize(
+        ("more", "asked"),
+        [
+            ({"sent": "z"}, "sent → edited"),
+            ({"feedback": [{"key": "k", "correction": {"text": "z"}}]}, r"feedback\[0\].correction → edited"),
+            ({"correct answer": "z"}, "correct answer → edited"),
+        ],
+    )
+    def test_a_text_that_may_be_the_edit_is_asked_about(self, more: dict[str, Any], asked: str) -> None:
+        with pytest.raises(DataError, match=f"nothing is read as edited; {asked}"):
+            found({"question": "x", "draft": "y", **more})
+
+    def test_names_about_a_text_are_not_suggested(self) -> None:
+        row = {"request_id": "r", "request_body": {"messages": [ASK]}, "response_body": YOU, "response_at": "now"}
+        with pytest.raises(DataError, match=r": --map prompt=request_body --map response=response_body \(its"):
+            found(row)
+        assert [texts(i) for i in good(found(row, mapped="prompt=request_body,response=response_body"))] == [SILENT]
+
+    def test_messages_without_an_answer_are_asked_about_once(self) -> None:
+        row = {"context": [ASK], "response1": "y", "response2": "z"}
+        with pytest.raises(DataError, match=r"nothing is read as response; response1 → response\?"):
+            found(row, row)
+
+    def test_two_columns_of_one_name(self) -> None:
+        with pytest.raises(DataError, match=r"edited and edited.1 may each be the edited: choose with --map"):
+            found({"prompt": "x", "response": "y", "edited": "z", "edited.1": "w"}, table=True)
+
     def test_the_first_edit_may_come_late(self) -> None:
         rows = [{"question": "x", "draft": f"y {i}"} for i in range(300)]
         last = good(found(*rows, {"question": "x", "draft": "y", "final": "z"}))[-1]
@@ -656,6 +717,23 @@ class TestMessages:
         row = {"prompt": "Is it cold?", "response": drafted, "edited": edited}
         assert [texts(i) for i in good(found(row))] == [CALLED]
 
+    @pytest.mark.parametrize(
+        ("word", "accepted"),
+        [("t", True), ("1.0", True), ("ok", True), ("f", False), ("0.0", False), ("Pending", False)],
+    )
+    def test_yes_and_no_in_other_words(self, word: str, accepted: bool) -> None:
+        (interaction,) = good(found({"prompt": "x", "draft": "y", "accepted": word}, table=True))
+        assert (interaction.edit is not None) is accepted
+
+    def test_what_is_neither_yes_nor_no_is_refused_unless_there_is_an_edit(self) -> None:
+        row = {"prompt": "x", "draft": "y", "accepted": "Hi Ann!"}
+        assert bad(found(row, table=True)).startswith("accepted = 'Hi Ann!': write yes or no; a text that")
+        assert [texts(i) for i in good(found({**row, "edited": "z"}, table=True))] == [(("x",), "y", "z")]
+
+    def test_a_spreadsheets_error_is_no_text(self) -> None:
+        row = {"prompt": "x", "draft": "y", "edited": "#NAME?"}
+        assert bad(found(row, table=True)) == "edited = #NAME?: a spreadsheet wrote this for a text: correct the cell"
+
     def test_text_that_is_json_stays_text(self) -> None:
         row = {"prompt": "x", "draft": '{"a": 1}', "final": '[{"a": 2}]'}
         assert [texts(i) for i in good(found(row, table=True))] == [(("x",), '{"a": 1}', '[{"a": 2}]')]
@@ -767,10 +845,11 @@ def test_times_out_of_range_cost_their_row_alone(value: Any) -> None:
 def test_times_as_other_software_writes_them(form: Any) -> None:
     seconds = 1772357400  # 2026-03-01T09:30:00Z
     written = ["2026-03-01T15:15+05:45", "2026-03-01 09:30:00", seconds, seconds * 1000, str(seconds)]
+    written += ["2026-03-01 09:30:00 UTC", seconds * 10**6, seconds * 10**9]
     rows = [{"prompt": f"{i}", "response": "y", "created_at": value} for i, value in enumerate(written)]
     dates = [
         {"prompt": f"{i}", "response": "y", "created_at": value} for i, value in enumerate(["2026-03-01", "20260301"])
     ]
     mapped = "" if form == "native" else "created_at=created_at"
     given = [i.completion.created_at for i in good(found(*rows, *dates, form=form, mapped=mapped))]
-    assert given == [datetime(2026, 3, 1, 9, 30, tzinfo=UTC)] * 5 + [datetime(2026, 3, 1, tzinfo=UTC)] * 2
+    assert given == [datetime(2026, 3, 1, 9, 30, tzinfo=UTC)] * 8 + [datetime(2026, 3, 1, tzinfo=UTC)] * 2

@@ -34,6 +34,7 @@ PLAIN = {"role", "content"}
 THOUGHT = ("thinking", "redacted_thinking", "reasoning")
 OF_BLOCKS = {"tool_use", "tool_result", "input_text", "output_text", *THOUGHT}
 OF_TURN = PLAIN | {"tool_calls", "function_call", "refusal", "name", "tool_call_id", "from", "value"}
+BETWEEN = re.compile(r"\}\s*\n\s*\{")  # messages in an array of NumPy's, which writes no commas
 SPEAKERS = re.compile(r"\n\n(Human|Assistant): ?")  # of HH-RLHF
 
 
@@ -171,6 +172,8 @@ def _from_object(value: Mapping[str, Any], name: str, about: dict[str, Any]) -> 
             )
         answer = first.get("message") or {"role": "assistant", "content": first.get("text")}
         value = {**value, "messages": [answer]}
+    if "messages" not in value and isinstance(value.get("message"), Mapping):  # Ollama's answer
+        value = {**{key: part for key, part in value.items() if key != "message"}, "messages": [value["message"]]}
     if isinstance(messages := value.get("messages"), list):
         about |= {key: part for key, part in value.items() if key not in ("messages", "choices") and part is not None}
         return said(cast("list[object]", messages), f"{name}.messages", about)
@@ -203,7 +206,9 @@ def _json(text: object) -> object:
         return json.loads(cast("str", text))
     except (ValueError, TypeError, RecursionError):
         try:
-            return ast.literal_eval(text) if isinstance(text, str) and text.startswith(("[{'", "{'")) else None
+            if not (isinstance(text, str) and text.startswith(("[{'", "{'"))):
+                return None
+            return ast.literal_eval(BETWEEN.sub("}, {", text))
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             return None
 
