@@ -392,6 +392,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         "is a list of lists, without names: write it with to_json(orient=",
     ),
     "Markdown": (b"| a | b |\n|---|:-:|\n| x | y |\n", "is a table drawn with lines, as Markdown and psql do: export"),
+    "repr": (b"{'a': 'x', 'b': 'y'}\n", "is written as Python writes objects, not as JSON: write it with json.dumps"),
     "psql": (b" a | b\n---+---\n x | y\n(1 row)\n", "is a table drawn with lines, as Markdown and psql do: export"),
     "by column": (b'{"a": {"0": "x", "1": "y"}}', "to_json(orient='records', lines=True)"),
 }

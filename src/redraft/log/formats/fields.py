@@ -136,7 +136,7 @@ def _plain(name: str) -> str:
     >>> _plain(" Model-Output ")
     'modeloutput'
     """
-    return re.sub(r"[\s_\-]", "", name).lower()
+    return re.sub(r"[\s_\-\u200b\ufeff]", "", name).lower()
 
 
 def guessed(

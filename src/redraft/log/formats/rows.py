@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -183,7 +182,8 @@ def moment(name: str, value: object) -> datetime | None:
         if value is None or value == "":
             return None
         if isinstance(value, str) and (len(value) == 8 or not value.replace(".", "", 1).isdigit()):
-            return datetime.fromisoformat(re.sub(r" ?UTC$", "Z", value.strip()))
+            text = value.strip()
+            return datetime.fromisoformat(text[:-3].rstrip() + "Z" if text.endswith("UTC") else text)
         number = float(cast("str | float", value))
         while SECONDS < number < 1e20:
             number /= 1000

@@ -51,6 +51,8 @@ def open_source(file: Path, options: Options) -> Source:
     text = open_text(file, options)
     if not text.head.strip():
         return Source(file, "an empty file", lambda: iter(()))
+    if text.head.lstrip("[ \n").startswith("{'"):
+        raise DataError(f"{file}: is written as Python writes objects, not as JSON: write it with json.dumps")
     if found := documents.recognise(text):
         return Source(file, ", ".join((found[0], *text.said)), found[1])
     if found := delimited.recognise(text):
