@@ -692,6 +692,10 @@ class TestMessages:
             ({"prompt": "x", "chosen": [ASK], "rejected": "y"}, "edited must be one assistant message after the same"),
             ({"prompt": "x", "chosen": "x", "rejected": []}, "response must be one assistant message"),
             ({"prompt": [say("bot9", "x")], "chosen": "x", "rejected": "y"}, "prompt[0].role = 'bot9': use system"),
+            (
+                {"prompt": "x", "chosen": "x", "rejected": say("model", [{"toolUse": {"name": "w"}}])},
+                "parts with a type",
+            ),
             ({"prompt": [say("user", 3)], "chosen": "x", "rejected": "y"}, "prompt[0].content = 3: must be text"),
             ({"prompt": [YOU], "chosen": "x", "rejected": "y"}, "messages end with another answer than the response"),
             ({"prompt": 7, "chosen": "x", "rejected": "y"}, "prompt = 7: must be text or messages"),

@@ -62,7 +62,9 @@ def turn(given: object, name: str) -> Turn:
     if isinstance(part.get("content"), list):
         part = _blocks(part)
     content: Any = part.get("content")
-    parts = isinstance(content, list) and all(isinstance(p, Mapping) for p in cast("list[Any]", content))
+    parts = isinstance(content, list) and all(
+        isinstance(p, Mapping) and "type" in p for p in cast("list[Any]", content)
+    )
     if not (content is None or isinstance(content, str) or parts):
         raise DataError(f"{name}.content = {content!r:.60}: must be text, parts with a type, or null")
     if "content" not in part and not message_text(part):
