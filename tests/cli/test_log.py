@@ -197,7 +197,7 @@ def test_a_task_that_is_no_name_is_an_option_to_correct(redraft: Shell, form: st
 def test_equal_problems_with_other_values_are_one_line(redraft: Shell) -> None:
     rows = good(1) + b"".join(b'{"prompt": "x", "response": %d, "edited": "z"}\n' % i for i in range(1075))
     ran = redraft("import", redraft.file(rows), "--task", "t")
-    first = "rows.jsonl:2: response = 0: Input should be a valid string (and 1,074 more rows)\n"
+    first = "rows.jsonl:2: response = 0: must be text or messages (and 1,074 more rows)\n"
     assert (ran.status, ran.err) == (0, first)
 
 

@@ -75,7 +75,7 @@ NATIVE = Sample(
         (as_json(prompt="x", response="y", edited="z", revision=-1), "revision -1"),
         (as_json(prompt="x", response="y", created_at="yesterday"), "created_at = 'yesterday'"),
         (as_json(prompt="x", response="y", task="a b"), "task 'a b'"),
-        (as_json(prompt="x", response="y", metadata={"k": math.nan}), "metadata cannot be written as JSON"),
+        (as_json(prompt="x", response="y", metadata={"k": math.inf}), "metadata cannot be written as JSON"),
         (as_json(prompt="x", response="y", decision={"t": 1}), "decision.candidates is missing"),
         (as_json(prompt="x", response=LONG), "response has 5,000,000 characters, more than 1,000,000"),
     ),

@@ -76,6 +76,9 @@ SHAPES = {
     "TRL, as pandas writes lists": Case(
         "trl", {"prompt": str([ASK]), "chosen": str([ME]), "rejected": json.dumps([YOU])}, PLAIN, table=True
     ),
+    "TRL, as NumPy writes lists": Case(
+        "trl", {"prompt": "Greet Ann.", "chosen": f"[{ASK}\n {ME}]", "rejected": f"[{ASK}\n {YOU}]"}, PLAIN, table=True
+    ),
     "HH-RLHF": Case(
         "trl",
         {
@@ -99,6 +102,30 @@ SHAPES = {
     ),
     "KTO": Case(
         "kto", {"prompt": [ASK], "completion": [YOU], "label": True}, (("Greet Ann.",), "Dear Ann!", "Dear Ann!")
+    ),
+    "KTO in a table": Case(
+        "kto",
+        {"prompt": "Greet Ann.", "completion": "Dear Ann!", "label": "True"},
+        (("Greet Ann.",), "Dear Ann!", "Dear Ann!"),
+        table=True,
+    ),
+    "KTO, implicit prompt": Case(
+        "kto", {"completion": [ASK, YOU], "label": 1}, (("Greet Ann.",), "Dear Ann!", "Dear Ann!")
+    ),
+    "Alpaca, labelled for KTO": Case(
+        "alpaca",
+        {"instruction": "Greet Ann.", "input": "", "output": "Dear Ann!", "kto_tag": True},
+        (("Greet Ann.",), "Dear Ann!", "Dear Ann!"),
+    ),
+    "Ollama": Case(
+        "table",
+        {"request": {"messages": [ASK]}, "response": {"message": YOU, "done_reason": "stop"}, "final": "Hi Ann!"},
+        PLAIN,
+    ),
+    "MongoDB's ids": Case(
+        "table",
+        {"_id": {"$oid": "65f"}, "prompt": "Greet Ann.", "response": "Dear Ann!", "edited": "Hi Ann!"},
+        PLAIN,
     ),
     "OpenAI preference": Case(
         "openai",
@@ -124,6 +151,60 @@ SHAPES = {
         (("Be brief.", "Greet Ann."), "Dear Ann!", None),
     ),
     "LLaMA-Factory, OpenAI form": Case("trl", {"messages": [ASK], "chosen": ME, "rejected": YOU}, PLAIN),
+    "OpenAI Responses": Case(
+        "responses",
+        {
+            "id": "resp_1",
+            "object": "response",
+            "created_at": 1772357400,
+            "instructions": "Be brief.",
+            "input": [
+                say("user", [{"type": "input_text", "text": "Is it cold?"}]),
+                {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": '{"city": "Oslo"}'},
+                {"type": "function_call_output", "call_id": "c1", "output": "-3"},
+            ],
+            "output": [
+                {"type": "reasoning", "id": "rs_1", "summary": []},
+                {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Yes."}]},
+            ],
+        },
+        (("Be brief.", "Is it cold?", call_text("Oslo"), "-3"), "Yes.", None),
+    ),
+    "OpenAI completions": Case(
+        "table",
+        {"prompt": "Greet Ann.", "response": {"id": "cmpl-1", "choices": [{"text": "Dear Ann!"}]}, "edited": "Hi Ann!"},
+        PLAIN,
+    ),
+    "Anthropic, request and response": Case(
+        "table",
+        {
+            "request": {
+                "model": "claude",
+                "system": "Be brief.",
+                "messages": [
+                    say("user", "Is it cold?"),
+                    say("assistant", [{"type": "tool_use", "id": "c1", "name": "weather", "input": {"city": "Oslo"}}]),
+                    say("user", [{"type": "tool_result", "tool_use_id": "c1", "content": "-3"}]),
+                ],
+            },
+            "response": say("assistant", [{"type": "thinking", "thinking": "-3 is"}, {"type": "text", "text": "Yes."}]),
+            "edited": [{"type": "text", "text": "Yes!"}],
+        },
+        (("Be brief.", "Is it cold?", call_text("Oslo"), "-3"), "Yes.", "Yes!"),
+    ),
+    "parts without a type": Case(
+        "table",
+        {
+            "messages": [say("user", [{"text": "Greet Ann."}]), say("model", [{"text": "Dear Ann!"}])],
+            "final": "Hi Ann!",
+        },
+        PLAIN,
+    ),
+    "a number for an id, and not accepted": Case(
+        "table",
+        {"id": 7, "prompt": "Greet Ann.", "response": "Dear Ann!", "edited": "Hi Ann!", "accepted": False},
+        PLAIN,
+    ),
     "ShareGPT preference": Case(
         "sharegpt",
         {
@@ -379,6 +460,7 @@ FORM = {
         "manual",
     ),
     *("reject", "submitted", "discarded", "Hello", "u0", "textarea", "final", "draft", "answer"),
+    *("message", "input_text", "output_text", "function_call_output", "tool_result", "False", "1772357400"),
     *("m", "True", "yes", "2026-01-02T03:04:05.678901Z", "2026-01-02T03:04:05.000Z", "1767323045", "8", "2", "?"),
 }
 """Names of roles, states and controls; what nobody submitted; times, which are written otherwise."""
@@ -468,6 +550,40 @@ class TestChoice:
     def test_extra_columns_without_near_names_are_no_edit(self) -> None:
         (interaction,) = good(found({"prompt": "x", "response": "y", "stars": 3}))
         assert (interaction.edit, interaction.completion.metadata) == (None, {"stars": 3})
+
+    def test_what_is_no_text_is_no_edit_that_was_missed(self) -> None:
+        about = {"edit_distance": "3", "final_score": "0,5 ", "is_edited": "TRUE", "edited_on": "2026-01-02"}
+        row = {"prompt": "x", "response": "y", **about}
+        assert [i.edit for i in good(found(row, table=True))] == [None]
+        counted = {"prompt": "x", "response": "y", "stats": {"correction": {"n": 1}}}
+        assert [i.edit for i in good(found(counted, form="table"))] == [None]
+
+    @pytest.mark.parametrize(
+        ("more", "asked"),
+        [
+            ({"sent": "z"}, "sent → edited"),
+            ({"feedback": [{"key": "k", "correction": {"text": "z"}}]}, r"feedback\[0\].correction → edited"),
+            ({"correct answer": "z"}, "correct answer → edited"),
+        ],
+    )
+    def test_a_text_that_may_be_the_edit_is_asked_about(self, more: dict[str, Any], asked: str) -> None:
+        with pytest.raises(DataError, match=f"nothing is read as edited; {asked}"):
+            found({"question": "x", "draft": "y", **more})
+
+    def test_names_about_a_text_are_not_suggested(self) -> None:
+        row = {"request_id": "r", "request_body": {"messages": [ASK]}, "response_body": YOU, "response_at": "now"}
+        with pytest.raises(DataError, match=r": --map prompt=request_body --map response=response_body \(its"):
+            found(row)
+        assert [texts(i) for i in good(found(row, mapped="prompt=request_body,response=response_body"))] == [SILENT]
+
+    def test_messages_without_an_answer_are_asked_about_once(self) -> None:
+        row = {"context": [ASK], "response1": "y", "response2": "z"}
+        with pytest.raises(DataError, match=r"nothing is read as response; response1 → response\?"):
+            found(row, row)
+
+    def test_two_columns_of_one_name(self) -> None:
+        with pytest.raises(DataError, match=r"edited and edited.1 may each be the edited: choose with --map"):
+            found({"prompt": "x", "response": "y", "edited": "z", "edited.1": "w"}, table=True)
 
     def test_the_first_edit_may_come_late(self) -> None:
         rows = [{"question": "x", "draft": f"y {i}"} for i in range(300)]
@@ -576,16 +692,51 @@ class TestMessages:
             ({"prompt": "x", "chosen": [ASK], "rejected": "y"}, "edited must be one assistant message after the same"),
             ({"prompt": "x", "chosen": "x", "rejected": []}, "response must be one assistant message"),
             ({"prompt": [say("bot9", "x")], "chosen": "x", "rejected": "y"}, "prompt[0].role = 'bot9': use system"),
+            (
+                {"prompt": "x", "chosen": "x", "rejected": say("model", [{"toolUse": {"name": "w"}}])},
+                "parts with a type",
+            ),
             ({"prompt": [say("user", 3)], "chosen": "x", "rejected": "y"}, "prompt[0].content = 3: must be text"),
             ({"prompt": [YOU], "chosen": "x", "rejected": "y"}, "messages end with another answer than the response"),
             ({"prompt": 7, "chosen": "x", "rejected": "y"}, "prompt = 7: must be text or messages"),
             ({"prompt": {"a": "x", "b": 1}, "chosen": "x", "rejected": "y"}, "prompt is an object with a, b: name the"),
             ({"prompt": "x", "chosen": [{"role": "assistant"}], "rejected": "y"}, "edited[0] says nothing"),
+            ({"prompt": "x", "chosen": "z", "rejected": ["y", "v"]}, "2 texts: name one, such as --map response=…[0]"),
+            (
+                {"prompt": "x", "chosen": "z", "rejected": {"choices": [{"message": YOU}, {"message": ME}]}},
+                "response holds 2 answers: name one, such as --map response=….choices[0].message",
+            ),
             ({"prompt": "x", "chosen": "z", "rejected": "y", "id": [1]}, "id = [1]: must be a text or a number"),
         ],
     )
     def test_what_cannot_be_said_is_refused(self, record: dict[str, Any], reason: str) -> None:
         assert reason in bad(found(record, form="trl"))
+
+    def test_two_uses_of_a_tool_are_two_answers(self) -> None:
+        used = (
+            [{"type": "tool_use", "id": "c1", "name": "weather", "input": {"city": city}}]
+            for city in ("Bergen", "Oslo")
+        )
+        drafted, edited = (say("assistant", content) for content in used)
+        row = {"prompt": "Is it cold?", "response": drafted, "edited": edited}
+        assert [texts(i) for i in good(found(row))] == [CALLED]
+
+    @pytest.mark.parametrize(
+        ("word", "accepted"),
+        [("t", True), ("1.0", True), ("ok", True), ("f", False), ("0.0", False), ("Pending", False)],
+    )
+    def test_yes_and_no_in_other_words(self, word: str, accepted: bool) -> None:
+        (interaction,) = good(found({"prompt": "x", "draft": "y", "accepted": word}, table=True))
+        assert (interaction.edit is not None) is accepted
+
+    def test_what_is_neither_yes_nor_no_is_refused_unless_there_is_an_edit(self) -> None:
+        row = {"prompt": "x", "draft": "y", "accepted": "Hi Ann!"}
+        assert bad(found(row, table=True)).startswith("accepted = 'Hi Ann!': write yes or no; a text that")
+        assert [texts(i) for i in good(found({**row, "edited": "z"}, table=True))] == [(("x",), "y", "z")]
+
+    def test_a_spreadsheets_error_is_no_text(self) -> None:
+        row = {"prompt": "x", "draft": "y", "edited": "#NAME?"}
+        assert bad(found(row, table=True)) == "edited = #NAME?: a spreadsheet wrote this for a text: correct the cell"
 
     def test_text_that_is_json_stays_text(self) -> None:
         row = {"prompt": "x", "draft": '{"a": 1}', "final": '[{"a": 2}]'}
@@ -636,6 +787,43 @@ class TestAnnotations:
             found(row)
         assert [texts(i) for i in good(found(row, mapped="edited=two"))] == [PLAIN]
 
+    def test_a_choice_is_no_edit(self) -> None:
+        """Label Studio's choices and ratings, and Argilla's labels, are words that nobody wrote as an answer."""
+        task = SHAPES["Label Studio, JSON"].record
+        chosen = {"from_name": "verdict", "to_name": "draft", "type": "choices", "value": {"choices": ["Good"]}}
+        typed = {**LABELLED, "from_name": "answer"}
+        both, one = ({**task, "annotations": [{"id": 1, "result": r}]} for r in ([chosen, typed], [chosen]))
+        assert [texts(i) for i in good(found(both, one))] == [PLAIN, SILENT]
+        label = {
+            "fields": {"prompt": "x", "response": "y"},
+            "responses": {"quality": [{"value": "good", "user_id": "u"}]},
+        }
+        for row in (one, label):
+            with pytest.raises(DataError, match=r"nothing is read as edited: --map edited=…"):
+                found(row)
+
+    def test_columns_of_argilla_1(self) -> None:
+        row = {
+            "prompt": "Greet Ann.",
+            "answer": [{"user_id": "u1", "value": "Hi Ann!", "status": "submitted"}],
+            "answer-suggestion": "Dear Ann!",
+            "answer-suggestion-metadata": {"type": None, "score": None, "agent": None},
+            "external_id": None,
+            "metadata": '{"origin": "crm"}',
+        }
+        draft = {**row, "answer": [{"user_id": "u1", "value": "Hi", "status": "draft"}]}
+        first, second = good(found(row, draft))
+        assert (texts(first), texts(second)) == (PLAIN, SILENT)
+        assert first.edit is not None
+        assert (first.edit.user_id, first.edit.metadata["origin"]) == ("u1", "crm")
+        assert [texts(i) for i in good(found(draft))] == [SILENT]
+
+    def test_a_box_that_prodigy_left_empty_is_no_edit(self) -> None:
+        row = {**SHAPES["Prodigy, text_input"].record, "user_input": ""}
+        assert [(texts(i), i.unchanged) for i in good(found(row))] == [
+            ((("Greet Ann.",), "Dear Ann!", "Dear Ann!"), True)
+        ]
+
 
 @pytest.mark.parametrize("error", [OverflowError("date"), KeyError("x"), RecursionError(), TypeError("a\nb")])
 def test_whatever_goes_wrong_in_a_row_costs_that_row_alone(error: Exception) -> None:
@@ -661,10 +849,11 @@ def test_times_out_of_range_cost_their_row_alone(value: Any) -> None:
 def test_times_as_other_software_writes_them(form: Any) -> None:
     seconds = 1772357400  # 2026-03-01T09:30:00Z
     written = ["2026-03-01T15:15+05:45", "2026-03-01 09:30:00", seconds, seconds * 1000, str(seconds)]
+    written += ["2026-03-01 09:30:00 UTC", seconds * 10**6, seconds * 10**9]
     rows = [{"prompt": f"{i}", "response": "y", "created_at": value} for i, value in enumerate(written)]
     dates = [
         {"prompt": f"{i}", "response": "y", "created_at": value} for i, value in enumerate(["2026-03-01", "20260301"])
     ]
     mapped = "" if form == "native" else "created_at=created_at"
     given = [i.completion.created_at for i in good(found(*rows, *dates, form=form, mapped=mapped))]
-    assert given == [datetime(2026, 3, 1, 9, 30, tzinfo=UTC)] * 5 + [datetime(2026, 3, 1, tzinfo=UTC)] * 2
+    assert given == [datetime(2026, 3, 1, 9, 30, tzinfo=UTC)] * 8 + [datetime(2026, 3, 1, tzinfo=UTC)] * 2

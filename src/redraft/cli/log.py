@@ -39,8 +39,8 @@ VARYING = re.compile(r"(?<= = ).+?(?=: )|(?<=completion )'.*?'|\d[\d,]*")  # in 
 MOST_REASONS = 1000  # kept apart: reasons that name an id differ from row to row
 # fmt: off
 Format = Literal[
-    "auto", "native", "table", "trl", "kto", "openai", "chat", "sharegpt", "alpaca", "helpsteer3", "langfuse",
-    "argilla", "labelstudio", "prodigy", "csv", "defacto", "mlqe",
+    "auto", "native", "table", "trl", "kto", "openai", "chat", "responses", "sharegpt", "alpaca", "helpsteer3",
+    "langfuse", "argilla", "labelstudio", "prodigy", "csv", "defacto", "mlqe",
 ]
 # fmt: on
 """What can be imported; the readers are in ``redraft.log.formats``. ``csv`` is the older name of ``table``."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import ast
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from redraft.log.formats.fields import named
 
-__all__ = ["NO_EDIT", "argilla", "label_studio", "prodigy"]
+__all__ = ["ANSWERED", "NO_EDIT", "argilla", "label_studio", "prodigy"]
 
+ANSWERED = "-suggestion-metadata"  # the end of a column that each question of Argilla 1 has
 NO_EDIT = "no edit"
 """A flat record with this key has no feedback, whatever else it says."""
 Object = Mapping[str, Any]
@@ -25,7 +26,8 @@ Flat = dict[str, Any]
 def prodigy(record: Object) -> Iterator[Object]:
     """Prodigy's tasks: ``accept`` without an edit accepts the draft; ``reject`` and ``ignore`` give no text."""
     answer = record.get("answer")
-    flat = {name: value for name, value in record.items() if name != "answer"} | {"verdict": answer}
+    empty = {name for name, value in record.items() if value == "" and named(name, "edited")}  # a box not typed in
+    flat = {name: record[name] for name in record if name not in empty | {"answer"}} | {"verdict": answer}
     flat |= {"accepted": True} if answer == "accept" else {NO_EDIT: True}
     hashes = [record.get("_input_hash"), record.get("_task_hash")]
     if None not in hashes:
@@ -41,6 +43,7 @@ def label_studio(record: Object) -> Iterator[Object]:
     known = ("data", "annotations", "predictions", "drafts", "id")
     base = {"id": record.get("id")} | _beside(record["data"]) | {k: v for k, v in record.items() if k not in known}
     predicted = [_texts(part) for part in record.get("predictions") or ()]
+    areas = _areas([*record["annotations"], *(record.get("predictions") or ())])
     annotations = [part for part in record["annotations"] if not part.get("was_cancelled")]
     for part in annotations or [None]:
         values = _texts(part) if part else {}
@@ -51,7 +54,13 @@ def label_studio(record: Object) -> Iterator[Object]:
             else {"annotator": _person(part), "updated_at": part.get("updated_at") or part.get("created_at")}
         )
         flat = base | who | about | ({"annotation_id": part["id"]} if part and "id" in part else {})
-        yield from _each_text(_answered(flat, values, predicted[0] if predicted else {}))
+        yield from _each_text(_answered(flat, values, predicted[0] if predicted else {}, areas))
+
+
+def _areas(annotations: Iterable[Object]) -> set[str]:
+    """The controls into which texts are typed: a choice is a word too, and no edit."""
+    parts = (part for one in annotations for part in one.get("result") or ())
+    return {part.get("from_name", "") for part in parts if part.get("type") == "textarea"}
 
 
 def _beside(data: Object) -> Flat:
@@ -75,10 +84,27 @@ def _person(annotation: Object) -> Any:
 
 def argilla(record: Object) -> Iterator[Object]:
     """Argilla's records: of ``to_list``, nested, and of ``to_datasets``, flat with ``QUESTION.responses`` columns."""
+    if any(name.endswith(ANSWERED) for name in record):
+        record = _questions(record)
     nested = isinstance(record.get("fields"), Mapping)
     base, people, suggested = (_nested if nested else _flat)(record)
     for who, values in people.items() or [(None, {})]:
-        yield from _each_text(_answered(base | ({"annotator": who} if who else {}), values, suggested))
+        # A label is a text too: only a question that is named as one is read as the edit.
+        texts = {name for name in suggested | values if named(name, "edited") or named(name, "response")}
+        yield from _each_text(_answered(base | ({"annotator": who} if who else {}), values, suggested, texts))
+
+
+def _questions(record: Object) -> Flat:
+    """Bring Argilla 1's columns, a list of answers for each question, into its nested form."""
+    names = [name.removesuffix(ANSWERED) for name in record if name.endswith(ANSWERED)]
+    known = {name + end for name in names for end in ("", "-suggestion", ANSWERED)} | {"metadata"}
+    about: Any = record.get("metadata")
+    return {
+        "fields": {name: value for name, value in record.items() if name not in known},
+        "metadata": json.loads(about) if isinstance(about, str) else about,
+        "responses": {name: record.get(name) for name in names},
+        "suggestions": {name: {"value": record.get(f"{name}-suggestion")} for name in names},
+    }
 
 
 def _nested(record: Object) -> tuple[Flat, dict[Any, Flat], Flat]:
@@ -115,13 +141,13 @@ def _flat(record: Object) -> tuple[Flat, dict[Any, Flat], Flat]:
     return base, people, {name: record.get(f"{name}.suggestion") for name in questions}
 
 
-def _answered(base: Flat, values: Flat, suggested: Flat) -> Flat:
-    """A flat record of one person's answers: the text question is the edit, what was suggested for it the draft.
+def _answered(base: Flat, values: Flat, suggested: Flat, areas: set[str]) -> Flat:
+    """A flat record of one person's answers: the one in ``areas`` is the edit, what was suggested for it the draft.
 
     Where several are texts and none is named as an edit, all keep their names, for a person to choose.
     """
     flat = {name: value for name, value in values.items() if name not in base} | base
-    texts = [name for name, value in (suggested | values).items() if isinstance(value, str | list)]
+    texts = [name for name, value in (suggested | values).items() if name in areas and isinstance(value, str | list)]
     chosen = [name for name in texts if named(name, "edited")] or texts
     if len(chosen) == 1:
         (name,) = chosen

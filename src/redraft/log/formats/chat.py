@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from redraft.errors import DataError
-from redraft.messages import message_text
+from redraft.messages import content_text, message_text
 from redraft.types import Message
 
 __all__ = ["Said", "Turn", "dialogue", "exchange", "message", "said", "turn"]
@@ -31,7 +31,10 @@ ROLES = {
     **dict.fromkeys(("gpt", "bot", "ai", "model", "chatgpt", "bing", "bard"), "assistant"),
 }
 PLAIN = {"role", "content"}
+THOUGHT = ("thinking", "redacted_thinking", "reasoning")
+OF_BLOCKS = {"tool_use", "tool_result", "input_text", "output_text", *THOUGHT}
 OF_TURN = PLAIN | {"tool_calls", "function_call", "refusal", "name", "tool_call_id", "from", "value"}
+BETWEEN = re.compile(r"\}\s*\n\s*\{")  # messages in an array of NumPy's, which writes no commas
 SPEAKERS = re.compile(r"\n\n(Human|Assistant): ?")  # of HH-RLHF
 
 
@@ -50,19 +53,64 @@ def turn(given: object, name: str) -> Turn:
     if not isinstance(given, Mapping):
         raise DataError(f"{name} = {given!r:.60}: must be a message with role and content")
     part = cast("Mapping[str, Any]", given)
-    if "role" not in part and "from" in part:
-        part = _sharegpt(part)
+    if "role" not in part:
+        part = _sharegpt(part) if "from" in part else _item(part)
     said_role: Any = part.get("role")
     role = ROLES.get(said_role.lower()) if isinstance(said_role, str) else None
     if role is None:
         raise DataError(f"{name}.role = {said_role!r:.60}: use system, user, assistant or tool")
+    if isinstance(part.get("content"), list):
+        part = _blocks(part)
     content: Any = part.get("content")
-    parts = isinstance(content, list) and all(isinstance(p, Mapping) for p in cast("list[Any]", content))
+    parts = isinstance(content, list) and all(
+        isinstance(p, Mapping) and "type" in p for p in cast("list[Any]", content)
+    )
     if not (content is None or isinstance(content, str) or parts):
         raise DataError(f"{name}.content = {content!r:.60}: must be text, parts with a type, or null")
     if "content" not in part and not message_text(part):
         raise DataError(f"{name} says nothing: give it content or tool calls")
-    return part if role == said_role else {**part, "role": role}
+    return part if role == part["role"] else {**part, "role": role}
+
+
+def _item(part: Turn) -> Turn:
+    """An item of OpenAI's Responses that is no message, as the message that it would be in a chat."""
+    if part.get("type") == "function_call":
+        return {"role": "assistant", "content": None, "tool_calls": [_call(part, part.get("arguments"))]}
+    if part.get("type") == "function_call_output":
+        return {"role": "tool", "tool_call_id": part.get("call_id"), "content": part.get("output")}
+    return part
+
+
+def _call(part: Turn, arguments: object) -> dict[str, Any]:
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    about = {"id": part.get("call_id") or part.get("id"), "type": "function"}
+    return {**about, "function": {"name": part.get("name"), "arguments": text}}
+
+
+def _blocks(part: Turn) -> Turn:
+    """Say the blocks of Anthropic's, Google's and OpenAI's Responses in the form of OpenAI's chats.
+
+    A use of a tool is a tool call, its result a text; what was thought is kept beside the content.
+    """
+    blocks = cast("list[Any]", part["content"])
+    kinds = [block.get("type", "text" if "text" in block else None) for block in blocks if isinstance(block, Mapping)]
+    if len(kinds) < len(blocks) or (not OF_BLOCKS.intersection(kinds) and all("type" in block for block in blocks)):
+        return part
+    given = list(zip(kinds, cast("list[Turn]", blocks), strict=True))
+    texts = [_text_block(kind, block) for kind, block in given if kind not in (*THOUGHT, "tool_use")]
+    calls = [_call(block, block.get("input")) for kind, block in given if kind == "tool_use"]
+    more: dict[str, Any] = {"tool_calls": calls} if calls else {}
+    if thought := [block for kind, block in given if kind in THOUGHT]:
+        more["thinking"] = thought
+    role = "tool" if {*kinds} == {"tool_result"} else part["role"]
+    return {**part, "role": role, "content": texts or None, **more}
+
+
+def _text_block(kind: str | None, block: Turn) -> Turn:
+    if kind == "tool_result":
+        content: Any = block.get("content")
+        return {**block, "type": "text", "text": content if isinstance(content, str) else content_text(content)}
+    return {**block, "type": "text"} if kind in ("text", "input_text", "output_text") else block
 
 
 def _sharegpt(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,15 +137,45 @@ def said(value: object, name: str, about: dict[str, Any]) -> Said:
         inside = cast("Sequence[object]", value)
         if len(inside) == 1 and isinstance(inside[0], str):
             return inside[0]
-        return [turn(part, f"{name}[{i}]") for i, part in enumerate(inside)]
+        if inside and all(isinstance(part, str) for part in inside):
+            raise DataError(f"{name} holds {len(inside)} texts: name one, such as --map {name}=…[0]")
+        if inside and all(isinstance(part, Mapping) and _is_block(cast("Turn", part)) for part in inside):
+            return [turn({"role": "assistant" if name != "prompt" else "user", "content": [*inside]}, name)]
+        return _turns(inside, name)
     raise DataError(f"{name} = {value!r:.60}: must be text or messages")
+
+
+def _is_block(part: Turn) -> bool:
+    return "role" not in part and part.get("type") in ("text", "image", "tool_use", *THOUGHT[:2])
+
+
+def _turns(parts: Sequence[object], name: str) -> list[Turn]:
+    """Messages; what was thought before one, an item of its own in OpenAI's Responses, is kept in it."""
+    turns: list[Turn] = []
+    thought: list[object] = []
+    for i, part in enumerate(parts):
+        if isinstance(part, Mapping) and "role" not in part and cast("Turn", part).get("type") == "reasoning":
+            thought.append(cast("Turn", part))
+        else:
+            one = turn(part, f"{name}[{i}]")
+            turns.append({**one, "thinking": thought} if thought else one)
+            thought = []
+    return turns
 
 
 def _from_object(value: Mapping[str, Any], name: str, about: dict[str, Any]) -> Said:
     if OF_TURN & value.keys() and ("role" in value or "from" in value):
         return [turn(value, name)]
     if isinstance(choices := value.get("choices"), list) and choices:  # OpenAI's answer
-        value = {**value, "messages": [cast("list[Any]", choices)[0].get("message")]}
+        first, *others = cast("list[Any]", choices)
+        if others:
+            raise DataError(
+                f"{name} holds {len(others) + 1} answers: name one, such as --map {name}=….choices[0].message"
+            )
+        answer = first.get("message") or {"role": "assistant", "content": first.get("text")}
+        value = {**value, "messages": [answer]}
+    if "messages" not in value and isinstance(value.get("message"), Mapping):  # Ollama's answer
+        value = {**{key: part for key, part in value.items() if key != "message"}, "messages": [value["message"]]}
     if isinstance(messages := value.get("messages"), list):
         about |= {key: part for key, part in value.items() if key not in ("messages", "choices") and part is not None}
         return said(cast("list[object]", messages), f"{name}.messages", about)
@@ -130,7 +208,9 @@ def _json(text: object) -> object:
         return json.loads(cast("str", text))
     except (ValueError, TypeError, RecursionError):
         try:
-            return ast.literal_eval(text) if isinstance(text, str) and text.startswith(("[{'", "{'")) else None
+            if not (isinstance(text, str) and text.startswith(("[{'", "{'"))):
+                return None
+            return ast.literal_eval(BETWEEN.sub("}, {", text))
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             return None
 

@@ -7,6 +7,8 @@ ISO 8601, as JSON would.
 from __future__ import annotations
 
 import json
+import math
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from datetime import date, time
 from decimal import Decimal
@@ -122,11 +124,8 @@ def _cut(batch: Any) -> Iterator[Any]:
 
 def _object(record: dict[str, Any]) -> dict[str, Any]:
     """Leave out what says nothing, but for a message's content, and data frames' own index."""
-    return {
-        name: _plain(value)
-        for name, value in record.items()
-        if (value is not None or name == "content") and not name.startswith("__index_level_")
-    }
+    said = ((name, _plain(value)) for name, value in record.items() if not name.startswith("__index_level_"))
+    return {name: value for name, value in said if value is not None or name == "content"}
 
 
 def _plain(value: Any) -> Any:
@@ -136,4 +135,16 @@ def _plain(value: Any) -> Any:
         return [_plain(part) for part in cast("list[Any]", value)]
     if isinstance(value, date | time):  # a moment is a date
         return value.isoformat()
-    return float(value) if isinstance(value, Decimal) else value
+    if isinstance(value, bytes):
+        return _text(value)
+    if isinstance(value, Decimal):
+        value = float(value)
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _text(value: bytes) -> str:
+    """Bytes as the text that they are, or in base64, such as a picture."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return b64encode(value).decode()

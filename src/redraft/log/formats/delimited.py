@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 from typing import Any
@@ -29,9 +29,13 @@ __all__ = ["recognise"]
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 SUFFIXES = (".csv", ".tsv", ".tab", ".psv")
 SAMPLE = 200  # rows
-NOTHING = {"NaN", "nan", "NaT", "<NA>", "\\N", "#N/A"}  # nobody's text, where a file has no other way to say nothing
+ALWAYS = frozenset({"\\N", "#N/A"})  # what databases and spreadsheets write for nothing
+NOTHING = {"NaN", "nan", "NaT", "<NA>"}  # nobody's text, where a file has no other way to say nothing
 BARE = {"NA", "NULL", "null", "None", "N/A"}  # may be a text
 NUMBER = re.compile(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?|TRUE|FALSE|True|False|true|false")
+DRAWN = re.compile(r"(?=.*---)(?=.*[|+])[|+:\s-]+")  # the line around the names
+QUOTED = re.compile(r'(?:^|\t)"[^\t\n]*"(?:\t|\r?$)', re.MULTILINE)
+ESCAPE, ESCAPES = re.compile(r"\\(.)"), {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0"}
 INDEX = re.compile(r"Unnamed: \d+(\.\d+)*|")
 
 
@@ -43,6 +47,7 @@ class _Table:
     dialect: dict[str, Any]
     names: tuple[str | None, ...]
     nothing: frozenset[str] = frozenset()
+    escaped: bool = False
 
 
 def recognise(text: Text) -> tuple[str, Records, tuple[str, ...]] | None:
@@ -53,21 +58,36 @@ def recognise(text: Text) -> tuple[str, Records, tuple[str, ...]] | None:
     declared = re.fullmatch(r"\ufeff?\"?sep=(.)\"?", lines[0].strip("\r\n")) if lines else None
     lines = lines[1:] if declared else lines
     share, dialect = _dialect(lines, declared[1] if declared else "", text.file.suffix.lower())
+    if escaped := dialect["delimiter"] == "\t" and _copied(lines):
+        dialect |= {"quoting": csv.QUOTE_NONE, "escapechar": None}
     rows = list(islice(_rows(lines, dialect), SAMPLE))
     named = any(suffix.lower() in SUFFIXES for suffix in text.file.suffixes)
-    if not rows or len(rows[0]) < 2 or (share < 0.5 and not named):  # prose has commas too
+    wide = bool(rows) and len(_trimmed(rows[0])) > 1
+    if any(DRAWN.fullmatch(line) for line in lines[:2]):
+        raise DataError(f"{text.file}: is a table drawn with lines, as Markdown and psql do: export it as CSV")
+    if (
+        named
+        and not wide
+        and any(len(_trimmed(row)) > 2 for one in DELIMITERS for row in _rows(lines, {"delimiter": one}))
+    ):
+        raise DataError(f"{text.file}: its first line is no row of names: delete the lines above the names")
+    if not wide or (share < 0.5 and not named):  # prose has commas too
         return None
     header, *body = rows
-    if not readable("".join(header)):
-        raise DataError(f"{text.file}: its header holds bytes that are not valid Unicode: save it as UTF-8")
     names = _names(header, body)
-    table = _Table(text, dialect, names, _nothing(lines, [row[: len(names)] for row in body], dialect["delimiter"]))
+    table = _Table(
+        text, dialect, names, _nothing(lines, [row[: len(names)] for row in body], dialect["delimiter"]), escaped
+    )
     columns = tuple(name for name in names if name is not None)
     said = f"table with columns divided by {DELIMITERS.get(dialect['delimiter'], dialect['delimiter'])}"
     if None in names[: len(columns)]:
         said += ", row numbers dropped"
+    if escaped:
+        said += ", \\n and \\t read as breaks and tabs"
     if table.nothing:
         said += f", {' and '.join(sorted(table.nothing))} read as nothing"
+    if typed := (BARE | NOTHING).intersection(cell for row in body for cell in row) - table.nothing:
+        said += f", {' and '.join(sorted(typed))} read as text"
     return said, lambda: _records(table, bool(declared)), columns
 
 
@@ -78,7 +98,7 @@ def _sample(text: Text) -> list[str]:
 
 def _rows(lines: list[str], dialect: dict[str, Any]) -> Iterator[list[str]]:
     """Rows that say something; one that is not valid is left out."""
-    reader = csv.reader(lines, strict=True, **dialect)
+    reader = csv.reader(_null_kept(lines, dialect), strict=True, **dialect)
     while True:
         try:
             cells = next(reader)
@@ -104,6 +124,29 @@ def _dialect(lines: list[str], declared: str, suffix: str) -> tuple[float, dict[
     best = max(share for share, _, _ in found)
     # Where rows fit as well, more columns are a better guess: a text may hold one delimiter in each row.
     return best, max((f for f in found if f[0] >= best - 1e-9), key=lambda f: f[1])[2]
+
+
+def _null_kept(lines: Iterable[str], dialect: dict[str, Any]) -> Iterable[str]:
+    r"""Lines in which a bare ``\N`` is no escaped N."""
+    if dialect.get("escapechar") != "\\":
+        return lines
+    null = re.compile(rf"(^|{re.escape(dialect['delimiter'])})\\N(?=[{re.escape(dialect['delimiter'])}\r\n]|$)")
+    return (null.sub(r"\1\\\\N", line) if "\\N" in line else line for line in lines)
+
+
+def _copied(lines: list[str]) -> bool:
+    r"""Whether a table is as PostgreSQL's ``COPY`` and MySQL write one: ``\N`` for nothing, no quotes around cells."""
+    text = "".join(lines)
+    return bool(re.search(r"(?:^|\t)\\N(?:\t|\r?$)", text, re.MULTILINE)) and not QUOTED.search(text)
+
+
+def _unescaped(cell: str) -> str:
+    r"""Say what ``\n``, ``\t`` and ``\\`` stand for.
+
+    >>> _unescaped(r"a\tb\\n")
+    'a\tb\\n'
+    """
+    return ESCAPE.sub(lambda found: ESCAPES.get(found[1], found[1]), cell)
 
 
 def _quoted_late(row: list[str]) -> bool:
@@ -139,22 +182,23 @@ def _names(header: list[str], body: list[list[str]]) -> tuple[str | None, ...]:
 def _nothing(lines: list[str], body: list[list[str]], delimiter: str) -> frozenset[str]:
     """Words that mean an empty cell in this file."""
     cells = [cell for row in body for cell in row]
+    always = ALWAYS.intersection(cells)
     if "" in cells:
-        return frozenset()
+        return always
     cell = re.compile(rf'(?:^|{re.escape(delimiter)})("(?:[^"]|"")*"|[^{re.escape(delimiter)}\n"]*)', re.MULTILINE)
     written = [found.strip("\r") for found in cell.findall("".join(lines[1:]))]
     quoted = {found for found in written if found.startswith('"')}
     bare = {found for found in written if found and found not in quoted and not NUMBER.fullmatch(found)}
     words = {word for word in BARE if word in bare and f'"{word}"' not in quoted}
-    return frozenset(NOTHING & set(cells) | (words if quoted and bare <= BARE | NOTHING else set()))
+    return always | frozenset(NOTHING & set(cells) | (words if quoted and bare <= BARE | NOTHING | ALWAYS else set()))
 
 
 def _records(table: _Table, declared: bool) -> Iterator[Raw | BadRow]:
     faults: dict[int, str] = {}
     lines = _text(table.text, faults)
-    reader = csv.reader(lines, strict=True, **table.dialect)
     if declared:
         next(lines)
+    reader = csv.reader(_null_kept(lines, table.dialect), strict=True, **table.dialect)
     headless, more = True, int(declared)
     while True:
         line = reader.line_num + 1 + more
@@ -190,6 +234,8 @@ def _record(table: _Table, cells: list[str], line: int, last: int) -> Raw | BadR
         return BadRow(table.text.file, line, _within(line, last) + reason)
     if table.nothing:
         cells = ["" if cell in table.nothing else cell for cell in cells]
+    if table.escaped:
+        cells = [_unescaped(cell) if "\\" in cell else cell for cell in cells]
     return Raw(line, _by_column(names, cells))
 
 

@@ -7,6 +7,7 @@ gigabyte needs no gigabyte.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from io import TextIOWrapper
@@ -23,16 +24,20 @@ __all__ = ["lines", "named", "recognise"]
 
 SUFFIXES = (".json", ".jsonl", ".ndjson")
 AROUND = ("data", "rows", "records", "items", "examples", "instances", "samples", "results", "interactions", "train")
+AS_RECORDS = "write it with to_json(orient='records', lines=True)"
 CHUNK = 1 << 16
 BLANK, BETWEEN = re.compile(r"\s*"), re.compile(r"[\s,]*")
+LIST_OF_LISTS = re.compile(r"\[\s*\[")
 BY_COLUMN = re.compile(r'\{\s*"[^"]*"\s*:\s*\{\s*"0"\s*:|\{\s*"columns"\s*:\s*\[|\{\s*"0"\s*:\s*\{')
 
 
 def recognise(text: Text) -> tuple[str, Records] | None:
     """Say which kind of JSON a text is and how to read it; ``None`` where it is none."""
     start = text.head.lstrip()
-    if re.match(r"\[\s*[{\]]", start):
+    if re.match(r"\[\s*(//.*\s*)*[{\]]", start):
         return "one JSON list", lambda: _Window(text).records()
+    if start.startswith("[") and _rest(start) == "" and LIST_OF_LISTS.match(start):
+        raise DataError(f"{text.file}: is a list of lists, without names: {AS_RECORDS}")
     held = [line for line in text.head.split(text.line_end) if line.strip()]
     objects = sum(line.startswith("{") and isinstance(_parsed(line), dict) for line in held[:100])
     rest = _rest(held[0])
@@ -45,11 +50,19 @@ def recognise(text: Text) -> tuple[str, Records] | None:
         return None
     if found := _around(text.head, named(text.file, ".jsonl", ".ndjson")):
         return f"the list {found[0]!r} in one JSON object", lambda: _Window(text, found[1]).records()
-    if BY_COLUMN.match(start):
-        remedy = "write it with to_json(orient='records', lines=True)"
-        raise DataError(f"{text.file}: is a data frame by columns, not by rows: {remedy}")
+    if BY_COLUMN.match(start) or (text.whole and not rest and _crossed(_parsed(start))):
+        raise DataError(f"{text.file}: is a data frame by columns, not by rows: {AS_RECORDS}")
     broken = len(held) > 1 and held[0].strip() != "{" and _rest(start) is None
     return on_lines if (objects and not rest) or broken else ("JSON", lambda: _Window(text).records())
+
+
+def _crossed(value: object) -> bool:
+    """Whether an object is a data frame by columns or by row names: objects of scalars that all have the same keys."""
+    parts = [*cast("Mapping[str, Any]", value).values()] if isinstance(value, dict) else []
+    if len(parts) < 2 or not all(isinstance(part, dict) and len(part) > 1 for part in parts):
+        return False
+    scalars = (not isinstance(inner, dict | list) for part in parts for inner in part.values())
+    return all(part.keys() == parts[0].keys() for part in parts) and all(scalars)
 
 
 def named(file: Path, *suffixes: str) -> bool:
@@ -83,9 +96,20 @@ def lines(text: Text) -> Iterator[Raw | BadRow]:
                 yield BadRow(text.file, number, _invalid(error))
             continue
         if type(value) is dict:
-            yield Raw(number, cast("Mapping[str, Any]", value))
+            yield Raw(number, _numbers(cast("Mapping[str, Any]", value), cast("str", line)))
         else:
             yield BadRow(text.file, number, _no_object(value))
+
+
+def _numbers(value: Any, written: str) -> Any:
+    """A value without NaN, which JSON has not, and Python writes for nothing."""
+    if "NaN" not in written:
+        return value
+    if isinstance(value, dict):
+        return {name: _numbers(part, written) for name, part in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [_numbers(part, written) for part in cast("list[Any]", value)]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _invalid(error: Exception) -> str:
@@ -204,7 +228,7 @@ class _Window:
             return BadRow(self._text.file, line, _no_object(value))
         if not readable(passed) or ("\\u" in passed and not readable(json.dumps(value, ensure_ascii=False))):
             return BadRow(self._text.file, line, "not valid Unicode: correct this record")
-        return Raw(line, cast("Mapping[str, Any]", value))
+        return Raw(line, _numbers(cast("Mapping[str, Any]", value), passed))
 
     def _resume(self, stream: TextIOWrapper, indent: str) -> None:
         """Go on where another record begins: a line indented like the last, or an object after an object."""

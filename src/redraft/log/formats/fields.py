@@ -58,6 +58,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 }
 """Names by field, in their shortest writing: those that say it, and those that mean it where none of the first is."""
 BY_NAME = {field: tuple(frozenset(names.split()) for names in tiers) for field, tiers in NAMES.items()}
+ABOUT = {"id", "ids", "at", "time", "date", "by", "type", "count", "expected", "reference"}  # in names of no such text
 STEP = re.compile(r"\[(\d+)\]|([^.\[]+)")
 
 
@@ -135,7 +136,7 @@ def _plain(name: str) -> str:
     >>> _plain(" Model-Output ")
     'modeloutput'
     """
-    return re.sub(r"[\s_\-]", "", name).lower()
+    return re.sub(r"[\s_\-\u200b\ufeff]", "", name).lower()
 
 
 def guessed(
@@ -149,7 +150,10 @@ def guessed(
     found: dict[str, str] = {}
     for field in fields:
         for tier in BY_NAME[field]:
-            meant = [column for column, name in plain.items() if name in tier and column not in found.values()]
+            given = [column for column in plain if column not in found.values()]
+            meant = [column for column in given if plain[column] in tier]
+            if meant and field in TEXTS:  # a table may name two columns alike
+                meant += [column for column in given if re.fullmatch(re.escape(meant[0]) + r"\.\d+", column)]
             if len(meant) > 1 and field not in TEXTS:
                 meant = [column for column in meant if plain[column] == _plain(field)]
             elif len(meant) > 1:
@@ -168,11 +172,16 @@ def named(column: str, field: str) -> bool:
 def near(columns: Iterable[str], field: str) -> str | None:
     """The column whose name is nearest to those of a field, if any is near."""
     names = sorted(frozenset[str]().union(*BY_NAME[field]))
+    means = BY_NAME[field][1] if field != "edited" else frozenset({"sent", "human", "correct"})
     scored: list[tuple[float, str]] = []
     for column in columns:
         words = {_plain(word) for word in re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", column)}
+        if words & ABOUT:
+            continue
         if words & BY_NAME[field][0]:
             scored.append((0.7, column))
+        elif words & means:
+            scored.append((0.6, column))
         elif get_close_matches(_plain(column), names, n=1, cutoff=0.8):
             scored.append((1.0, column))
     return max(scored, key=itemgetter(0))[1] if scored else None

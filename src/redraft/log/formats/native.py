@@ -100,12 +100,17 @@ class _Line(BaseModel):
 
 KEYS = {*_Line.model_fields, "prompt", "messages"}
 
+COMMON = {*TEXTS, "messages", "accepted", "created_at"} - {"task"}
+"""Keys that others have too: their numbers for ids and objects for texts are read as those of a table."""
+
 
 def fits(record: Object) -> bool:
     """Whether a record is a line of ours: has no key that is not, or one that nobody else has."""
     answered = "response" in record or ("messages" in record and not {"edited", "accepted"}.isdisjoint(record))
     if not answered or not ("messages" in record or "prompt" in record):
         return False
+    if record.keys() <= COMMON:
+        return all(isinstance(record.get(key), str | None) for key in TEXTS) and record.get("accepted") in (None, True)
     return record.keys() <= KEYS or ("response" in record and not OURS.isdisjoint(record))
 
 

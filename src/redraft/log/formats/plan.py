@@ -21,7 +21,9 @@ __all__ = ["Plan", "Read", "Shape", "planned", "require_mapped"]
 Object = Mapping[str, Any]
 Read = Callable[[Object], Iterable[Interaction]]
 MOMENTS = ("created_at", "edit_created_at")
-YES = {"true", "yes", "y", "1", "accept", "accepted", "approve", "approved"}
+YES = {"true", "t", "yes", "y", "1", "1.0", "ok", "checked", "✓", "✔", "accept", "accepted", "approve", "approved"}
+NO = {"false", "f", "no", "n", "0", "0.0", "reject", "rejected", "ignore", "pending", "none", "null", "nan", ""}
+ERRORS = {"#NAME?", "#VALUE!", "#REF!", "#DIV/0!", "#NUM!", "#NULL!"}  # a text that began with = or -
 DRAWN = ("messages", "conversations", "conversation")  # may repeat the context with one of the answers
 
 
@@ -74,13 +76,17 @@ class Plan:
         value = {name: found for name, at in self.at.items() if (found := at(record)) is not None}
         if self.table:
             value = {name: found for name, found in value.items() if found != ""}
+            if ruined := next((name for name in TEXTS if value.get(name) in ERRORS), None):
+                raise DataError(f"{ruined} = {value[ruined]}: a spreadsheet wrote this for a text: correct the cell")
         about: dict[str, Any] = {}
         messages, answer, edited = self._texts(value, about)
         nothing = (None, "") if self.table else (None,)
         rest = {key: part for key, part in record.items() if key not in self.used and part not in nothing}
         for steps in self.nested:
             rest = cast("dict[str, Any]", without(rest, steps))
-        rest |= about | ({self.fields["accepted"]: given} if not _yes(given := value.get("accepted", True)) else {})
+        rest |= about | (
+            {self.fields["accepted"]: given} if _word(given := value.get("accepted", True)) not in YES else {}
+        )
         for name in DRAWN:
             if name in rest and _repeats(rest[name], messages, answer, edited):
                 del rest[name]
@@ -102,7 +108,10 @@ class Plan:
         """Context, response and edited text."""
         prompt, response, edited = (value.get(name) for name in TEXTS)
         if not (plain := all(isinstance(part, str) and part[:1] not in ("[", "{") for part in (prompt, response))):
-            prompt, response = said(prompt, "prompt", about), said(response, "response", about)
+            prompt = said(prompt, "prompt", about)
+            system = about.pop("system", None) or about.pop("instructions", None)
+            value = {"system": system, **value} if system else value
+            response = said(response, "response", about)
         final = edited if isinstance(edited, str) and edited[:1] not in ("[", "{") else said(edited, "edited", about)
         if plain and not isinstance(final, list):
             context: list[Turn] = [{"role": "user", "content": prompt}]
@@ -155,11 +164,23 @@ def _repeats(given: object, messages: Sequence[Message], *answers: Turn | None) 
 
 
 def _yes(value: object) -> bool:
-    return value.strip().lower() in YES if isinstance(value, str) else value is True or value == 1
+    """Whether a value says that a draft was accepted; raises ``DataError`` where it says neither yes nor no."""
+    word = _word(value)
+    if word not in YES and word not in NO:
+        raise DataError(
+            f"accepted = {value!r:.60}: write yes or no; a text that was made of the draft is --map edited=…"
+        )
+    return word in YES
+
+
+def _word(value: object) -> str:
+    return "" if value is None else str(value).strip().lower()
 
 
 def _name(value: Mapping[str, Any], name: str) -> str | None:
     found = value.get(name)
+    if isinstance(found, Mapping) and len(found) == 1 and "$oid" in found:  # MongoDB's
+        found = cast("Object", found)["$oid"]
     if found is None or isinstance(found, str):
         return found or None
     if isinstance(found, int | float):
@@ -172,7 +193,8 @@ def planned(source: Source, shape: Shape, sample: Sequence[Object], options: Opt
 
     Raises ``DataError`` where a text has no key, or one of ``options.columns`` is in no record.
     """
-    keys = list(dict.fromkeys([*(() if shape.uses else source.columns), *(key for record in sample for key in record)]))
+    every = [*(() if shape.uses else source.columns), *(key for record in sample for key in record)]
+    keys = [key for key in dict.fromkeys(every) if key != NO_EDIT and not (shape.annotated and key == "revision")]
     require_mapped(source, shape, sample, options)
     known = {name: next((key for key in either.split("|") if key in keys), "") for name, either in shape.fields.items()}
     fields = {name: key for name, key in known.items() if key} | dict(options.columns)
@@ -215,15 +237,21 @@ def _require_texts(
 ) -> None:
     """Refuse a file in which a text has no key: nothing could be read, or an edit would look like silence."""
     missing = [name for name in TEXTS[:2] if name not in fields]
-    if missing == ["prompt"] and isinstance(sample[0].get(fields["response"]) if sample else None, list | str):
-        missing = [] if shape.name == "trl" else missing
+    answers = [getter(steps_of(fields["response"], keys))(record) for record in sample] if "response" in fields else []
+    if missing == ["prompt"] and (
+        any(map(_several, answers)) or (shape.name == "trl" and answers and isinstance(answers[0], str))
+    ):
+        missing = []  # it stands before the answer
     asked = getter(steps_of(fields["prompt"], keys)) if "prompt" in fields else None
-    if missing == ["response"] and asked and any(not isinstance(asked(record), str | None) for record in sample):
-        missing = []  # messages, which may end with it
-    left = [path for path in _paths(sample, keys) if path not in fields.values() and path not in shape.uses]
+    if missing == ["response"] and asked and any(_answered(asked(record)) for record in sample):
+        missing = []
+    paths = _paths(sample, keys)
+    left = [path for path in paths if path not in fields.values() and path not in shape.uses]
     if "edited" not in fields and "accepted" not in fields:
         unread = shape.annotated and any(not record.get(NO_EDIT) for record in sample)
-        missing += ["edited"] if unread or near(left, "edited") else []
+        written = [path for path in left if all(part in (None, "") for part in paths[path]) or _written(paths[path])]
+        missing += ["edited"] if unread or near(written, "edited") else []
+        left = written if missing == ["edited"] else left
     if missing:
         nearest = {name: key for name in missing if (key := near(left, name))}
         meant = "".join(f"; {key} → {name}?" for name, key in nearest.items())
@@ -234,16 +262,47 @@ def _require_texts(
         )
 
 
-def _paths(sample: Iterable[Object], keys: Iterable[str]) -> list[str]:
-    """The keys, and the paths into objects one step further."""
-    inner = (
-        f"{key}.{name}"
-        for record in sample
-        for key, value in record.items()
-        if isinstance(value, Mapping)
-        for name in cast("Object", value)
+def _several(answer: object) -> bool:
+    return isinstance(answer, list) and len(cast("list[Any]", answer)) > 1
+
+
+def _answered(asked: object) -> bool:
+    """Whether messages, if these are any, end with the assistant."""
+    try:
+        turns = said(asked, "prompt", {})
+    except DataError:
+        return False
+    return isinstance(turns, list) and bool(turns) and turns[-1]["role"] == "assistant"
+
+
+def _paths(sample: Iterable[Object], keys: Iterable[str]) -> dict[str, list[Any]]:
+    """The keys, and the paths into objects and the first of several; what stands there, in each record."""
+    found: dict[str, list[Any]] = {key: [] for key in keys}
+    for record in sample:
+        for key, value in record.items():
+            found.setdefault(key, []).append(value)
+            start, inner = (f"{key}[0]", value[0]) if isinstance(value, list) and value else (key, value)
+            for name, part in cast("Object", inner).items() if isinstance(inner, Mapping) else ():
+                found.setdefault(f"{start}.{name}", []).append(part)
+    return found
+
+
+def _written(values: Iterable[Any]) -> bool:
+    """Whether a text that somebody wrote may be among these: numbers, times and yes or no are none."""
+    return any(
+        _written(cast("Iterable[Any]", value.values() if isinstance(value, Mapping) else value))
+        if isinstance(value, Mapping | list)
+        else isinstance(value, str) and _word(value) not in YES | NO and not _measured(value)
+        for value in values
     )
-    return list(dict.fromkeys([*keys, *inner]))
+
+
+def _measured(text: str) -> bool:
+    try:
+        moment("", text)
+    except DataError:
+        return bool(re.fullmatch(r"[-+]?[\d.,]+%?", text.strip()))
+    return True
 
 
 def _quoted(name: str, key: str) -> str:

@@ -28,7 +28,7 @@ from redraft.types import Completion, Decision, Edit, Interaction, Message
 __all__ = ["BadRow", "Options", "Reader", "Row", "Rows", "TooLong", "describe", "lines", "moment"]
 
 BYTES_PER_CHAR = 32  # a character takes at most 6 bytes in JSON ("\u00e9"), and a row has several texts
-MILLISECONDS = 1e11  # a moment above this is not in seconds: they would be after the year 5138
+SECONDS = 1e11  # a moment above this is in milli-, micro- or nanoseconds: seconds would be after the year 5138
 LONGEST = 60  # characters of a value in a message
 _LATER = ("more", "answer", "untaught")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # spreadsheets write one
@@ -174,7 +174,7 @@ def _skip(line: bytes, stream: BinaryIO, longest: int) -> TooLong:
 
 
 def moment(name: str, value: object) -> datetime | None:
-    """A time in ISO 8601 (eight digits are a date), or in seconds or milliseconds since 1970; ``None`` for nothing.
+    """A time in ISO 8601 (eight digits are a date), or in seconds to nanoseconds since 1970; ``None`` for nothing.
 
     Raises ``DataError`` for anything else.
     """
@@ -182,9 +182,12 @@ def moment(name: str, value: object) -> datetime | None:
         if value is None or value == "":
             return None
         if isinstance(value, str) and (len(value) == 8 or not value.replace(".", "", 1).isdigit()):
-            return datetime.fromisoformat(value.strip())
+            text = value.strip()
+            return datetime.fromisoformat(text[:-3].rstrip() + "Z" if text.endswith("UTC") else text)
         number = float(cast("str | float", value))
-        return datetime.fromtimestamp(number / 1000 if number > MILLISECONDS else number, UTC)
+        while SECONDS < number < 1e20:
+            number /= 1000
+        return datetime.fromtimestamp(number, UTC)
     except (ValueError, TypeError, OverflowError, OSError) as error:
         raise DataError(f"{name} = {value!r:.60}: write it as 2026-03-01T09:30:00Z") from error
 

@@ -66,7 +66,8 @@ def _names_all(keys: frozenset[str]) -> bool:
 
 
 def _argilla(record: Object) -> bool:
-    return record.keys() >= {"fields", "responses"} or any(key.endswith(".responses") for key in record)
+    ends = (".responses", annotated.ANSWERED)
+    return record.keys() >= {"fields", "responses"} or any(key.endswith(ends) for key in record)
 
 
 def _label_studio(record: Object) -> bool:
@@ -91,12 +92,15 @@ def _alpaca(record: Object) -> Iterator[Object]:
 
 
 PREFERENCE = {"response": "rejected", "edited": "chosen"}
+LABELS = {"true", "false", "1", "0", "1.0", "0.0"}
+RESPONSES = {"prompt": "input", "response": "output", "system": "instructions", "created_at": "created_at"}
 OPENAI = {"prompt": "input", "response": "non_preferred_output", "edited": "preferred_output"}
+LABELLED = {"accepted": "kto_tag"}
 ALPACA = Shape(
     "alpaca",
     "Alpaca, as LLaMA-Factory reads it",
     lambda record: "instruction" in record and ("output" in record or record.keys() >= {"chosen", "rejected"}),
-    {"prompt": "prompt", "response": "rejected|output", "edited": "chosen"},
+    {"prompt": "prompt", "response": "rejected|output", "edited": "chosen", **LABELLED},
     _alpaca,
     frozenset({"instruction", "input", "history"}),
 )
@@ -113,12 +117,18 @@ SHAPES = (
     Shape(
         "kto",
         "TRL labelled completions",
-        lambda record: isinstance(record.get("label"), bool) and record.keys() >= {"prompt", "completion"},
+        lambda record: "completion" in record and str(record.get("label")).lower() in LABELS,
         {"prompt": "prompt", "response": "completion", "accepted": "label"},
     ),
     Shape("openai", "OpenAI preferences", _has("preferred_output", "non_preferred_output"), OPENAI),
     Shape("chat", "OpenAI chats that end with the response", _ends_with_assistant, {"prompt": "messages"}),
-    Shape("sharegpt", "ShareGPT conversations", _has("conversations"), {"prompt": "conversations", **PREFERENCE}),
+    Shape("responses", "OpenAI Responses", lambda record: record.get("object") == "response", RESPONSES, rank=3),
+    Shape(
+        "sharegpt",
+        "ShareGPT conversations",
+        _has("conversations"),
+        {"prompt": "conversations", **PREFERENCE, **LABELLED},
+    ),
     ALPACA,
     Shape(
         "helpsteer3",

@@ -14,6 +14,7 @@ from redraft.log.formats import columnar, delimited, documents
 from redraft.log.formats.rows import Options
 from redraft.log.formats.unpacked import Raw, Records, open_text
 
+ELSEWHERE = {".yaml": "YAML", ".yml": "YAML", ".toml": "TOML", ".xml": "XML"}  # text that no byte tells apart
 __all__ = ["Raw", "Source", "open_source"]
 
 
@@ -41,6 +42,8 @@ def open_source(file: Path, options: Options) -> Source:
 
     Raises ``DataError`` when it cannot be read or is nothing that can be.
     """
+    if (kind := ELSEWHERE.get(file.suffix.lower())) and file.is_file():
+        raise DataError(f"{file}: seems to be {kind}: export the rows as CSV or JSON Lines")
     if file.is_fifo():
         raise DataError(f"{file}: is a pipe, which can be read only once: write it to a file first")
     if found := columnar.in_folder(file) if file.is_dir() else columnar.recognise(file):
@@ -48,6 +51,8 @@ def open_source(file: Path, options: Options) -> Source:
     text = open_text(file, options)
     if not text.head.strip():
         return Source(file, "an empty file", lambda: iter(()))
+    if text.head.lstrip("[ \n").startswith("{'"):
+        raise DataError(f"{file}: is written as Python writes objects, not as JSON: write it with json.dumps")
     if found := documents.recognise(text):
         return Source(file, ", ".join((found[0], *text.said)), found[1])
     if found := delimited.recognise(text):
