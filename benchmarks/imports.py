@@ -28,27 +28,27 @@ import psutil
 
 from against import ratio_of, source_of
 from redraft.costs import COSTS
-from redraft.log.mapping import priced
 
-WORDS, CHANGED, VOCABULARY = 80, 10, 30_000
+SHARE, VOCABULARY = 8, 30_000
 BATCH = 2000
 CORES = min(os.cpu_count() or 1, 8)
 
 
-def drawn(rows: int) -> Iterator[dict[str, str]]:
-    """Rows with a prompt, a response of about 80 words and the edit of ten of them."""
+def drawn(rows: int, length: int) -> Iterator[dict[str, str]]:
+    """Rows with a prompt and a response of ``length`` words, and the edit of an eighth of these."""
     rng = np.random.default_rng(0)
     letters = np.array(list("etaoinshrdlucmfw"))
     words = np.array(["".join(rng.choice(letters, length)) for length in rng.integers(2, 11, VOCABULARY)], dtype=object)
     chances = 1 / np.arange(1, VOCABULARY + 1)
     chances /= chances.sum()
+    changed = length // SHARE
     for start in range(0, rows, 1000):
-        ranks = rng.choice(VOCABULARY, (1000, 2 * WORDS), p=chances)
+        ranks = rng.choice(VOCABULARY, (1000, 2 * length), p=chances)
         for number, row in enumerate(words[ranks][: rows - start], start):
-            response, edited = row[:WORDS].copy(), row[:WORDS].copy()
+            response, edited = row[:length].copy(), row[:length].copy()
             response[::12] += ","
-            edited[rng.integers(0, WORDS, CHANGED)] = row[WORDS : WORDS + CHANGED]
-            prompt = " ".join(row[WORDS + CHANGED :])
+            edited[rng.integers(0, length, changed)] = row[length : length + changed]
+            prompt = " ".join(row[length + changed :])
             yield {
                 "prompt": f"{number} {prompt}",
                 "response": " ".join(response) + ".",
@@ -83,7 +83,7 @@ def resident(process: psutil.Process) -> float:
 
 def price(pairs: list[tuple[str, str]]) -> None:
     for response, edited in pairs:
-        priced(COSTS["word"], response, edited)
+        COSTS["word"].priced(response, edited)
 
 
 def alone(file: Path, processes: int) -> float:
@@ -100,6 +100,7 @@ def alone(file: Path, processes: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--words", type=int, default=160, help="of a response")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--against", metavar="COMMIT")
     options = parser.parse_args()
@@ -113,18 +114,23 @@ def main() -> None:
             seconds["then"] = []
         file = folder / "edits.jsonl"
         with file.open("w", encoding="utf-8") as lines:
-            lines.writelines(json.dumps(row) + "\n" for row in drawn(options.rows))
+            lines.writelines(json.dumps(row) + "\n" for row in drawn(options.rows, options.words))
         for _ in range(options.rounds):
             for name, source in sources.items():
                 took, memory[name] = imported(file, folder, source)
                 seconds[name].append(took)
             seconds["pricing"].append(alone(file, 1))
             seconds[f"pricing, {CORES} processes"].append(alone(file, CORES))
-    report(seconds, memory, options.rows)
+    report(seconds, memory, options)
 
 
-def report(seconds: dict[str, list[float]], memory: dict[str, float], rows: int) -> None:
-    result: dict[str, object] = {"rows": rows, "memory_mb": {name: round(most) for name, most in memory.items()}}
+def report(seconds: dict[str, list[float]], memory: dict[str, float], options: argparse.Namespace) -> None:
+    rows = options.rows
+    result: dict[str, object] = {
+        "rows": rows,
+        "words": options.words,
+        "memory_mb": {name: round(most) for name, most in memory.items()},
+    }
     for name, each in seconds.items():
         rate = rows / statistics.median(each)
         result[name] = {"rows_per_second": round(rate)}

@@ -22,6 +22,7 @@ from typing import cast
 
 from redraft import transport
 from redraft.errors import ConfigError, DataError
+from redraft.types import COST_UNIT
 from redraft.words import nltk_words, words
 
 __all__ = [
@@ -84,6 +85,16 @@ class Cost:
         if self.same(response, edited):
             return 0.0
         return float(self.raw(*transport.alike(response, edited, self.kinds)))
+
+    def priced(self, response: str, edited: str | None) -> tuple[float, int]:
+        """``typed``, and the cost that belongs to it in 10⁻⁹ units; both 0 for ``None`` (accepted).
+
+        Raises ``DataError`` when a user's own Δ gives no number ≥ 0.
+        """
+        raw = 0.0 if edited is None else self.typed(response, edited)
+        if not (math.isfinite(raw) and raw >= 0):
+            raise DataError(f"cost {self.name!r} gave {raw}: a cost is a finite number, at least 0")
+        return raw, round(self.of_raw(raw, response) * COST_UNIT)
 
     def of_raw(self, raw: float, response: str) -> float:
         """The cost that belongs to a raw count on this response."""

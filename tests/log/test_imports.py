@@ -20,9 +20,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from redraft import pricing
 from redraft.costs import COSTS
 from redraft.errors import ConflictError
-from redraft.log import Added, Counts, EditLog, pricing, writer
+from redraft.log import Added, Counts, EditLog, writer
 from redraft.log.formats import READERS, Options, Row
 from redraft.types import Completion, Decision, Edit, Interaction, Message
 
@@ -235,7 +236,8 @@ def many(count: int) -> list[Interaction]:
 
 LONG = """
 import sys
-from redraft.log import EditLog, pricing, writer
+from redraft import pricing
+from redraft.log import EditLog, writer
 from redraft.types import Completion, Edit, Interaction
 
 def endless():

@@ -11,7 +11,6 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping
 
 from redraft.costs import Cost
-from redraft.errors import DataError
 from redraft.log import queries
 from redraft.log.schema import RESPONSE, completions, decisions, edits, texts
 from redraft.types import COST_UNIT, Completion, Decision, Edit, Interaction, Message
@@ -28,7 +27,6 @@ __all__ = [
     "interaction_json",
     "interaction_rows",
     "message_json",
-    "priced",
 ]
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -43,17 +41,6 @@ def difference(one: Completion | Decision, other: Completion | Decision) -> str:
     """Name the fields in which two records of one kind differ."""
     names = (field.name for field in fields(one))
     return ", ".join(name for name in names if getattr(one, name) != getattr(other, name))
-
-
-def priced(cost: Cost, response: str, edited: str | None) -> tuple[float, int]:
-    """Raw distance, and Δ(y, y') in 10⁻⁹ units; both 0 when y' is y but for transport, or ``None`` (accepted).
-
-    Raises ``DataError`` when a user's own Δ gives no number ≥ 0.
-    """
-    raw = 0.0 if edited is None else cost.typed(response, edited)
-    if not (math.isfinite(raw) and raw >= 0):
-        raise DataError(f"cost {cost.name!r} gave {raw}: a cost is a finite number, at least 0")
-    return raw, round(cost.of_raw(raw, response) * COST_UNIT)
 
 
 def cost_today(connection: Connection, row: RowMapping, cost_of: Callable[[str], Cost]) -> int | None:
@@ -72,7 +59,7 @@ def cost_today(connection: Connection, row: RowMapping, cost_of: Callable[[str],
     response, edited = edit[texts.c.content], edit[queries.edited_text.c.content]
     if response is None or (edited is None and not edit[edits.c.accepted]):
         return None
-    return priced(cost, response, edited)[1]
+    return cost.priced(response, edited)[1]
 
 
 def interaction_rows(interaction: Interaction, cost: Cost, price: tuple[float, int] | None = None) -> Rows:
@@ -109,7 +96,7 @@ def message_json(message: Message) -> dict[str, Any]:
 
 def edit_rows(edit: Edit, response: str, cost: Cost, price: tuple[float, int] | None = None) -> Rows:
     """Table name → rows that record this edit of this response."""
-    raw, units = price or priced(cost, response, edit.edited)
+    raw, units = price or cost.priced(response, edit.edited)
     row = {name: getattr(edit, name) for name in _OF_EDIT} | {
         "accepted": edit.edited is None,
         "unchanged": edit.edited is None or cost.same(response, edit.edited),

@@ -29,11 +29,11 @@ from redraft.log.database import beside, one_import, open_database, reading, wri
 from redraft.log.events import Event, Outcome, write
 from redraft.log.keys import Key, find_key
 from redraft.log.mapping import completion_from, cost_today, decision_from, edit_event, edit_from
-from redraft.log.pricing import priced_ahead
 from redraft.log.schema import completions, edits, erasures, texts
 from redraft.log.statistics import known, rebuild
 from redraft.log.verify import problems
 from redraft.log.writer import Added, Refused, Writer, batches, raising
+from redraft.pricing import priced_ahead
 from redraft.types import COST_UNIT, Completion, Count, Decision, Edit, Interaction
 
 __all__ = ["Added", "Counts", "EditLog", "Erased"]

@@ -11,7 +11,7 @@ from redraft.costs import Cost, at_first
 from redraft.errors import RedraftError
 from redraft.log import queries
 from redraft.log.canonical import decision_problems
-from redraft.log.mapping import decision_from, priced
+from redraft.log.mapping import decision_from
 from redraft.log.schema import RESPONSE, completions, decisions, edits, texts
 from redraft.log.statistics import differences
 
@@ -96,7 +96,7 @@ def _edit_problem(row: RowMapping, cost: Cost | None) -> str | None:
 def _cost_problem(row: RowMapping, cost: Cost, response: str, edited: str) -> str | None:
     kept = (row[edits.c.raw], row[edits.c.cost])
     try:
-        found = priced(cost, response, edited)
+        found = cost.priced(response, edited)
     except RedraftError as error:
         return f"its cost cannot be recomputed: {error}"
     return None if found == kept else f"raw distance and cost are {kept}, recomputed {found}"

@@ -6,7 +6,7 @@ Everything here happens inside a transaction that the caller holds; ``settle`` e
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from operator import itemgetter
@@ -32,14 +32,11 @@ from redraft.log.mapping import (
 from redraft.log.prepared import Prepared
 from redraft.log.schema import RESPONSE, completions, decisions, edits, texts
 from redraft.log.statistics import Changes, first_edit, settle
+from redraft.pricing import Batch, Prices
 from redraft.types import Completion, Count, Decision, Edit, Interaction
 
-__all__ = ["Added", "Batch", "Prices", "Refused", "Writer", "batches", "raising"]
+__all__ = ["Added", "Refused", "Writer", "batches", "raising"]
 
-Batch = list[tuple[int, Interaction]]
-"""Rows for one transaction, each with its place in the whole."""
-Prices = Mapping[int, tuple[float, int]]
-"""Place → raw distance and cost of its edit, as ``mapping.priced`` gives them."""
 Refused = Callable[[int, RedraftError], None]
 
 _INSERTS = {

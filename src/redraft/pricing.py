@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -19,13 +19,16 @@ from threading import Thread
 
 from redraft.costs import COSTS, Cost, normalised
 from redraft.errors import RedraftError
-from redraft.log.mapping import priced
-from redraft.log.writer import Batch, Prices
-from redraft.words import learn
+from redraft.types import Interaction
+from redraft.words import known, learn, remember
 
-__all__ = ["priced_ahead"]
+__all__ = ["Batch", "Prices", "priced_ahead"]
 
-FEW = 3  # batches that are priced here, before processes are worth their start
+Batch = list[tuple[int, Interaction]]
+"""Rows for one transaction, each with its place in the whole."""
+Prices = Mapping[int, tuple[float, int]]
+"""Place → raw distance and cost of its edit, as ``Cost.priced`` gives them."""
+FEW = 1  # batches that are priced here, before processes are worth their start
 _Asked = list[tuple[int, str, tuple[str, ...], str, str]]
 """Place, name of Δ and what it looks past, y, y'."""
 
@@ -46,7 +49,7 @@ def priced_ahead(
     # Spawned: a fork would share the database's connections, and threads do not survive it.
     context = multiprocessing.get_context("spawn")
     ended, alive = context.Pipe(duplex=False)
-    with ended, alive, ProcessPoolExecutor(processes, context, _end_with, (ended,)) as pool:
+    with ended, alive, ProcessPoolExecutor(processes, context, _begin, (ended, known())) as pool:
         running: deque[tuple[Batch, Future[Prices] | None]] = deque([(first, _submitted(pool, first, cost_of))])
         try:
             for piece in pieces:
@@ -96,14 +99,15 @@ def _prices(asked: _Asked) -> Prices:
     found: dict[int, tuple[float, int]] = {}
     for index, name, kinds, response, edited in asked:
         try:
-            found[index] = priced(normalised(COSTS[name], kinds), response, edited)
+            found[index] = normalised(COSTS[name], kinds).priced(response, edited)
         except RedraftError:  # the writer meets it again, and tells it
             continue
     return found
 
 
-def _end_with(pipe: Connection) -> None:
-    """End this process when the other end of the pipe is closed: by its owner, or because that was killed."""
+def _begin(pipe: Connection, words: Mapping[str, list[str]]) -> None:
+    """Take over the words that are known, and end when the other end of the pipe is closed, as when that is killed."""
+    remember(words)
 
     def watch() -> None:
         wait([pipe])
