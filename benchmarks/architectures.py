@@ -170,7 +170,10 @@ def furthest(model: Any) -> tuple[str, float]:
 
 @torch.no_grad()
 def generates_alike(model: Any, tokens: int = 6) -> bool:
-    """Whether a left-padded batch continues as each prompt does when it is read whole, without a cache."""
+    """Whether a left-padded batch continues as each prompt does when it is read whole, without a cache.
+
+    Once with all rows to the end, and once with a prompt that comes twice and rows that leave the batch early.
+    """
     from redraft.lm.generate import generate_ids
     from redraft.types import Decoding
 
@@ -182,7 +185,10 @@ def generates_alike(model: Any, tokens: int = 6) -> bool:
         for _ in range(tokens):
             ids.append(int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
         own.append(ids[len(prompt) :])
-    return generate_ids(model, prompts, Decoding(tokens), frozenset()) == own
+    stop = frozenset({own[0][0], own[-1][tokens // 2]})
+    ended = [answer[: next((n for n, token in enumerate(answer, 1) if token in stop), tokens)] for answer in own]
+    twice = generate_ids(model, [*prompts, prompts[-1]], Decoding(tokens), stop)
+    return [*own, *ended, ended[-1]] == generate_ids(model, prompts, Decoding(tokens), frozenset()) + twice
 
 
 def rows(wanted: list[str]) -> Iterator[dict[str, str]]:

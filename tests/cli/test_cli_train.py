@@ -14,6 +14,7 @@ import pytest
 
 from redraft.cli.app import main
 from redraft.config import Settings, TaskSettings
+from redraft.errors import ModelError
 
 QUICK = ("--epochs", "1", "--batch-size", "4", "--rank", "2", "--max-prompt", "64", "--max-response", "24")
 Ran = tuple[int, str, str]
@@ -168,6 +169,25 @@ def test_train_all_ends_in_a_row_and_a_reason_for_each_method(
         assert f"sft, dpo, early, rl: not trained: {found['left_out'][0]['reason']} next: redraft diagnose own" in shown
     warned = f"warning: {n} of {n} edited texts are longer than --max-response 24 tokens and were cut, so no end" in err
     assert warned == (shape == "cut")
+
+
+def test_a_model_that_cannot_answer_here_is_trained_and_not_measured(
+    shell: Callable[..., Ran], tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of RWKV, which keeps no cache."""
+
+    def refuse(*_args: object, **_more: object) -> None:
+        raise ModelError("keeps no cache")
+
+    Path("log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log_of("edits", 24)))
+    assert shell("import", "log.jsonl", "--task", "own")[0] == 0
+    monkeypatch.setattr("redraft.lm.generate._answer_batch", refuse)
+    status, out, err = shell("train", "all", "own", *QUICK, "--model", str(tiny_model_folder), "--json")
+    assert (status, "its answers are not measured: keeps no cache" in err) == (0, True)
+    found = json.loads(out)
+    assert [p["options"]["method"] for p in found["policies"]] == ["sft", "dpo", "early"]
+    assert all("served by default" not in p["verdict"] for p in found["policies"])
+    assert found["left_out"] == [{"method": "rl", "reason": "keeps no cache"}]
 
 
 def test_evaluate_says_what_was_trained_on_and_what_is_of_another_task(

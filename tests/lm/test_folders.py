@@ -31,6 +31,7 @@ from redraft.train.fit import fit
 from redraft.train.options import TrainOptions
 from redraft.train.packing import Limits, encode
 from redraft.train.run import Run
+from redraft.train.start import begin
 from redraft.types import Completion, Decoding, Edit, Interaction, Message
 
 TURNS = (
@@ -173,6 +174,17 @@ def alibi(root: Path) -> Path:
     return made(root, bpe(eos_token=END), kind="bloom")
 
 
+def recurrent(root: Path, kind: str = "rwkv", **config: Any) -> Path:
+    return made(root, bpe(eos_token=END), kind=kind, **config)
+
+
+def hybrid(root: Path) -> Path:
+    heads = {"num_key_value_heads": 2, "head_dim": 8, "linear_num_key_heads": 2, "linear_num_value_heads": 2}
+    sizes = {"intermediate_size": 64, "linear_key_head_dim": 8, "linear_value_head_dim": 8}
+    kinds = ["linear_attention", "full_attention"]
+    return recurrent(root, "qwen3_5_text", layer_types=kinds, **heads, **sizes)
+
+
 def unreachable(root: Path) -> Path:
     """Someone added a padding token and did not resize the embeddings: no text holds it."""
     tokenizer = bpe(eos_token=END)
@@ -192,6 +204,7 @@ WORKING: dict[str, Callable[[Path], Path]] = {
     "strict": lambda root: made(root, bpe(eos_token=END), STRICT + TURNS),
     "system refused": lambda root: made(root, bpe(eos_token=END), NO_SYSTEM + TURNS),
     "sliding window": lambda root: made(root, bpe(eos_token=END), kind="mistral", sliding_window=16),
+    "recurrent layers": hybrid,
     "Unigram": lambda root: made(root, unigram()),
 }
 
@@ -232,6 +245,22 @@ def test_a_folder_that_cannot(kind: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=said) as caught:
         load_base(str(make(tmp_path / "model")), tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_takes_no_adapter_is_one_line(tmp_path: Path) -> None:
+    sizes = {"num_heads": 4, "head_dim": 16, "state_size": 8, "n_groups": 1}
+    base = load_base(str(recurrent(tmp_path / "model", "mamba2", **sizes)), tmp_path)
+    with pytest.raises(ModelError, match=r"cannot be trained \(.*Mamba.*\): use another model") as caught:
+        begin(base, TrainOptions("sft"), None)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_cannot_answer_here_is_named(tmp_path: Path) -> None:
+    base = load_base(str(recurrent(tmp_path / "model", attention_hidden_size=32)), tmp_path)
+    with pytest.raises(
+        ModelError, match="models of type rwkv keep no cache of keys and values: let an upstream serve it"
+    ):
+        AdapterHost(base).policy().respond([CHAT], Decoding(2))
 
 
 def test_a_damaged_folder_is_one_line(tmp_path: Path) -> None:

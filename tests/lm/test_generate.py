@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import Qwen3_5ForCausalLM, Qwen3_5TextConfig
 
 from redraft.errors import ConfigError, DataError
 from redraft.lm.encode import encode_prompt, end_of_turn
@@ -65,6 +66,23 @@ def test_a_response_depends_on_its_own_prompt_only(
     backwards = generate_ids(tiny_base.model, prompts[::-1], decoding, early_stop, batch_size=3)
     alone = [generate_ids(tiny_base.model, [prompt], decoding, early_stop)[0] for prompt in prompts]
     assert together == alone == backwards[::-1]
+
+
+def test_rows_leave_the_batch_of_a_model_whose_state_is_no_list_of_keys() -> None:
+    """Of layers with a recurrent state beside those with keys, all forget the rows that have ended."""
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "linear_num_key_heads": 2, "linear_num_value_heads": 4}
+    sizes = {"vocab_size": 40, "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 12}
+    linear = {"linear_key_head_dim": 8, "linear_value_head_dim": 8}
+    kinds = {"layer_types": ["linear_attention", "full_attention"]}
+    config = Qwen3_5TextConfig.from_dict(heads | sizes | linear | kinds)
+    torch.manual_seed(0)
+    model: Any = Qwen3_5ForCausalLM(config).eval()
+    prompts = [torch.randint(2, 40, (n,)).tolist() for n in (5, 9, 12, 3)]
+    prompts.append(prompts[1])
+    stop = frozenset(range(4))
+    together = generate_ids(model, prompts, Decoding(24, 1.0), stop)
+    assert len({len(answer) for answer in together}) > 2
+    assert together == [generate_ids(model, [prompt], Decoding(24, 1.0), stop)[0] for prompt in prompts]
 
 
 def test_seed_decides_what_is_sampled_and_nothing_global_does(tiny_base: Base, prompts: list[list[int]]) -> None:

@@ -13,7 +13,7 @@ import typer
 
 from redraft.cli.output import note
 from redraft.cli.session import LogUrl, open_log, require_task, table
-from redraft.errors import ConfigError, DataError
+from redraft.errors import ConfigError, DataError, ModelError
 from redraft.policies.store import PolicyStore
 from redraft.train.options import RL, TrainOptions
 from redraft.types import Decoding
@@ -107,8 +107,12 @@ class Ground:
         return priced_run(run, self.edits.interactions, self.bound)
 
     def measured(self, folder: Path) -> Mapping[str, Any]:
-        """How the policy in a folder answers what this run held out."""
-        return self.measure(folder, [triple.id for triple in self.data.heldout]) if self.data.heldout else {}
+        """How the policy in a folder answers what this run held out; nothing of a model that cannot answer here."""
+        try:
+            return self.measure(folder, [triple.id for triple in self.data.heldout]) if self.data.heldout else {}
+        except ModelError as error:
+            note(f"its answers are not measured: {error}")
+            return {}
 
     def with_costs(self, options: TrainOptions, *, learn: bool = False) -> Ground:
         """The same with what eq. 6 asks of the data: prices by the latest cost model, or by one ``learn``t first."""

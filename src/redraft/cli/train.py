@@ -13,7 +13,7 @@ from redraft.cli.options import options_from
 from redraft.cli.output import AsJson, emit, note
 from redraft.cli.session import bars
 from redraft.cli.train_cost import number, train_cost
-from redraft.errors import ConfigError, DataError
+from redraft.errors import ConfigError, DataError, ModelError
 from redraft.policies.store import PolicyStore
 from redraft.train.options import METHODS, RL, TrainOptions
 from redraft.train.runs import Manifest, checkpoints, damaged, new_manifest, partial_of, read_manifest, verdict
@@ -85,7 +85,7 @@ def _all(ground: Ground, resume: bool, left: dict[str, str]) -> Iterator[Manifes
             own = replace(ground, options=options)
             own = own.with_costs(options, learn=not (resume and known)) if method == RL else own
             yield _train(own, resume)
-        except DataError as error:
+        except (DataError, ModelError) as error:
             left[method] = str(error)
             note(f"{method} is left out: {error}")
         ground.progress("policies", place, len(methods))

@@ -149,9 +149,11 @@ def _answer_batch(
         )
         cache, logits = getattr(output, "past_key_values", None), output.logits[:, -1]
         if cache is None:
-            raise ModelError(f"{type(model).__name__} keeps no cache of keys and values: let an upstream serve it")
+            raise ModelError(
+                f"models of type {model.config.model_type} keep no cache of keys and values: let an upstream serve it"
+            )
         if len(logits) < len(alive):
-            cache.batch_select_indices(copies)
+            _keep(cache, copies)
             logits, mask, positions = logits[copies], mask[copies], positions[copies]
         chosen = logits.argmax(1) if draws is None else _sample(logits, decoding.temperature, draws[alive, step])
         tokens = chosen.tolist()
@@ -164,12 +166,23 @@ def _answer_batch(
             break
         if len(going) < len(alive):
             rows = torch.tensor(going, device=device)
-            cache.batch_select_indices(rows)
+            _keep(cache, rows)
             chosen, mask, positions = chosen[rows], mask[rows], positions[rows]
             alive = [alive[r] for r in going]
         inputs, positions = chosen[:, None], positions[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
     return answers
+
+
+def _keep(cache: Any, rows: torch.Tensor) -> None:
+    """Leave these rows in a cache, any of them several times.
+
+    A cache with states of its own selects for itself; of others only ``reorder_cache`` knows recurrent layers.
+    """
+    from transformers import Cache
+
+    own = type(cache).batch_select_indices is not Cache.batch_select_indices
+    (cache.batch_select_indices if own else cache.reorder_cache)(rows)
 
 
 def _told(watch: Watch, batch: Sequence[int], rows: Sequence[int], tokens: Sequence[int]) -> Collection[int]:

@@ -22,7 +22,8 @@ __all__ = ["as_begun", "begin", "fitting", "reference_model", "trainable"]
 def begin(base: Base, options: TrainOptions, start: Path | None) -> Any:
     """A PEFT model to train over ``base``: a new adapter, which changes nothing yet, or the one in a policy's folder.
 
-    Raises ``ConfigError`` when the policy's adapter has another rank, ``ModelError`` and ``DataError`` as ``fitting``.
+    Raises ``ConfigError`` when the policy's adapter has another rank, ``ModelError`` for a model that PEFT cannot give
+    adapters, ``ModelError`` and ``DataError`` as ``fitting``.
     """
     from peft import LoraConfig, PeftModel, get_peft_model
 
@@ -35,7 +36,11 @@ def begin(base: Base, options: TrainOptions, start: Path | None) -> Any:
     lora = LoraConfig(r=options.rank, lora_alpha=options.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM")
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
-        return get_peft_model(base.model, lora)  # pyright: ignore[reportArgumentType]
+        try:
+            return get_peft_model(base.model, lora)  # pyright: ignore[reportArgumentType]
+        except (ValueError, TypeError, NotImplementedError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise ModelError(f"base model {base.name!r} cannot be trained ({reason}): use another model") from error
 
 
 def trainable(model: Any) -> dict[str, torch.Tensor]:
