@@ -624,6 +624,17 @@ def test_a_new_log_that_another_process_is_making_is_waited_for(tmp_path: Path) 
         done.join()
 
 
+def test_an_import_leaves_nothing_for_the_next_writer_to_move(tmp_path: Path) -> None:
+    file = tmp_path / "log.db"
+    with EditLog(f"sqlite:///{file}") as log, EditLog(f"sqlite:///{file}") as other:
+        log.add_many(Interaction(completion(str(n), response=f"{n} {'word ' * 2000}")) for n in range(300))
+        assert file.stat().st_size > 300 * 10_000
+        other.record(completion("other"))
+        log.add_many([Interaction(completion("last"))])
+        with log._engine.connect() as connection:  # pyright: ignore[reportPrivateUsage]
+            assert connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar() == 16_000
+
+
 KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path

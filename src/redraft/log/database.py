@@ -25,14 +25,25 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from redraft.errors import ConfigError, DataError, NotFoundError, UnavailableError
 
-__all__ = ["absent_file", "adding", "beside", "one_import", "open_database", "reading", "writing"]
+__all__ = ["absent_file", "adding", "beside", "one_import", "open_database", "reading", "settle", "writing"]
 
 NEWEST = "0003"  # the last of migrations/versions
 _IMPORTS = 0x7265647261667401  # the number of a lock that is ours alone: "redraft", 1
-_PAGES = 16_000  # of 4 KiB
+_ALONE, _BESIDE = 262_144, 16_000
+"""Pages of 4 KiB that an import leaves in the write-ahead log: by itself, and once others write (whose commit may have
+to move them, as any may). Ids are hashes, so that every batch touches most pages of four indexes: the later they are
+moved, the more often one move serves for several batches, half of a million rows' time."""
 _LIMITS = "54"  # PostgreSQL's class of errors for what is too large or too complex
 _WAIT = 30  # seconds
-PRAGMAS = (f"busy_timeout={_WAIT}000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON")
+_LEFT = 1 << 26  # bytes that a write-ahead log keeps on the disk once all of it has been moved
+PRAGMAS = (
+    f"busy_timeout={_WAIT}000",
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "secure_delete=ON",
+    f"journal_size_limit={_LEFT}",
+)
 
 
 def open_database(url: str, *, create: bool = True) -> Engine:
@@ -97,12 +108,23 @@ def writing(engine: Engine) -> Generator[Connection]:
 def one_import(connection: Connection) -> None:
     """Let no other import write until this transaction ends: two that bring the same ids would meet in an error.
 
-    SQLite has one writer anyway; it moves what an import wrote into the log's file less often than what others write.
+    SQLite has one writer anyway; it moves what an import wrote into the log's file less often than what others write,
+    see ``settle``.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(_IMPORTS)))
-    else:
-        connection.connection.cursor().execute(f"PRAGMA wal_autocheckpoint={_PAGES}")
+        return
+    cursor = connection.connection.cursor()
+    (others,) = cursor.execute("PRAGMA data_version").fetchone()  # counts their commits
+    alone = connection.info.setdefault("others", others) == others
+    cursor.execute(f"PRAGMA wal_autocheckpoint={_ALONE if alone else _BESIDE}")
+
+
+def settle(engine: Engine) -> None:
+    """Move what an import wrote into SQLite's file, as far as nobody has to wait: else the next to write would."""
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            connection.connection.cursor().execute("PRAGMA wal_checkpoint")
 
 
 def adding(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:

@@ -25,7 +25,7 @@ from redraft.costs import COSTS, DEFAULT_COST, Cost, get_cost
 from redraft.errors import ConfigError, NotFoundError
 from redraft.log import queries
 from redraft.log.canonical import canonical, canonical_edit
-from redraft.log.database import beside, one_import, open_database, reading, writing
+from redraft.log.database import beside, one_import, open_database, reading, settle, writing
 from redraft.log.events import Event, Outcome, write
 from redraft.log.keys import Key, find_key
 from redraft.log.mapping import completion_from, cost_today, decision_from, edit_event, edit_from
@@ -184,10 +184,11 @@ class EditLog:
         with closing(priced_ahead(pieces, self.cost_of, processes)) as ready:
             if strict:
                 with self._writing(importing=True) as writer:
-                    return sum((writer.add_named(piece, refused, prices) for piece, prices in ready), total)
+                    total = sum((writer.add_named(piece, refused, prices) for piece, prices in ready), total)
             for piece, prices in ready:
                 with self._writing(importing=True) as writer:
                     total += writer.add_named(piece, refused, prices)
+        settle(self._engine)
         return total
 
     def write(self, events: Sequence[Event]) -> tuple[list[Outcome], dict[str, dict[str, Count]]]:
