@@ -35,7 +35,7 @@ from redraft.stats import compare
 from redraft.train.dataset import prepare
 from redraft.train.options import METHODS, TrainOptions
 from redraft.train.publish import train_version
-from redraft.train.run import Run
+from redraft.train.run import Answering, Run
 from redraft.train.runs import read_manifest
 from redraft.types import Completion, Context, Contexts, Decoding, Edit, Interaction
 
@@ -86,16 +86,24 @@ def corpus(name: str, edits: int) -> Log:
 def measured(log: Log, base: Base, epochs: int, folder: Path) -> dict[str, Any]:
     """A policy for each method, as ``train all`` makes it, and costs of greedy answers to held-out contexts."""
     edits, heldout, price = log
-    known, measure = dict[str, Any](), Measure(base, edits, COST, DECODING, lambda *_: None)  # type: ignore[misc]
+    known, measure = dict[str, Any](), Measure(base, COST, DECODING, lambda *_: None)  # type: ignore[misc]
     for method in METHODS:
         options = TrainOptions(method, epochs=epochs, max_prompt=PROMPT, max_response=DECODING.max_new_tokens + 32)
         data, place = prepare(edits, base, options), folder / f"{method}@1"
-        held = [triple.id for triple in data.heldout]
         if not place.exists():
-            run = Run(base, data, options, place, f"{folder.name}/{method}@1", folder.parent / "cache")
-            train_version(run, place, resume=True, measured=lambda policy, held=held: measure(policy, held))
+            answering = Answering(COST, DECODING)
+            run = Run(
+                base, data, options, place, f"{folder.name}/{method}@1", folder.parent / "cache", answering=answering
+            )
+            train_version(run, place, resume=True, measured=lambda policy, held=data.reporting: measure(policy, held))
         found = read_manifest(place).evaluation
-        known[method] = [found["distance"], found["base_distance"], len(held), len(edits), found["against_base"][1]]
+        known[method] = [
+            found["distance"],
+            found["base_distance"],
+            found["edits"],
+            len(edits),
+            found["against_base"][1],
+        ]
         print(f"{folder.name} {method}: {read_manifest(place).seconds:.0f} s", flush=True)
     host = AdapterHost(base, max_prompt=PROMPT)
     policies = [host.policy(), *(host.load(method, folder / f"{method}@1") for method in METHODS)]

@@ -39,6 +39,7 @@ __all__ = [
     "context_groups",
     "context_key",
     "cost_rows",
+    "parts",
     "preference_rows",
     "sft_rows",
     "split",
@@ -247,16 +248,36 @@ def split(
     DataError
         All contexts are near-repeats of each other, so that nothing can be held out.
     """
+    train, *held = parts(interactions, holdout=holdout, seed=seed)
+    return train, sorted(held[0] + held[1], key=_id)
+
+
+def parts(
+    interactions: Iterable[Interaction], *, holdout: float, seed: int
+) -> tuple[list[Interaction], list[Interaction], list[Interaction]]:
+    """``split`` into (train, choosing, reporting): what is held out in two halves, of different contexts again.
+
+    What was chosen by some edits looks too good on them. Nothing chooses where a single group of contexts is held out.
+    """
     if not 0 <= holdout < 1:
         raise ConfigError(f"holdout = {holdout}: must be at least 0 and below 1, e.g. 0.1")
-    ordered = sorted(interactions, key=lambda interaction: interaction.completion.id)
+    ordered = sorted(interactions, key=_id)
     if holdout == 0 or not ordered:
-        return ordered, []
+        return ordered, [], []
     group_of = context_groups(interaction.completion.messages for interaction in ordered)
     groups = [group_of[context_key(interaction.completion.messages)] for interaction in ordered]
-    held = _held_out(Counter(groups), max(1, round(holdout * len(ordered))), seed)
-    train = [interaction for interaction, group in zip(ordered, groups, strict=True) if group not in held]
-    return train, [interaction for interaction, group in zip(ordered, groups, strict=True) if group in held]
+    sizes = Counter(groups)
+    held = _held_out(sizes, max(1, round(holdout * len(ordered))), seed)
+    kept = Counter({group: size for group, size in sizes.items() if group in held})
+    choosing = _held_out(kept, max(1, round(kept.total() / 2)), seed) if len(kept) > 1 else set[str]()
+    sides: tuple[list[Interaction], list[Interaction], list[Interaction]] = ([], [], [])
+    for interaction, group in zip(ordered, groups, strict=True):
+        sides[0 if group not in held else 1 if group in choosing else 2].append(interaction)
+    return sides
+
+
+def _id(interaction: Interaction) -> str:
+    return interaction.completion.id
 
 
 def _held_out(sizes: Counter[str], target: int, seed: int) -> set[str]:

@@ -246,7 +246,9 @@ def test_sweep_makes_the_best_trial_a_policy(shell: Callable[..., Ran], tiny_mod
     trials = json.loads(out)["trials"]
     assert len(trials) == 2
     manifest = json.loads(Path("policies/email/sft@1/redraft.json").read_text())
-    assert manifest["evaluation"]["edits"] == manifest["data"]["heldout"]
+    assert manifest["evaluation"]["edits"] == manifest["data"]["heldout"] - 1  # that one chose
+    assert manifest["criterion"] == "edit_cost"
+    assert [trial["metrics"]["edit_cost"] for trial in trials] == sorted(t["metrics"]["edit_cost"] for t in trials)
     assert manifest["options"]["learning_rate"] == trials[0]["options"]["learning_rate"]
     assert manifest["policy"] == "email/sft@1"
     again = shell(*command, "--model", str(tiny_model_folder), "--json")[1]
@@ -281,7 +283,7 @@ def test_stopped_while_its_answers_are_measured_a_run_goes_on_with_just_that(
         status, out, _ = shell(*command, "--resume", "--json")
     assert status == 0
     (policy,) = json.loads(out)["policies"]
-    assert policy["evaluation"]["edits"] == policy["data"]["heldout"]
+    assert policy["evaluation"]["edits"] == policy["data"]["heldout"] - 1  # that one chose
     assert json.loads(Path("policies/email/sft@1/redraft.json").read_text()) == json.loads(left) | {
         "evaluation": policy["evaluation"]
     }

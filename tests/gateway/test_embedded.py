@@ -14,8 +14,8 @@ from redraft.errors import RedraftError
 from redraft.gateway.embedded import Embedded
 from redraft.gateway.engine import Answer, EngineError
 from redraft.lm.load import load_base
+from redraft.lm.trim import Trim, trim
 from redraft.policies.adapter import AdapterHost
-from redraft.policies.trim import Trim, trim
 from redraft.types import Decoding, Message
 
 T = TypeVar("T")

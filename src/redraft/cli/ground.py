@@ -95,11 +95,12 @@ class Ground:
 
     def run(self, folder: Path, policy: PolicyRef) -> Run:
         """A run of these options into a folder."""
-        from redraft.train.run import Run
+        from redraft.train.run import Answering, Run
 
         run = Run(
-            self.base, self.data, self.options, folder, str(policy), self.edits.cache, self.progress, start=self.start
-        )
+            self.base, self.data, self.options, folder, str(policy), self.edits.cache, self.progress, start=self.start,
+            answering=Answering(self.edits.cost, self.edits.decoding),
+        )  # fmt: skip
         if self.bound is None:
             return run
         from redraft.train.rl import priced_run
@@ -107,9 +108,9 @@ class Ground:
         return priced_run(run, self.edits.interactions, self.bound)
 
     def measured(self, folder: Path) -> Mapping[str, Any]:
-        """How the policy in a folder answers what this run held out; nothing of a model that cannot answer here."""
+        """How the policy in a folder answers what this run reports on; nothing of a model that cannot answer here."""
         try:
-            return self.measure(folder, [triple.id for triple in self.data.heldout]) if self.data.heldout else {}
+            return self.measure(folder, self.data.reporting) if self.data.reporting else {}
         except ModelError as error:
             note(f"its answers are not measured: {error}")
             return {}
@@ -181,7 +182,7 @@ def make_ground(task: str, options: TrainOptions, source: Source, progress: Prog
         _warn_of(foreign, options.start or base.identity)
     prompt, response = kept(base, options.max_prompt, options.max_response)
     options = replace(options, max_prompt=prompt, max_response=response)
-    measure = Measure(base, edits.interactions, edits.cost, edits.decoding, progress)
+    measure = Measure(base, edits.cost, edits.decoding, progress)
     data = prepare(edits.interactions, base, options)
     _warn_of_cut([*data.train, *data.heldout], options)
     ground = Ground(edits, base, data, options, progress, measure, start)

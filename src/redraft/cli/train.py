@@ -171,7 +171,8 @@ def _on_log(line: Mapping[str, float]) -> None:
         for name in ("chosen", "rejected")
         if f"eval_{name}_above_reference" in line
     ]
-    parts = [f"epoch {line['epoch']:.2g}", f"nll {line['eval_nll']:.3f}", *moved]
+    priced = [f"edit cost {line['eval_edit_cost']:.3f}"] if "eval_edit_cost" in line else []
+    parts = [f"epoch {line['epoch']:.2g}", *priced, f"nll {line['eval_nll']:.3f}", *moved]
     note(f"held out: {', '.join(parts)}" + (" nats against the reference" if moved else ""))
     if "eval_own_cost" in line:
         kl, cost, below = line["eval_own_kl"], line["eval_own_cost"], line.get("eval_own_below_zero", 0.0)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from redraft.errors import RedraftError
 from redraft.gateway.engine import Answer, EngineError, Piece
 from redraft.gateway.openai import ChatRequest
-from redraft.policies.trim import Trim
+from redraft.lm.trim import Trim
 from redraft.types import Decoding
 
 if TYPE_CHECKING:

@@ -107,7 +107,7 @@ class _Demo:
         """One policy per method, from the same split and the same reference."""
         from redraft.lab.bench.learn import learn
         from redraft.train.dataset import prepare
-        from redraft.train.run import Run
+        from redraft.train.run import Answering, Run
 
         manifests: dict[str, Manifest] = {}
         data = prepare(interactions, base, self.options.training("early"))
@@ -115,7 +115,10 @@ class _Demo:
             options, reference = self.options.training(method), PolicyRef(TASK, method, 1)
             folder = self.store.path(reference)
             with self.stage(f"train {method}"):
-                run = Run(base, data, options, folder, str(reference), self.cache, self.progress)
+                run = Run(
+                    base, data, options, folder, str(reference), self.cache, self.progress,
+                    answering=Answering(self.cost, Decoding(self.options.max_new_tokens)),
+                )  # fmt: skip
                 manifests[method] = learn(run, [options], folder)[0]
         return manifests
 

@@ -3,8 +3,8 @@
 The adapters (``redraft.policies.adapter``) are not imported here: they bring torch along.
 """
 
+from redraft.lm.trim import trim
 from redraft.policies.base import BASE, Policy
 from redraft.policies.store import PolicyStore
-from redraft.policies.trim import trim
 
 __all__ = ["BASE", "Policy", "PolicyStore", "trim"]

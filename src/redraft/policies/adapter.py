@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from redraft.errors import ConflictError, DataError, ModelError, NotFoundError
 from redraft.lm.encode import encode_prompt
+from redraft.lm.trim import trim
 from redraft.policies.base import BASE
-from redraft.policies.trim import trim
 from redraft.train.start import fitting
 from redraft.types import Decoding, Message
 

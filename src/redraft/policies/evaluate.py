@@ -10,8 +10,7 @@ decide whether it is served by default (``redraft.policies.store``).
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from redraft.policies.adapter import AdapterHost
 from redraft.policies.base import BASE
 from redraft.stats import Interval, compare, mean_interval
+from redraft.train.heldout import some
 from redraft.train.run import Progress, counter
 from redraft.train.start import fitting, reference_model
 from redraft.types import Decoding, Interaction
@@ -97,7 +97,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Measure:
-    """Mean Δ(answer, y') of a finished run's policy and of the base model, on edits that the run held out.
+    """Mean Δ(answer, y') of a finished run's policy and of the base model, on held-out edits that chose nothing.
 
     ``against_base`` is the 95 % interval of their difference.
 
@@ -105,16 +105,14 @@ class Measure:
     """
 
     base: Base
-    interactions: Sequence[Interaction]
     cost: Cost
     decoding: Decoding
     progress: Progress
     known: dict[str, float] = field(default_factory=dict[str, float])
 
-    def __call__(self, folder: Path, heldout: Collection[str]) -> dict[str, Any]:
-        """What a manifest keeps as ``evaluation``; ``heldout`` are ids of completions, ``folder`` the policy's."""
-        ids = set(sorted(set(heldout), key=lambda each: hashlib.sha256(each.encode()).digest())[:MOST])
-        edits = [i for i in self.interactions if i.completion.id in ids]
+    def __call__(self, folder: Path, heldout: Sequence[Interaction]) -> dict[str, Any]:
+        """What a manifest keeps as ``evaluation`` of the policy in ``folder``."""
+        edits = some(heldout, MOST)
         missing = [i for i in edits if i.completion.id not in self.known]
         advance = counter(self.progress, "answering", len(edits) + len(missing))
         host = AdapterHost(self.base, max_prompt=fitting(self.base, folder).limits.get("prompt"), on_batch=advance)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from redraft.data import split
+from redraft.data import parts
 from redraft.errors import ConfigError, DataError
 from redraft.lm.limits import context_of
 from redraft.lm.load import Base
@@ -21,10 +21,16 @@ BASE = "base"  # the base model as a policy; redraft.policies has the same name 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A tokenised data set, split once for every method."""
+    """A tokenised data set, split once for every method.
+
+    What is held out has two parts, ``choosing`` and ``reporting``, of different contexts: what was chosen by some edits
+    looks too good on them. With a single context there is none to choose by.
+    """
 
     train: list[Triple]
     heldout: list[Triple]
+    choosing: list[Interaction] = field(default_factory=list[Interaction])
+    reporting: list[Interaction] = field(default_factory=list[Interaction])
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -51,11 +57,13 @@ def prepare(interactions: Sequence[Interaction], base: Base, options: TrainOptio
     if context is not None and longest > context:
         raise ConfigError(f"max_prompt + max_response = {longest}: {base.name} reads {context} tokens, lower one")
     edited = [i for i in interactions if i.edited is not None]
-    train, heldout = split(edited, holdout=options.holdout, seed=options.seed)
-    if not train or (options.holdout and not heldout):
+    train, choosing, reporting = parts(edited, holdout=options.holdout, seed=options.seed)
+    if not train or (options.holdout and not reporting):
         raise DataError(f"{len(edited)} edits in too few distinct contexts to train and to hold out: log more edits")
     limits = Limits(options.max_prompt, options.max_response)
-    return Dataset(encode(train, base.tokenizer, limits), encode(heldout, base.tokenizer, limits))
+    heldout = sorted([*choosing, *reporting], key=lambda each: each.completion.id)
+    learned, held = (encode(part, base.tokenizer, limits) for part in (train, heldout))
+    return Dataset(learned, held, choosing, reporting)
 
 
 def foreign_policies(interactions: Sequence[Interaction], base: Base, start: str = "") -> list[str]:

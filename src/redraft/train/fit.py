@@ -19,8 +19,10 @@ from typing import Any
 from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
-from redraft.errors import ConfigError, DataError
+from redraft.errors import ConfigError, DataError, ModelError
 from redraft.files import room
+from redraft.train.heldout import heldout_cost
+from redraft.train.options import EDIT_COST
 from redraft.train.reference import Reference, reference_logprobs
 from redraft.train.run import Run, counter
 from redraft.train.runs import (
@@ -58,8 +60,11 @@ def fit(run: Run, *, resume: bool = False) -> Manifest:
     reference = _reference(run)
     model = begin(run.base, options, run.start)
     try:
+        begun = _begun(run, model)
+        criterion = options.chosen_by(answers=EDIT_COST in begun)
+        _need_criterion(run, criterion)
         with room(run.folder, "free some room and repeat the command with --resume"):
-            done = _train(run, model, reference, manifest)
+            done = _train(run, model, reference, replace(manifest, criterion=criterion), begun)
             model.save_pretrained(run.folder)
             run.base.tokenizer.save_pretrained(run.folder)
     finally:
@@ -73,19 +78,39 @@ def fit(run: Run, *, resume: bool = False) -> Manifest:
 
 
 def _need_pairs(run: Run) -> None:
-    counts = run.data.counts
-    if run.options.preference_weight and not counts["train_pairs"]:
+    if run.options.preference_weight and not run.data.counts["train_pairs"]:
         raise DataError("no edit to train on changes a text, so there is no pair to learn from: use sft")
-    if run.options.criterion != "nll" and run.data.heldout and not counts["heldout_pairs"]:
+
+
+def _need_criterion(run: Run, criterion: str) -> None:
+    if criterion not in (EDIT_COST, "nll") and run.data.heldout and not run.data.counts["heldout_pairs"]:
         raise DataError("no held-out edit changes a text, so no pair tells the best epoch: raise --holdout or use sft")
 
 
-def _train(run: Run, model: Any, reference: Reference, manifest: Manifest) -> Manifest:
+def _begun(run: Run, model: Any) -> Mapping[str, float]:
+    """What a model costs before its first step; nothing of one whose answers are not priced or that gives none."""
+    if run.answering is None or not run.data.choosing or run.options.criterion != EDIT_COST:
+        return {}
+    try:
+        return {EDIT_COST: heldout_cost(run, model)}
+    except ModelError:
+        return {}
+
+
+def _train(run: Run, model: Any, reference: Reference, manifest: Manifest, begun: Mapping[str, float]) -> Manifest:
     options = run.options
-    as_reference = partial(as_begun, model, trainable(model))
+    as_reference, scoring = partial(as_begun, model, trainable(model)), manifest.scoring_seconds
 
     def measure() -> Mapping[str, float]:
-        return {} if run.track is None else run.track(model, as_reference)
+        tracked = {} if run.track is None else dict(run.track(model, as_reference))
+        last = round(trainer.state.epoch or 0) >= options.epochs
+        if manifest.criterion != EDIT_COST or (options.keep == "last" and not last):  # it would choose nothing
+            return tracked
+        nonlocal scoring
+        began = time.perf_counter()
+        tracked[EDIT_COST] = heldout_cost(run, model)
+        scoring += time.perf_counter() - began
+        return tracked
 
     trainer = EditTrainer(
         model,
@@ -95,6 +120,7 @@ def _train(run: Run, model: Any, reference: Reference, manifest: Manifest) -> Ma
         reference,
         pad=run.base.pad,
         folder=run.folder / CHECKPOINTS,
+        criterion=manifest.criterion,
         measure=measure,
     )
     trainer.remove_callback(PrinterCallback)
@@ -111,14 +137,16 @@ def _train(run: Run, model: Any, reference: Reference, manifest: Manifest) -> Ma
     history = [_numbers(line) for line in trainer.state.log_history if "train_runtime" not in line]
     seconds = round(manifest.seconds + time.perf_counter() - started, 2)
     if interrupt.requested:
-        write_manifest(run.folder, replace(manifest, history=history, seconds=seconds))
+        write_manifest(run.folder, replace(manifest, history=history, seconds=seconds, scoring_seconds=scoring))
         raise KeyboardInterrupt
     if run.track is not None:
         with as_reference():
-            begun = {f"eval_{name}": value for name, value in measure().items()}
-        history.insert(0, {"epoch": 0.0, "step": 0.0, **_numbers(begun)})
-    done = replace(manifest, history=history, seconds=seconds)
-    criterion = f"eval_{options.criterion}"
+            begun = {**begun, **run.track(model, as_reference)}
+    if begun:
+        first = {f"eval_{name}": value for name, value in begun.items()}
+        history.insert(0, {"epoch": 0.0, "step": 0.0, **_numbers(first)})
+    done = replace(manifest, history=history, seconds=seconds, scoring_seconds=round(scoring, 2))
+    criterion = f"eval_{manifest.criterion}"
     if not run.data.heldout:
         criterion = "loss"  # the last step's: a number or not is all it tells
     lines = [line for line in trainer.state.log_history if criterion in line]

@@ -7,12 +7,14 @@ from typing import Any
 
 from redraft.errors import ConfigError
 
-__all__ = ["METHODS", "RL", "SHARED", "SOLVERS", "TrainOptions"]
+__all__ = ["EDIT_COST", "METHODS", "PAPER", "RL", "SHARED", "SOLVERS", "TrainOptions"]
 
 METHODS = ("sft", "dpo", "early")  # what edits alone teach
 RL = "rl"  # needs a cost model too
 KEPT = ("best", "last")
-SHARED = frozenset({"method", "start", "holdout", "seed", "max_prompt", "max_response"})
+EDIT_COST, PAPER = "edit_cost", "paper"
+CRITERIA = (EDIT_COST, "nll", "preference_loss", PAPER)
+SHARED = frozenset({"method", "start", "holdout", "criterion", "seed", "max_prompt", "max_response"})
 """What all trials of a sweep, and all runs that take options over from another, have in common."""
 SOLVERS = ("contrast", "regression")  # of eq. 6
 
@@ -44,7 +46,14 @@ class TrainOptions:
     max_prompt: int = _option(512, "Prompt tokens kept; a longer prompt loses its middle.")
     max_response: int = _option(512, "Response tokens kept.")
     holdout: float = _option(
-        0.15, "Share of the contexts held out to choose the best epoch or trial by; 0 keeps the last epoch, unchecked."
+        0.15,
+        "Share of the contexts held out: half of them choose the best epoch or trial, the others tell how good it is; "
+        "0 keeps the last epoch, unchecked.",
+    )
+    criterion: str = _option(
+        EDIT_COST,
+        "What chooses epoch and trial: edit_cost (of its answers, from held-out edited texts), nll, preference_loss, "
+        "or paper (preference_loss for dpo, the objective for rl, else nll).",
     )
     keep: str = _option("best", "The epoch to keep: best (by held-out score) or last (for runs with a decay).")
     patience: int = _option(2, "With --keep best: stop after this many epochs without a better held-out score.")
@@ -73,6 +82,10 @@ class TrainOptions:
             (not 0 <= self.warmup < 1, f"warmup = {self.warmup}: must be in [0, 1)"),
             (not 0 <= self.decay <= 1, f"decay = {self.decay}: must be in [0, 1]"),
             (self.keep not in KEPT, f"keep = {self.keep!r}: use one of {', '.join(KEPT)}"),
+            (
+                self.criterion not in CRITERIA,
+                f"criterion = {self.criterion!r}: use one of {', '.join(CRITERIA)}",
+            ),
             (not 0 <= self.holdout < 1, f"holdout = {self.holdout}: must be at least 0 and below 1"),
             (min(self.max_prompt, self.max_response) < 2, "max_prompt and max_response: must be at least 2"),
         ]
@@ -87,10 +100,12 @@ class TrainOptions:
         """Weight of the NLL of y' in the objective."""
         return {"sft": 1.0, "dpo": 0.0}.get(self.method, self.nll_weight)
 
-    @property
-    def criterion(self) -> str:
-        """Held-out metric that chooses epoch and trial, as the paper: lower is better."""
-        return {"dpo": "preference_loss", RL: "objective"}.get(self.method, "nll")
+    def chosen_by(self, *, answers: bool) -> str:
+        """The held-out number that chooses, lower is better; the paper's where no ``answers`` are priced."""
+        if self.criterion == EDIT_COST and answers:
+            return EDIT_COST
+        paper = {"dpo": "preference_loss", RL: "objective"}.get(self.method, "nll")
+        return paper if self.criterion in (EDIT_COST, PAPER) else self.criterion
 
     def as_dict(self) -> dict[str, Any]:
         """Every field by name, for a manifest."""

@@ -67,7 +67,7 @@ def prepare_rl(
             messages = [i.completion.messages for i in side]
             drawn = draw_samples(reference, messages, options, decoding, cache, on_batch=on_batch)
         parts.append(_contrasted(side, drawn, bound, options))
-    return Dataset(*parts)
+    return replace(data, train=parts[0], heldout=parts[1])
 
 
 def draw_samples(

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from redraft.train.options import TrainOptions
 
 if TYPE_CHECKING:
+    from redraft.costs import Cost
     from redraft.lm.load import Base
     from redraft.train.dataset import Dataset
     from redraft.train.packing import Triple
+    from redraft.types import Decoding
 
-__all__ = ["OnLog", "Progress", "Run", "Track", "counter"]
+__all__ = ["Answering", "OnLog", "Progress", "Run", "Track", "counter"]
 
 Progress = Callable[[str, int, int], None]
 """``progress(what, done, total)``, called as work advances."""
@@ -31,12 +33,20 @@ def _ignore(*_: object) -> None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """How a policy's answers will be made, and what a change to one costs."""
+
+    cost: Cost
+    decoding: Decoding
+
+
 @dataclass(frozen=True)
 class Run:
     """One training run: what it learns from, how, and where it leaves the policy called ``policy``.
 
     ``start`` is the folder of the policy that ``options.start`` names, if it names one. ``track`` measures the policy
-    before the first step and after each epoch.
+    before the first step and after each epoch. With ``answering``, what it answers to held-out edits is priced too.
     """
 
     base: Base
@@ -49,6 +59,7 @@ class Run:
     on_log: OnLog = _ignore
     start: Path | None = None
     track: Track | None = None
+    answering: Answering | None = None
 
     @property
     def learned(self) -> list[Triple]:

@@ -18,7 +18,7 @@ from typing import Any
 from redraft.errors import DataError
 from redraft.files import ROOT, write_json, write_text
 from redraft.lm.load import Base, compute_dtype
-from redraft.train.options import TrainOptions
+from redraft.train.options import PAPER, TrainOptions
 
 __all__ = [
     "CHECKPOINTS",
@@ -57,7 +57,9 @@ class Manifest:
     """What made a policy.
 
     ``status`` is running, complete, or diverged (no held-out score of what was to be kept is a number). ``history``
-    holds the training log, ``metrics`` the held-out scores of the epoch that was kept. ``evaluation`` is of its
+    holds the training log, ``metrics`` the held-out scores of the epoch that was kept, ``criterion`` names the one that
+    chose it (and would choose among trials). Of ``seconds``, ``scoring_seconds`` went into answering held-out edits
+    after each epoch. ``evaluation`` is of its
     answers: ``distance`` is their mean Δ to ``edits`` held-out edits under ``cost``, ``base_distance`` that of the base
     model ``model``, both with ``decoding``. It is empty where nobody measured them.
     """
@@ -74,6 +76,8 @@ class Manifest:
     created_at: str = ""
     versions: dict[str, str] = field(default_factory=dict[str, str])
     evaluation: dict[str, Any] = field(default_factory=dict[str, Any])
+    criterion: str = ""
+    scoring_seconds: float = 0.0
 
     @property
     def distances(self) -> tuple[float, float] | None:
@@ -82,8 +86,11 @@ class Manifest:
         return None if own is None or base is None else (own, base)
 
     def alike(self, other: Manifest) -> dict[str, bool]:
-        """Whether another run has the same options, data and base; options younger than a manifest had defaults."""
-        defaults = TrainOptions().as_dict()
+        """Whether another run has the same options, data and base; options younger than a manifest had defaults.
+
+        But for the criterion: there was no other than the paper's.
+        """
+        defaults = TrainOptions().as_dict() | {"criterion": PAPER}
         return {
             "options": defaults | self.options == defaults | other.options,
             "data": self.data == other.data,

@@ -1,4 +1,4 @@
-"""Choose hyperparameters as the paper does: learning rate, epochs, β and λ by held-out likelihood.
+"""Choose hyperparameters as epochs are chosen: learning rate, epochs, β and λ by held-out edit cost by default.
 
 Epochs need no trials of their own while the learning rate is constant after its warm-up: every run then shows all
 shorter ones, and the best epoch is kept. Every trial keeps its folder and a row in a JSONL table; a sweep that was
@@ -41,9 +41,8 @@ class Trial:
 
     @property
     def score(self) -> float:
-        """The method's held-out criterion, lower is better; infinite for a run that diverged."""
-        criterion = TrainOptions(**self.manifest.options).criterion
-        return self.manifest.metrics.get(criterion, math.inf)
+        """What chose its epoch, lower is better; infinite for a run that diverged."""
+        return self.manifest.metrics.get(self.manifest.criterion, math.inf)
 
 
 def grid(options: TrainOptions, values: Mapping[str, Sequence[float | str]]) -> list[TrainOptions]:

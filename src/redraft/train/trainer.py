@@ -48,6 +48,8 @@ class EditTrainer(Trainer):
         Padding token.
     folder
         Where checkpoints go.
+    criterion
+        The held-out score, or number that ``measure`` gives, that chooses the best epoch: lower is better.
     measure
         More numbers to log beside the held-out scores.
     """
@@ -62,6 +64,7 @@ class EditTrainer(Trainer):
         *,
         pad: int,
         folder: Path,
+        criterion: str = "nll",
         measure: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self.options, self.heldout, self.reference, self.pad = options, list(heldout), reference, pad
@@ -70,7 +73,9 @@ class EditTrainer(Trainer):
         pairs = options.preference_weight > 0
         super().__init__(
             model=model,
-            args=_arguments(options, folder, len(train), device=model.device.type, checked=bool(heldout)),
+            args=_arguments(
+                options, folder, len(train), device=model.device.type, checked=bool(heldout), criterion=criterion
+            ),
             data_collator=partial(with_reference, reference=reference, pad=pad, pairs=pairs),
             train_dataset=list(train),  # pyright: ignore[reportArgumentType]
             eval_dataset=list(heldout) or None,  # pyright: ignore[reportArgumentType]
@@ -170,7 +175,9 @@ class EditTrainer(Trainer):
         return named
 
 
-def _arguments(options: TrainOptions, folder: Path, rows: int, *, device: str, checked: bool) -> TrainingArguments:
+def _arguments(
+    options: TrainOptions, folder: Path, rows: int, *, device: str, checked: bool, criterion: str
+) -> TrainingArguments:
     steps = -(-rows // (options.batch_size * options.accumulation)) * options.epochs
     warmup = round(options.warmup * steps)
     return TrainingArguments(
@@ -193,7 +200,7 @@ def _arguments(options: TrainOptions, folder: Path, rows: int, *, device: str, c
         save_strategy="epoch",
         save_total_limit=2,
         load_best_model_at_end=checked and options.keep == "best",
-        metric_for_best_model=f"eval_{options.criterion}",
+        metric_for_best_model=f"eval_{criterion}",
         greater_is_better=False,
         logging_steps=1,
         logging_nan_inf_filter=False,

@@ -124,7 +124,7 @@ def test_hyperparameters_are_chosen_on_the_first_seed_and_kept(whole: RunFolder)
     for user in ("strong", "weak"):
         first, second = ([r for r in rows if (r.seed, r.train_user) == (seed, user)] for seed in (1, 2))
         assert len(first) == 2
-        best = min(first, key=lambda row: row.metrics["nll"])
+        best = min(first, key=lambda row: row.metrics["edit_cost"])
         assert [row.chosen for row in first] == [row is best for row in first]
         assert [(r.options["learning_rate"], r.chosen) for r in second] == [(best.options["learning_rate"], True)]
     assert rows[0].history

@@ -11,7 +11,7 @@ from statistics import fmean
 
 from redraft.lab.bench.folder import TrainedRun
 from redraft.lab.bench.matrix import MatrixRow, grouped
-from redraft.policies.trim import trim
+from redraft.lm.trim import trim
 
 __all__ = ["STRETCH", "Collapse", "Faults", "answer_faults", "chosen_runs", "collapse", "curve"]
 

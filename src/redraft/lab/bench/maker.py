@@ -127,7 +127,7 @@ class Maker:
 
     def policy(self, name: str) -> Path:
         """The folder of an arm's policy, trained if it is not there; its trials are rows of ``training.jsonl``."""
-        from redraft.train.run import Run
+        from redraft.train.run import Answering, Run
 
         reference = PolicyRef(self.setting.task, name, 1)
         folder = PolicyStore(self.place / "policies").path(reference)
@@ -137,7 +137,7 @@ class Maker:
         interactions = self.log(arm.start)
         run = Run(
             self.base, self.data(interactions, arm, options, start), options, folder, str(reference), self.cache,
-            self.progress, start=start,
+            self.progress, start=start, answering=Answering(self.cost, self.decoding()),
         )  # fmt: skip
         if arm.method == RL:
             from redraft.train.rl import priced_run

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from redraft.errors import DataError, ModelError
 from redraft.lab.users.chat import Chat
 from redraft.lab.users.llm_cache import AnswerCache
-from redraft.policies.trim import trim
+from redraft.lm.trim import trim
 from redraft.types import Context, Decoding, Message
 
 if TYPE_CHECKING:

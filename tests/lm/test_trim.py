@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from redraft.policies.trim import Trim, trim
+from redraft.lm.trim import Trim, trim
 
 # Few letters and a short length, so that most texts repeat themselves.
 LOOPS = st.tuples(st.text("abc"), st.text("abc"), st.integers(0, 9)).map(lambda loop: loop[0] + loop[1] * loop[2])

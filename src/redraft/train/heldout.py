@@ -1,0 +1,47 @@
+"""Held-out edit cost of a model in training: how much a person would still have to change in what it answers.
+
+The mean of Δ(π(x), y') over held-out edits (x, y, y'), answers made as they will be served. It stands in for the cost
+of edits that nobody has made yet, and errs by anchoring: y' was made from y, and so favours what resembles y. Between
+epochs and trials of one run this is the same for all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from redraft.lm.encode import encode_prompt
+from redraft.lm.trim import trim
+from redraft.types import Interaction
+
+if TYPE_CHECKING:
+    from redraft.train.run import Run
+
+__all__ = ["MOST_CHOOSING", "heldout_cost", "some"]
+
+MOST_CHOOSING = 32  # edits that are answered after each epoch
+
+
+def some(edits: Sequence[Interaction], most: int) -> list[Interaction]:
+    """At most so many of them: a fixed choice, by their ids."""
+    return sorted(edits, key=lambda each: hashlib.sha256(each.completion.id.encode()).digest())[:most]
+
+
+def heldout_cost(run: Run, model: Any) -> float:
+    """Mean Δ of a model's answers to the edits that choose, in units of the task's cost.
+
+    Raises ``ModelError`` for a model that cannot answer here.
+    """
+    from redraft.lm.generate import generate
+
+    assert run.answering is not None
+    training, tokenizer = model.training, run.base.tokenizer
+    edits = some(run.data.choosing, MOST_CHOOSING)
+    prompts = [encode_prompt(tokenizer, i.completion.messages, run.options.max_prompt) for i in edits]
+    try:
+        answers = generate(model.eval(), tokenizer, prompts, run.answering.decoding)
+    finally:
+        model.train(training)
+    return fmean(run.answering.cost(trim(y), i.edited or "") for y, i in zip(answers, edits, strict=True))
