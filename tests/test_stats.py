@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.errors import DataError
-from redraft.stats import compare, mean_interval
+from redraft.stats import compare, mean_interval, mean_of_means
 
 COSTS = st.lists(st.floats(0, 5), min_size=1, max_size=30)
 
@@ -73,3 +73,14 @@ def test_invalid_values(values: list[float]):
 def test_invalid_pairs():
     with pytest.raises(DataError, match="2 and 1 costs"):
         compare([1, 2], [1])
+
+
+def test_sets_are_drawn_anew_apart_and_weigh_alike():
+    values = [float(n % 5) for n in range(100)]
+    one, both = mean_interval(values), mean_of_means([values, [-x for x in values]])
+    assert both.mean == 0
+    assert both.high - both.low == pytest.approx((one.high - one.low) / 2**0.5, rel=0.1)  # 0 if drawn alike
+    assert mean_of_means([values]) == one
+    assert mean_of_means([values, [7.0]]).mean == (one.mean + 7) / 2
+    with pytest.raises(DataError, match="at least one"):
+        mean_of_means([])

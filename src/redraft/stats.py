@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Comparison", "Interval", "compare", "mean_interval"]
+__all__ = ["Comparison", "Interval", "compare", "mean_interval", "mean_of_means"]
 
 _CHUNK = 1 << 20  # indices held in memory at once
 
@@ -49,6 +49,21 @@ def mean_interval(values: Sequence[float], *, seed: int = 0, level: float = 0.95
     """
     array = _array(values)
     return _interval(array, _bootstrap_means(array, seed, draws), level)
+
+
+def mean_of_means(sets: Sequence[Sequence[float]], *, level: float = 0.95, draws: int = 10_000) -> Interval:
+    """Percentile bootstrap interval of the mean of several sets' means, each set drawn anew apart from the others.
+
+    Raises ``DataError`` when there is no set, or one has no value or one that is not finite.
+
+    Examples
+    --------
+    >>> mean_of_means([[0.0], [1.0, 1.0, 1.0]]).mean
+    0.5
+    """
+    arrays = [_array(values) for values in sets or [()]]
+    means = [_bootstrap_means(array, seed, draws) for seed, array in enumerate(arrays)]
+    return _interval(_array([array.mean() for array in arrays]), sum(means[1:], means[0]) / len(means), level)
 
 
 def compare(
