@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.costs import COSTS
-from redraft.data import context_groups, context_key, cost_rows, preference_rows, sft_rows, split, unpaired_rows
+from redraft.data import context_groups, context_key, cost_rows, parts, preference_rows, sft_rows, split, unpaired_rows
 from redraft.errors import ConfigError, DataError
 from redraft.types import Completion, Edit, Interaction, Message
 
@@ -132,6 +132,10 @@ class TestContexts:
         assert len(context_groups([(), context(""), context("\ud800")])) == 3
 
 
+def by_id(row: Interaction) -> str:
+    return row.completion.id
+
+
 class TestSplit:
     def test_is_leak_free_exhaustive_and_about_the_size(self) -> None:
         rng = random.Random(0)
@@ -167,6 +171,18 @@ class TestSplit:
         for holdout in (0.01, 0.5, 0.99):
             train, held = split(rows, holdout=holdout, seed=0)
             assert (len(train), len(held)) == (3, 3)
+
+    @settings(max_examples=25, deadline=None)
+    @given(st.lists(st.integers(0, 20), min_size=9, max_size=40), st.integers(0, 3))
+    def test_what_chooses_and_what_reports_share_no_context(self, seeds: list[int], seed: int) -> None:
+        rows = [interaction(f"{i}", " ".join(article(s))) for i, s in enumerate([*seeds, 100, 101])]
+        train, choosing, reporting = parts(rows, holdout=0.4, seed=seed)
+        assert split(rows, holdout=0.4, seed=seed) == (train, sorted([*choosing, *reporting], key=by_id))
+        groups = context_groups(row.completion.messages for row in rows)
+        sides = [{groups[context_key(row.completion.messages)] for row in part} for part in (choosing, reporting)]
+        assert not sides[0] & sides[1]
+        assert reporting
+        assert bool(choosing) == (len(sides[0] | sides[1]) > 1)
 
     def test_nothing_held_out(self) -> None:
         rows = [interaction("b", "x"), interaction("a", "y")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redraft.train.runs import Manifest, verdict
+from redraft.train.runs import Manifest, alarm, verdict
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,17 @@ def test_a_verdict_says_whether_the_answers_let_it_be_served() -> None:
     assert said(3.3) == f"{worse}; its answers are 3.30 from 12 held-out edits, base's 0.93: {candidate}"
     assert said(0.93).endswith(candidate)
     assert "0.21 from 1 held-out edit, base's" in said(0.21, 1)
+
+
+def test_a_policy_that_costs_more_than_it_began_with_is_told() -> None:
+    def said(start: str = "", **measured: object) -> str:
+        return alarm(Manifest("a/sft@1", "complete", {}, {}, {}, {"start": start}, evaluation=measured))
+
+    assert said() == said(distance=0.2, base_distance=0.9) == ""
+    dearer = "Its answers cost more than those of base, 0.86 → 1.28"
+    assert said(distance=1.28, base_distance=0.86, base_standing="direct") == dearer
+    favoured = said(distance=1.28, base_distance=0.86, base_standing="undecided")
+    assert favoured.startswith(f"{dearer}, on edits of drafts that base wrote, which favour it")
+    assert said("a/sft@1", distance=0.5, base_distance=0.4) == ""  # what it began as was not measured
+    second = {"distance": 0.5, "base_distance": 0.9, "start_distance": 0.4, "start_standing": "symmetric"}
+    assert said("a/sft@1", **second) == "Its answers cost more than those of a/sft@1, 0.40 → 0.50"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import asdict
 from itertools import islice
@@ -24,13 +25,17 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from redraft.config import Settings, UpstreamSettings
     from redraft.costs import Cost
     from redraft.log.formats import BadRow, Row
-    from redraft.policies.evaluate import Evaluation
+    from redraft.policies.adapter import AdapterHost
+    from redraft.policies.evaluate import Asked, Evaluation
     from redraft.policies.store import PolicyStore
-    from redraft.types import Interaction, PolicyRef
+    from redraft.types import Contexts, Decoding, Interaction, Message, PolicyRef
 
 __all__ = ["evaluate"]
+
+AT_ONCE = 8  # requests to an upstream
 
 
 def evaluate(
@@ -42,7 +47,10 @@ def evaluate(
     columns: Columns = "",
     policy: Annotated[
         list[str] | None,
-        typer.Option(help="A policy such as sft, sft@3 or base; repeatable. Default: the latest of every name."),
+        typer.Option(
+            help="A policy such as sft, sft@3, sft+consensus8 or an upstream's; repeatable. Default: the latest of "
+            "every name."
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use at most this many edits, from the start.")] = None,
     max_prompt: Annotated[int, typer.Option(min=2, help="Prompt tokens kept; a longer prompt loses its middle.")] = 512,
@@ -55,7 +63,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Also write the result to this JSON file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare policies on held-out edits: likelihood, preference, and the distance of their own answers."""
+    """Compare policies on held-out edits: what their answers leave to edit, likelihood, and preference."""
     from redraft.config import load_settings
     from redraft.lm.load import load_base
     from redraft.log.formats import Options
@@ -68,18 +76,20 @@ def evaluate(
     names = policy or sorted({ref.name for ref in store.list(task)})
     if not names:
         raise NotFoundError(f"task {task!r} has no policies in {store.root}: train some, or name one with --policy")
-    adapters = {str(ref): store.path(ref) for ref in _named(store, task, names)}
+    decoding = decided(settings.decoding(task), max_new_tokens, temperature)
+    asked = {name: found for name in names if (found := _asked(name, task, settings, store, decoding)) is not None}
+    adapters = {str(ref): store.path(ref) for ref in _named(store, task, [name for name in names if name not in asked])}
     rows = rows_of(holdout, form, Options(task, settings.log.max_text_chars, columns_of(mapped, columns)))
     delta = settings.cost_of(task, cost)
     heldout = _heldout(rows, task, holdout, limit, delta)
-    decoding = decided(settings.decoding(task), max_new_tokens, temperature)
     learnt = _learnt(adapters, heldout)
     base = load_base(model or settings.model.name, settings.cache)
     limits = Limits(*kept(base, max_prompt, max_response))
     with bars() as progress:
-        evaluated = evaluate_policies(
-            base, adapters, heldout, delta, limits=limits, cache=settings.cache, decoding=decoding, progress=progress
-        )
+        evaluated, bias = evaluate_policies(
+            base, adapters, heldout, delta, limits=limits, cache=settings.cache, decoding=decoding, progress=progress,
+            others=asked,
+        )  # fmt: skip
     data = {
         "task": task,
         "holdout": holdout.name,
@@ -89,6 +99,7 @@ def evaluate(
         "cost": delta.name,
         "decoding": asdict(decoding),
         "model": base.identity,
+        "anchoring_bias": None if bias is None else asdict(bias),
         "policies": [asdict(row) for row in evaluated],
     }
     if out is not None:
@@ -100,6 +111,50 @@ def evaluate(
 def _named(store: PolicyStore, task: str, names: Sequence[str]) -> list[PolicyRef]:
     """The policies of these names but for base, which is always evaluated."""
     return [store.resolve(name, task) for name in names if name not in (BASE, f"{task}/{BASE}")]
+
+
+def _asked(name: str, task: str, settings: Settings, store: PolicyStore, decoding: Decoding) -> Asked | None:
+    """How a policy answers that is neither base nor trained: the best of several answers, or a model of an upstream."""
+    from redraft.policies.best_of import BestOf, best_of, task_judge
+
+    for where, upstream in settings.serve.upstreams.items():
+        if name in upstream.models:
+            return lambda _host, contexts: _answers(name, where, upstream, contexts, decoding)
+    if (reranked := best_of(name)) is None:
+        return None
+    of, n, by = reranked
+    refs = _named(store, task, [of])
+
+    def respond(host: AdapterHost, contexts: Contexts) -> Sequence[str]:
+        policy = host.load(str(refs[0]), store.path(refs[0])) if refs else host.policy()
+        judge = task_judge(by, task, settings, store.root, lambda: host)
+        return BestOf(name, policy, n, judge).respond(contexts, decoding)
+
+    return respond
+
+
+def _answers(name: str, where: str, found: UpstreamSettings, contexts: Contexts, decoding: Decoding) -> Sequence[str]:
+    """What an upstream's model answers, a few requests at a time; raises ``RedraftError`` where it does not."""
+    from redraft.gateway.openai import ChatRequest
+    from redraft.gateway.upstream import Upstream
+
+    async def asked() -> list[str]:
+        engine, turn = Upstream.of(where, found), asyncio.Semaphore(AT_ONCE)
+
+        async def one(messages: Sequence[Message]) -> str:
+            asked = {
+                "model": name, "messages": [{"role": m.role, "content": m.content, **m.more} for m in messages],
+                "temperature": decoding.temperature, "max_tokens": decoding.max_new_tokens,
+            }  # fmt: skip
+            async with turn:
+                return (await engine.complete(name, ChatRequest.model_validate(asked))).text
+
+        try:
+            return await asyncio.gather(*map(one, contexts))
+        finally:
+            await engine.close()
+
+    return asyncio.run(asked())
 
 
 def _learnt(adapters: Mapping[str, Path], heldout: Sequence[Interaction]) -> dict[str, int]:
@@ -175,4 +230,4 @@ def _drawn(evaluated: Sequence[Evaluation], task: str, learnt: Collection[str]) 
         then = f"redraft evaluate {task} --holdout FILE, with edits that no policy was trained on"
     elif any(said.startswith("better") for said in verdicts.values()):
         then = "redraft serve, to let the policies answer; only edits of their own answers tell what they cost"
-    return concluded(columns, verdicts, then)
+    return concluded(columns, verdicts, then, [name for name, row in named.items() if row.told == "worse"])

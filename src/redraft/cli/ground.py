@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -182,7 +182,7 @@ def make_ground(task: str, options: TrainOptions, source: Source, progress: Prog
         _warn_of(foreign, options.start or base.identity)
     prompt, response = kept(base, options.max_prompt, options.max_response)
     options = replace(options, max_prompt=prompt, max_response=response)
-    measure = Measure(base, edits.cost, edits.decoding, progress)
+    measure = Measure(base, edits.cost, edits.decoding, progress, None if start is None else (options.start, start))
     data = prepare(edits.interactions, base, options)
     _warn_of_cut([*data.train, *data.heldout], options)
     ground = Ground(edits, base, data, options, progress, measure, start)
@@ -223,14 +223,15 @@ def kept(base: Base, prompt: int, response: int) -> tuple[int, int]:
 
 
 def concluded(
-    rows: Mapping[str, Sequence[object]], verdicts: Mapping[str, str], then: str
+    rows: Mapping[str, Sequence[object]], verdicts: Mapping[str, str], then: str, alarms: Collection[str] = ()
 ) -> Callable[[Console], None]:
-    """Draw a table, a sentence on each policy below it, and the next command."""
+    """Draw a table, a sentence on each policy below it (red for those in ``alarms``), and the next command."""
 
     def render(console: Console) -> None:
         table(rows)(console)
-        for text in (*(f"{name}: {said}" for name, said in verdicts.items()), f"next: {then}"):
-            console.print(text, markup=False)
+        for name, said in verdicts.items():
+            console.print(f"{name}: {said}", markup=False, style="red" if name in alarms else None)
+        console.print(f"next: {then}", markup=False)
 
     return render
 

@@ -16,7 +16,7 @@ from redraft.cli.train_cost import number, train_cost
 from redraft.errors import ConfigError, DataError, ModelError
 from redraft.policies.store import PolicyStore
 from redraft.train.options import METHODS, RL, TrainOptions
-from redraft.train.runs import Manifest, checkpoints, damaged, new_manifest, partial_of, read_manifest, verdict
+from redraft.train.runs import Manifest, alarm, checkpoints, damaged, new_manifest, partial_of, read_manifest, verdict
 
 if TYPE_CHECKING:
     from redraft.types import PolicyRef
@@ -128,7 +128,7 @@ def train_sweep(
     columns["held-out score"] = [f"{trial.score:.4f}" for trial in tried]
     said = verdict(policy)
     data = {"task": task, "policy": policy.policy, "verdict": said, "trials": [asdict(m) for m in manifests]}
-    emit(data, as_json, concluded(columns, {method: said}, _then(task)))
+    emit(data, as_json, concluded(columns, {method: said}, _then(task), [method] if alarm(policy) else []))
 
 
 def _known(store: PolicyStore, wanted: PolicyRef, like: Manifest) -> Manifest | None:
@@ -198,8 +198,12 @@ def _values(over: Sequence[str] | None) -> Mapping[str, Sequence[float | str]]:
 
 
 def _emit(task: str, manifests: Sequence[Manifest], left: Mapping[str, str], as_json: bool) -> None:
-    """Show a row and a sentence for each policy, and for each method that was ``left`` out."""
+    """Show a row and a sentence for each policy, and for each method that was ``left`` out.
+
+    The edit cost there chose the epoch; the sentence has what was measured on other edits.
+    """
     titles = {
+        "edit_cost": "edit cost",
         "nll": "nll",
         "prefers_edit": "prefers edit",
         "chosen_above_reference": "chosen (nats)",
@@ -214,7 +218,8 @@ def _emit(task: str, manifests: Sequence[Manifest], left: Mapping[str, str], as_
     refused = [{"method": method, "reason": reason} for method, reason in left.items()]
     said = verdicts | {methods: f"not trained: {reason}" for methods, reason in _by_reason(left).items()}
     then = _then(task) if manifests else f"redraft diagnose {task}, to see what this log lacks"
-    emit({"task": task, "policies": policies, "left_out": refused}, as_json, concluded(columns, said, then))
+    alarms = [m.options["method"] for m in manifests if alarm(m)]
+    emit({"task": task, "policies": policies, "left_out": refused}, as_json, concluded(columns, said, then, alarms))
 
 
 def _by_reason(left: Mapping[str, str]) -> dict[str, str]:

@@ -8,7 +8,6 @@ first answer is as the client asked, the others are samples. A stream comes in o
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -20,25 +19,10 @@ from redraft.policies.best_of import APART
 if TYPE_CHECKING:
     from redraft.types import Message
 
-__all__ = ["Prices", "Reranked", "best_of"]
-
-_NAME = re.compile(r"(?P<of>.+)\+(?:best(?P<best>[2-9]|[1-9]\d)|consensus(?P<consensus>[3-9]|[1-9]\d))")
+__all__ = ["Prices", "Reranked"]
 
 Prices = Callable[[Sequence["Message"], Sequence[str]], Sequence[float]]
 """Predicted cost of each of several answers to one request."""
-
-
-def best_of(policy: str) -> tuple[str, int, str] | None:
-    """What a reranked policy's name says: whose answers, how many, and what judges them.
-
-    >>> best_of("email/sft@3+best4"), best_of("email/sft@3+consensus8"), best_of("email/sft@3")
-    (('email/sft@3', 4, 'best'), ('email/sft@3', 8, 'consensus'), None)
-    """
-    found = _NAME.fullmatch(policy)
-    if found is None:
-        return None
-    by = "best" if found["best"] else "consensus"
-    return found["of"], int(found[by]), by
 
 
 class Reranked(Engine):

@@ -14,13 +14,14 @@ from redraft.errors import ConfigError, NotFoundError
 from redraft.gateway.embedded import Embedded
 from redraft.gateway.engine import Engine
 from redraft.gateway.journal import Journal
-from redraft.gateway.reranked import Prices, Reranked, best_of
+from redraft.gateway.reranked import Prices, Reranked
 from redraft.gateway.service import Gateway
 from redraft.gateway.traces import make_traces
 from redraft.gateway.turn import Task
 from redraft.gateway.upstream import Upstream
 from redraft.log import EditLog
 from redraft.policies.base import BASE
+from redraft.policies.best_of import best_of
 from redraft.policies.store import DEMOTED, PolicyStore
 from redraft.select import SELECTORS, Selector
 
@@ -144,16 +145,7 @@ class Engines:
     def _upstream(self, name: str, found: UpstreamSettings) -> Engine:
         key = f"{name} {found.model_dump_json()}"
         if key not in self._kept:
-            self._kept[key] = Upstream(
-                f"upstream {name}",
-                found.url,
-                api_key_env=found.api_key_env,
-                models=found.models,
-                adapters=self._folders if found.adapters else {},
-                timeout=found.timeout_seconds,
-                retries=found.retries,
-                drop=found.drop,
-            )
+            self._kept[key] = Upstream.of(name, found, self._folders if found.adapters else {})
         return self._kept[key]
 
     def _embedded(self, settings: Settings) -> Embedded:

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import aiohttp
@@ -36,6 +36,9 @@ from redraft.gateway.foreign import (
 from redraft.gateway.openai import ChatRequest, as_json
 from redraft.gateway.redact import redacted
 from redraft.gateway.sse import EventReader
+
+if TYPE_CHECKING:
+    from redraft.config import UpstreamSettings
 
 __all__ = ["Upstream"]
 
@@ -91,6 +94,14 @@ class Upstream:
         self._adapters = {} if adapters is None else adapters
         self._loaded, self._loading = dict[str, object](), asyncio.Lock()
         self._session: aiohttp.ClientSession | None = None
+
+    @classmethod
+    def of(cls, name: str, found: UpstreamSettings, adapters: Mapping[str, Path] | None = None) -> Upstream:
+        """The server that the settings call ``name``."""
+        return cls(
+            f"upstream {name}", found.url, api_key_env=found.api_key_env, models=found.models, adapters=adapters,
+            timeout=found.timeout_seconds, retries=found.retries, drop=found.drop,
+        )  # fmt: skip
 
     async def start(self, policies: list[str]) -> None:
         """Load the adapters of these policies. Once that fails, the rest are loaded when a request needs them."""

@@ -11,6 +11,7 @@ ways and end in one, ending may be the likeliest of them; an answer that lacks w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -30,11 +31,13 @@ if TYPE_CHECKING:
     from redraft.policies.base import Policy
     from redraft.types import Contexts, Price
 
-__all__ = ["APART", "BestOf", "Judge", "Sampler", "agreed", "reranked", "risks", "task_judge"]
+__all__ = ["APART", "BestOf", "Judge", "Sampler", "agreed", "best_of", "reranked", "risks", "task_judge"]
 
 APART = 1_000_033
 """Between the seeds of one request's samples, so that those of two requests rarely meet."""
 
+
+_NAME = re.compile(r"(?P<of>.+)\+(?:best(?P<best>[2-9]|[1-9]\d)|consensus(?P<consensus>[3-9]|[1-9]\d))")
 
 Judge = Callable[["Contexts", Sequence[Sequence[str]]], "NDArray[np.float64]"]
 """What each answer of n lists, one answer per context in each, should cost its reader, [n × contexts]."""
@@ -47,6 +50,19 @@ class Sampler(Protocol):
     def samples(self, contexts: Contexts, decoding: Decoding, seeds: Sequence[int]) -> list[list[str]]:
         """For each seed one response per context, as ``respond`` with that seed."""
         ...
+
+
+def best_of(policy: str) -> tuple[str, int, str] | None:
+    """What a reranked policy's name says: whose answers, how many, and what judges them.
+
+    >>> best_of("email/sft@3+best4"), best_of("email/sft@3+consensus8"), best_of("email/sft@3")
+    (('email/sft@3', 4, 'best'), ('email/sft@3', 8, 'consensus'), None)
+    """
+    found = _NAME.fullmatch(policy)
+    if found is None:
+        return None
+    by = "best" if found["best"] else "consensus"
+    return found["of"], int(found[by]), by
 
 
 def task_judge(by: str, task: str, settings: Settings, root: Path, host: Callable[[], AdapterHost]) -> Judge:

@@ -1,28 +1,31 @@
-"""How policies do on held-out human edits: how likely they find the texts, and what they write themselves.
+"""How policies do on held-out human edits: how likely they find the texts, and what would be left to edit.
 
-The human edited the *log's* draft, not the policy's answer, so no edit cost of a policy can be read off such data. What
-can be: the likelihood of the human's text, which of the two texts the policy prefers, and how far its own answer, in
-the task's decoding, is from the human's. Every number has a bootstrap interval over interactions.
+*Held-out edit cost* is the mean of Δ(π(x), y'), the policy's own answers, made as they will be served, against what
+people made of other drafts. It is what a person who wants y' would still have to change, and errs by anchoring: y'
+favours whatever resembles the draft it was made from (``redraft.edit_cost``, which says when two policies can be
+told apart). Beside it stand the likelihood of the human's text and which of the two texts a policy prefers.
 
-``Measure`` is the small form that ends each training run: mean distances of a policy and of the base model, which
-decide whether it is served by default (``redraft.policies.store``).
+``Measure`` is the small form that ends each training run, on edits that chose nothing: it decides whether a policy is
+served by default (``redraft.policies.store``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from redraft.edit_cost import LEAST, Difference, Priced, Standing, Verdict, against, anchoring_bias
 from redraft.policies.adapter import AdapterHost
 from redraft.policies.base import BASE
-from redraft.stats import Interval, compare, mean_interval
+from redraft.stats import Interval, mean_interval
 from redraft.train.heldout import some
 from redraft.train.run import Progress, counter
 from redraft.train.start import fitting, reference_model
-from redraft.types import Decoding, Interaction
+from redraft.types import Contexts, Decoding, Interaction
 
 if TYPE_CHECKING:
     from redraft.costs import Cost
@@ -31,9 +34,14 @@ if TYPE_CHECKING:
     from redraft.train.packing import Limits, Triple
     from redraft.train.reference import Reference
 
-__all__ = ["Evaluation", "Measure", "degenerate", "evaluate", "verdict"]
+__all__ = ["Asked", "Evaluation", "Measure", "author_of", "degenerate", "evaluate", "verdict"]
 
 MOST = 64  # edits that a run's answers are measured on: a fixed choice, by their ids
+_OWN = "own"  # the run's policy among those it is compared with, until it has a name
+GROUPS = 20  # users or domains that an evaluation names, those with most edits
+
+Asked = Callable[[AdapterHost, Contexts], Sequence[str]]
+"""Whatever else answers contexts, as it is served: an upstream, the best of several of a host's answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +50,26 @@ class Evaluation:
 
     ``log_likelihood``: log π(y'|x) per token, averaged over texts, in nats. ``prefers_edit``: share of pairs in which
     log π(y') > log π(y), each per token. ``prefers_edit_over_reference``: the same of the log-ratios to the base model
-    (whole texts, as eq. 4), nothing for the base itself. ``distance``: Δ(own answer, y'). ``draft_distance``: Δ(y, y'),
-    what the human did pay for the log's draft. ``against_base``: ``distance`` minus the base model's on the same texts.
+    (whole texts, as eq. 4), nothing for the base itself. A policy that was only asked has none of these three.
+    ``distance``: Δ(own answer, y'), the held-out edit cost. ``draft_distance``: Δ(y, y'),
+    what the human did pay for the log's draft. ``against_base``: what its answers cost more than the base model's, of
+    which kind that comparison is, and whether it tells them apart (``redraft.edit_cost``).
     ``degenerate``: the share of answers that are empty or repeat themselves. ``verdict``: a sentence; none for base.
+    ``groups``: the mean distance and the number of edits, by user and by domain, where there are several.
     """
 
     policy: str
-    log_likelihood: Interval
+    log_likelihood: Interval | None
     prefers_edit: Interval | None
     prefers_edit_over_reference: Interval | None
     distance: Interval
     draft_distance: Interval
     against_base: Interval | None
+    standing: Standing | None
+    told: Verdict | None
     degenerate: float
     verdict: str
+    groups: dict[str, dict[str, tuple[float, int]]]
     examples: list[dict[str, str]]
 
 
@@ -69,8 +83,12 @@ def evaluate(
     cache: Path,
     decoding: Decoding,
     progress: Progress,
-) -> list[Evaluation]:
-    """Evaluate the base model and every adapter (name → folder) on interactions that have an edit."""
+    others: Mapping[str, Asked] | None = None,
+) -> tuple[list[Evaluation], Interval | None]:
+    """Evaluate base, every adapter (name → folder) and whatever else answers on interactions that have an edit.
+
+    Returns with it the anchoring bias of these edits, where two of the policies wrote enough of their drafts.
+    """
     from redraft.train.packing import encode
     from redraft.train.reference import reference_logprobs
 
@@ -78,64 +96,105 @@ def evaluate(
         fitting(base, folder)
     triples = encode(heldout, base.tokenizer, limits)
     reference = reference_logprobs(base, triples, cache, on_batch=counter(progress, "reference", len(triples)))
-    names = [BASE, *adapters]
+    names, others = [BASE, *adapters], others or {}
     believed: dict[str, dict[str, list[float]]] = {}
     for number, name in enumerate(names, 1):  # before the host puts its adapters into the base model
         believed[name] = _believed(base, adapters.get(name), triples, reference)
         progress("scoring", number, len(names))
-    host = AdapterHost(base, max_prompt=limits.prompt)
-    found: list[Evaluation] = []
-    edits, own = [i.edited or "" for i in heldout], dict[str, list[float]]()
-    for number, name in enumerate(names, 1):
-        policy = host.policy() if name == BASE else host.load(name, adapters[name])
-        answers = policy.respond([i.completion.messages for i in heldout], decoding)
-        own[name] = [cost(answer, edited) for answer, edited in zip(answers, edits, strict=True)]
-        found.append(_evaluation(name, believed[name], answers, heldout, cost=cost, own=own))
-        progress("answering", number, len(names))
-    return found
+    host, contexts = AdapterHost(base, max_prompt=limits.prompt), [i.completion.messages for i in heldout]
+    answers: dict[str, Sequence[str]] = {}
+    for number, name in enumerate([*names, *others], 1):
+        if name in others:
+            answers[name] = others[name](host, contexts)
+        else:
+            policy = host.policy() if name == BASE else host.load(name, adapters[name])
+            answers[name] = policy.respond(contexts, decoding)
+        progress("answering", number, len(names) + len(others))
+    own = {name: [*map(cost, texts, (i.edited or "" for i in heldout))] for name, texts in answers.items()}
+    priced = _priced(heldout, own, cost, base)
+    bias = anchoring_bias(priced)
+    told = {name: None if name == BASE else against(name, BASE, priced, bias) for name in answers}
+    return [
+        _evaluation(
+            name, believed.get(name, {}), texts, heldout, cost=cost, own=own[name], base=own[BASE], told=told[name]
+        )
+        for name, texts in answers.items()
+    ], bias
+
+
+def author_of(interaction: Interaction, base: Base) -> str:
+    """The policy of ours that wrote a draft, as comparisons name it; "" where another model, or nobody knows which."""
+    completion = interaction.completion
+    if completion.model not in base.identities | {base.name}:
+        return ""
+    return completion.policy or BASE
+
+
+def _priced(edits: Sequence[Interaction], own: Mapping[str, Sequence[float]], cost: Cost, base: Base) -> list[Priced]:
+    """Each edit with what the policies' answers cost under it."""
+    return [
+        Priced(
+            i.completion.id,
+            author_of(i, base),
+            cost(i.completion.response, i.edited or ""),
+            {name: prices[number] for name, prices in own.items()},
+        )
+        for number, i in enumerate(edits)
+    ]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Mean Δ(answer, y') of a finished run's policy and of the base model, on held-out edits that chose nothing.
+    """Held-out edit cost of a finished run's policy and of what it is compared with, on edits that chose nothing.
 
-    ``against_base`` is the 95 % interval of their difference.
-
-    ``known`` keeps the base model's distances by completion, for all runs that share one ``Measure``.
+    That is the base model, and the policy that the run started from (full name and folder), if it did.
+    ``known`` keeps their distances by policy and completion, for all runs that share one ``Measure``.
     """
 
     base: Base
     cost: Cost
     decoding: Decoding
     progress: Progress
-    known: dict[str, float] = field(default_factory=dict[str, float])
+    start: tuple[str, Path] | None = None
+    known: dict[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
 
     def __call__(self, folder: Path, heldout: Sequence[Interaction]) -> dict[str, Any]:
         """What a manifest keeps as ``evaluation`` of the policy in ``folder``."""
-        edits = some(heldout, MOST)
-        missing = [i for i in edits if i.completion.id not in self.known]
-        advance = counter(self.progress, "answering", len(edits) + len(missing))
+        edits, start = some(heldout, MOST), [] if self.start is None else [self.start]
+        missing = {name: [i for i in edits if (name, i.completion.id) not in self.known] for name, _ in start}
+        missing[BASE] = [i for i in edits if (BASE, i.completion.id) not in self.known]
+        advance = counter(self.progress, "answering", len(edits) + sum(map(len, missing.values())))
         host = AdapterHost(self.base, max_prompt=fitting(self.base, folder).limits.get("prompt"), on_batch=advance)
         try:
-            self.known.update(self._distances(host.policy(), missing))
-            own = self._distances(host.load("measured", folder), edits)
+            for name, place in ((BASE, None), *start):
+                policy = host.policy() if place is None else host.load(name, place)
+                found = self._distances(policy, missing[name])
+                self.known.update({(name, i.completion.id): d for i, d in zip(missing[name], found, strict=True)})
+            own = {_OWN: self._distances(host.load(_OWN, folder), edits)}
         finally:
             host.close()
-        base = [self.known[each] for each in own]
-        against = compare([*own.values()], base).difference
-        return {
-            "distance": fmean(own.values()),
-            "base_distance": fmean(base),
-            "against_base": [against.low, against.high],
-            "edits": len(own),
+        own |= {name: [self.known[name, i.completion.id] for i in edits] for name in missing}
+        return self._told(own, _priced(edits, own, self.cost, self.base))
+
+    def _told(self, own: Mapping[str, Sequence[float]], priced: Sequence[Priced]) -> dict[str, Any]:
+        found: dict[str, Any] = {"distance": fmean(own[_OWN])}
+        for what, name in (("base", BASE), *((("start", self.start[0]),) if self.start else ())):
+            told = against(_OWN, name, priced, anchoring_bias(priced))
+            found |= {
+                f"{what}_distance": fmean(own[name]),
+                f"against_{what}": [told.difference.low, told.difference.high],
+                f"{what}_standing": told.standing,
+            }
+        return found | {
+            "edits": len(priced),
             "cost": self.cost.name,
             "decoding": asdict(self.decoding),
             "model": self.base.identity,
         }
 
-    def _distances(self, policy: AdapterPolicy, edits: Sequence[Interaction]) -> dict[str, float]:
+    def _distances(self, policy: AdapterPolicy, edits: Sequence[Interaction]) -> list[float]:
         answers = policy.respond([i.completion.messages for i in edits], self.decoding)
-        return {i.completion.id: self.cost(y, i.edited or "") for i, y in zip(edits, answers, strict=True)}
+        return [self.cost(y, i.edited or "") for i, y in zip(edits, answers, strict=True)]
 
 
 def _believed(
@@ -157,16 +216,21 @@ def _believed(
     }
 
 
-def verdict(own: Interval, base: Interval, against: Interval, degenerate: float) -> str:
-    """Say in a sentence how far a policy's answers are from the edited texts beside the base model's."""
+def verdict(own: Interval, base: Interval, found: Difference, degenerate: float) -> str:
+    """Say in a sentence what a policy's answers leave to edit beside the base model's."""
     moved = f"{base.mean:.2f} → {own.mean:.2f}"
     if degenerate >= 0.5:
         return f"broken, do not serve: {degenerate:.0%} of its answers are empty or repeat themselves ({moved})"
-    if against.low > base.mean:  # surely more than twice as far
+    if found.difference.low > base.mean:  # surely more than twice as far
         return f"broken, do not serve: much farther from the edited texts than base, {moved}"
-    if against.high < 0:
-        return f"better than base, {moved}"
-    return f"worse than base, {moved}" if against.low > 0 else f"cannot be told from base, {moved}"
+    if found.told is not None:
+        return f"{found.told} than base, {moved}"
+    why = ""
+    if found.edits < LEAST:
+        why = f": {found.edits} edits are too few"
+    elif found.standing == "undecided" and found.difference.mean > 0:
+        why = ": base wrote these drafts, and edits favour whoever did"
+    return f"cannot be told from base, {moved}{why}"
 
 
 def degenerate(text: str) -> bool:
@@ -182,27 +246,42 @@ def _evaluation(
     heldout: Sequence[Interaction],
     *,
     cost: Cost,
-    own: Mapping[str, Sequence[float]],
+    own: Sequence[float],
+    base: Sequence[float],
+    told: Difference | None,
 ) -> Evaluation:
-    """Put one policy's numbers together; ``own`` has the distances of its answers, and of the base model's."""
+    """Put one policy's numbers together; ``own`` and ``base`` are distances of its answers and the base model's."""
     drafts = [cost(i.completion.response, i.edited or "") for i in heldout]
     intervals = {key: mean_interval(values) if values else None for key, values in believed.items()}
-    likelihood = intervals.pop("log_likelihood")
-    assert likelihood is not None
-    distance, base, broken = mean_interval(own[name]), mean_interval(own[BASE]), fmean(map(degenerate, answers))
-    against = None if name == BASE else compare(own[name], own[BASE]).difference
+    distance, broken = mean_interval(own), fmean(map(degenerate, answers))
     examples = [
         {"draft": i.completion.response, "edited": i.edited or "", "own": answer}
         for i, answer in list(zip(heldout, answers, strict=True))[:3]
     ]
     return Evaluation(
         name,
-        likelihood,
-        **intervals,
+        *(intervals.get(key) for key in ("log_likelihood", "prefers_edit", "prefers_edit_over_reference")),
         distance=distance,
         draft_distance=mean_interval(drafts),
-        against_base=against,
+        against_base=None if told is None else told.difference,
+        standing=None if told is None else told.standing,
+        told=None if told is None else told.told,
         degenerate=broken,
-        verdict="" if against is None else verdict(distance, base, against, broken),
+        verdict="" if told is None else verdict(distance, mean_interval(base), told, broken),
+        groups=_groups(heldout, own),
         examples=examples,
     )
+
+
+def _groups(heldout: Sequence[Interaction], own: Sequence[float]) -> dict[str, dict[str, tuple[float, int]]]:
+    """Mean distance and number of edits of each user and each domain, where there are two or more."""
+    found: dict[str, dict[str, list[float]]] = {"user": defaultdict(list), "domain": defaultdict(list)}
+    for i, distance in zip(heldout, own, strict=True):
+        user = i.completion.user_id if i.edit is None or i.edit.user_id is None else i.edit.user_id
+        for what, name in (("user", user), ("domain", i.completion.metadata.get("domain"))):
+            if name is not None:
+                found[what][str(name)].append(distance)
+    largest = {what: sorted(by.items(), key=lambda one: -len(one[1]))[:GROUPS] for what, by in found.items()}
+    return {
+        what: {name: (fmean(costs), len(costs)) for name, costs in by} for what, by in largest.items() if len(by) > 1
+    }

@@ -29,6 +29,7 @@ __all__ = [
     "RUNNING",
     "SOURCES",
     "Manifest",
+    "alarm",
     "checkpoints",
     "damaged",
     "new_manifest",
@@ -160,9 +161,28 @@ def verdict(manifest: Manifest) -> str:
     own, base = manifest.distances
     held = manifest.evaluation.get("edits", 0)
     said = f"{said}; its answers are {own:.2f} from {held} held-out edit{'s' * (held != 1)}, base's {base:.2f}: "
-    if own < base:
-        return f"{said}served by default"
-    return f"{said}a candidate; redraft policies promote {manifest.policy} serves it all the same"
+    said += (
+        "served by default"
+        if own < base
+        else f"a candidate; redraft policies promote {manifest.policy} serves it all the same"
+    )
+    return f"{said}. {dearer}" if (dearer := alarm(manifest)) else said
+
+
+def alarm(manifest: Manifest) -> str:
+    """Say that a policy's answers cost more than those of what it began as; empty where they do not, or nobody knows.
+
+    Where that wrote the drafts of these edits they favour it, and only edits of the policy's own answers can tell.
+    """
+    found, start = manifest.evaluation, str(manifest.options.get("start") or "base")
+    what = "start" if "start_distance" in found else "base"
+    own, begun = found.get("distance"), found.get(f"{what}_distance")
+    if own is None or begun is None or own <= begun or (what == "base" and start != "base"):
+        return ""
+    said = f"Its answers cost more than those of {start}, {begun:.2f} → {own:.2f}"
+    if found.get(f"{what}_standing") != "undecided":
+        return said
+    return f"{said}, on edits of drafts that {start} wrote, which favour it: only edits of its own answers can tell"
 
 
 def _scores(manifest: Manifest) -> tuple[bool, str]:

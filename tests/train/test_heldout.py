@@ -1,0 +1,131 @@
+"""Epochs are chosen by what a policy's answers would leave to edit, on edits that report nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+import torch
+
+from redraft.costs import COSTS
+from redraft.errors import ConfigError, ModelError
+from redraft.lm.load import Base
+from redraft.policies.adapter import AdapterHost
+from redraft.train import fit as fitting
+from redraft.train.dataset import Dataset, prepare
+from redraft.train.fit import fit
+from redraft.train.heldout import heldout_cost, some
+from redraft.train.options import TrainOptions
+from redraft.train.run import Answering, Run
+from redraft.train.runs import read_manifest
+from redraft.types import Completion, Decoding, Edit, Interaction, Message
+
+OPTIONS = TrainOptions("sft", learning_rate=5e-3, epochs=3, rank=4, lora_alpha=8, patience=9, max_prompt=64)
+ANSWERING = Answering(COSTS["character"], Decoding(6))
+
+
+def edits(n: int) -> list[Interaction]:
+    return [
+        Interaction(
+            Completion(f"{i}", "t", (Message("user", f"{i * 7919 % 97} {i} {i * i}"),), "y"), Edit(f"{i}", "z" * i)
+        )
+        for i in range(n)
+    ]
+
+
+@pytest.fixture
+def run(tiny_base: Base, tmp_path: Path) -> Run:
+    data = prepare(edits(24), tiny_base, replace(OPTIONS, holdout=0.4, max_response=16))
+    return Run(tiny_base, data, OPTIONS, tmp_path / "sft@1", "t/sft@1", tmp_path / "cache", answering=ANSWERING)
+
+
+def test_held_out_edits_choose_or_report_and_never_both(run: Run) -> None:
+    choosing, reporting = ({i.completion.id for i in part} for part in (run.data.choosing, run.data.reporting))
+    assert choosing
+    assert reporting
+    assert not choosing & reporting
+    assert choosing | reporting == {triple.id for triple in run.data.heldout}
+
+
+def test_the_kept_epoch_costs_least_on_what_chooses_and_its_answers_are_those_of_a_host(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = iter([0.9, 0.7, 0.3, 0.5])  # before the first step, then after each epoch
+    real: list[float] = []
+
+    def priced(run: Run, model: Any) -> float:
+        real.append(heldout_cost(run, model))
+        return next(told)
+
+    monkeypatch.setattr(fitting, "heldout_cost", priced)
+    manifest = fit(run)
+    assert (manifest.criterion, manifest.metrics["edit_cost"], manifest.metrics["epoch"]) == ("edit_cost", 0.3, 2.0)
+    assert [line["eval_edit_cost"] for line in manifest.history if "eval_edit_cost" in line] == [0.9, 0.7, 0.3, 0.5]
+    assert read_manifest(run.folder).criterion == "edit_cost"
+    host = AdapterHost(run.base, max_prompt=64)
+    answers = host.load("own", run.folder).respond([i.completion.messages for i in run.data.choosing], Decoding(6))
+    host.close()
+    assert real[2] == pytest.approx(
+        fmean(COSTS["character"](y, i.edited or "") for y, i in zip(answers, run.data.choosing, strict=True))
+    )
+
+
+def test_pricing_leaves_a_model_in_training_as_it_was(run: Run) -> None:
+    model: Any = run.base.model.train()
+    state = torch.get_rng_state()
+    assert heldout_cost(run, model) == heldout_cost(run, model)
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), state)
+    model.eval()
+
+
+@pytest.mark.parametrize(
+    ("method", "criterion", "named"),
+    [("sft", "nll", "nll"), ("sft", "paper", "nll"), ("early", "preference_loss", "preference_loss"),
+     ("dpo", "paper", "preference_loss"), ("dpo", "edit_cost", "edit_cost")],
+)  # fmt: skip
+def test_other_criteria_on_request(run: Run, method: str, criterion: str, named: str) -> None:
+    manifest = fit(replace(run, options=replace(OPTIONS, method=method, criterion=criterion, epochs=1)))
+    assert manifest.criterion == named
+    assert ("edit_cost" in manifest.metrics) == (named == "edit_cost")
+
+
+def test_where_no_answer_can_be_priced_the_papers_criterion_chooses(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = replace(run, options=replace(OPTIONS, epochs=1))
+    assert fit(replace(short, data=replace(run.data, choosing=[]))).criterion == "nll"
+    assert fit(replace(short, answering=None)).criterion == "nll"
+
+    def refuse(*_: object) -> float:
+        raise ModelError("keeps no cache")
+
+    monkeypatch.setattr(fitting, "heldout_cost", refuse)
+    assert fit(short).criterion == "nll"
+
+
+def test_what_is_kept_at_the_end_is_priced_once(run: Run) -> None:
+    manifest = fit(replace(run, options=replace(OPTIONS, keep="last", epochs=2)))
+    assert [line["epoch"] for line in manifest.history if "eval_edit_cost" in line] == [0.0, 2.0]
+    assert 0 < manifest.scoring_seconds < manifest.seconds
+
+
+def test_a_fixed_choice_of_edits_whatever_their_order() -> None:
+    given = edits(40)
+    assert some(given, 32) == some(given[::-1], 32)
+    assert len(some(given, 32)) == 32
+    with pytest.raises(ConfigError, match="criterion = 'bleu': use one of edit_cost, nll, preference_loss, paper"):
+        TrainOptions(criterion="bleu")
+
+
+def test_a_run_of_the_papers_criterion_is_not_another_one_now(run: Run) -> None:
+    """Manifests without a criterion are of versions that had no other."""
+    done = fit(replace(run, options=replace(OPTIONS, criterion="paper", epochs=1)))
+    before = replace(done, options={k: v for k, v in done.options.items() if k != "criterion"})
+    assert all(before.alike(done).values())
+    assert not before.alike(replace(done, options={**done.options, "criterion": "edit_cost"}))["options"]
+
+
+def test_an_unsplit_data_set_has_nothing_to_choose_by() -> None:
+    assert Dataset([], []).choosing == []
