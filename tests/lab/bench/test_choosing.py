@@ -26,8 +26,8 @@ def never(_: int) -> bool:
     return False
 
 
-def every_second(t: int) -> bool:
-    return t % 2 == 0
+def half(t: int) -> bool:
+    return t % 4 < 2
 
 
 def rows_of(
@@ -119,11 +119,11 @@ def test_too_few_rounds_or_no_base_choose_nothing() -> None:
 
 def test_forms_on_a_lazy_user_by_hand() -> None:
     """γ = 1/2: the difference is ½·(1/2 − 1); each form adds its own ½·Δ between answers."""
-    (told,) = tell(rows_of(ANSWERS, every_second), COST, [("sft", "dpo")])
+    (told,) = tell(rows_of(ANSWERS, half), COST, [("sft", "dpo")])
     assert (told.setting, told.online.mean) == ("email weak", -0.25)
     assert told.one_sided.difference.mean == -0.25 + 0.25
     assert told.symmetric.difference.mean == -0.25
-    assert told.symmetric.told == "better"
+    assert (told.symmetric.standing, told.symmetric.edits) == ("symmetric", ROUNDS)
     assert told.bounded is not None
     assert told.direct is not None
     assert told.bounded.difference.mean == 0 - 0.25 / 2  # the bias between base and dpo

@@ -72,8 +72,8 @@ class Told:
     """``one`` − ``other`` in their own rounds (``online``), and what edits say of it.
 
     ``one_sided`` rests on edits of ``other``'s drafts alone and ``bounded`` widens it by the anchoring bias between
-    ``other`` and base; ``symmetric`` rests on edits of both, ``direct`` on those of base. ``None`` where base is one of
-    the two.
+    ``other`` and base; ``symmetric`` rests on edits of each in every second round, as logs have them, and ``direct`` on
+    those of base: all on as many edits. ``None`` where base is one of the two.
     """
 
     setting: str
@@ -117,9 +117,7 @@ def choosing(
     served: list[_Served] = []
     for cell in cells:
         edits = priced(by_cell[cell.seed, cell.setting, cell.test_user], cost, [BASE])
-        runs = {
-            arm: losses[cell.seed, cell.setting, arm] for arm in cell.costs if (cell.seed, cell.setting, arm) in losses
-        }
+        runs = {arm: run for arm in cell.costs if (run := losses.get((cell.seed, cell.setting, arm)))}
         served.append(_serve(cell, edits, runs))
     names = [name for name in served[0].costs if all(name in cell.costs for cell in served)]
     competing = [_only(cell, [name for name in names if name != BEST]) for cell in served]
@@ -152,7 +150,7 @@ def _told(setting: str, one: str, other: str, online: Interval, edits: Mapping[s
         online,
         one_sided=against(one, other, theirs),
         bounded=against(one, other, theirs, bias) if bias else None,
-        symmetric=against(one, other, [*mine, *theirs]),
+        symmetric=against(one, other, [*mine[::2], *theirs[1::2]]),
         direct=against(one, other, base) if third else None,
     )
 

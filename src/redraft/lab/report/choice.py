@@ -116,8 +116,8 @@ def _times(rule: Rule, best: Rule) -> str:
 def _telling(user: str, told: Sequence[Told], second: Sequence[Told]) -> list[Section]:
     text = (
         "Online is what both policies' own rows show. One-sided compares by edits of the second policy's drafts alone, "
-        "which favour it; symmetric by edits of both, direct by edits of base's. Bounded allows twice the anchoring "
-        "bias between base and the second policy.",
+        "which favour it; symmetric by edits of each in every second round, direct by edits of base's. Bounded allows "
+        "twice the anchoring bias between base and the second policy.",
     )
     grids = [_counts(told), *([_pairs_grid(second)] if second else [])]
     return [Section(f"Which of two is better, test user {user}", text, tuple(grids))] if told else []
