@@ -78,11 +78,11 @@ def test_surely_cheaper_on_its_rivals_edits_is_better_even_without_a_known_bias(
 
 
 def test_the_author_is_better_only_by_more_than_the_bias() -> None:
-    edits = lazy(1.0, {"j": LEAST})  # k costs 1/2 more than the author j
+    edits = lazy(1.0, {"j": LEAST})  # k costs 1/2 more than the author j, and a bias counts twice
     assert against("k", "j", edits).told is None
-    assert against("k", "j", edits, Interval(0.1, 0.0, 0.4)).told == "worse"
-    assert against("j", "k", edits, Interval(0.1, 0.0, 0.4)).told == "better"
-    assert against("k", "j", edits, Interval(0.1, 0.0, 0.6)).told is None
+    assert against("k", "j", edits, Interval(0.1, 0.0, 0.2)).told == "worse"
+    assert against("j", "k", edits, Interval(0.1, 0.0, 0.2)).told == "better"
+    assert against("k", "j", edits, Interval(0.1, 0.0, 0.3)).told is None
 
 
 def test_the_authors_answer_stands_for_its_sampled_draft() -> None:

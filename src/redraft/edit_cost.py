@@ -26,10 +26,13 @@ from typing import Literal
 from redraft.errors import DataError
 from redraft.stats import Interval, mean_interval, mean_of_means
 
-__all__ = ["LEAST", "Difference", "Priced", "Standing", "Verdict", "against", "anchoring_bias"]
+__all__ = ["LEAST", "SLACK", "Difference", "Priced", "Standing", "Verdict", "against", "anchoring_bias"]
 
 LEAST = 16
 """Edits that a verdict takes, in the symmetric form half of them from each side: a bootstrap of fewer is too sure."""
+
+SLACK = 2.0
+"""Pairs differ: like policies favour their own edits nearly twice as much as unlike ones on which it was measured."""
 
 Standing = Literal["direct", "symmetric", "undecided"]
 Verdict = Literal["better", "worse"]
@@ -72,9 +75,9 @@ class Difference:
 def against(one: str, other: str, edits: Sequence[Priced], bias: Interval | None = None) -> Difference:
     """Compare two policies by held-out edits; those that price only one of them do not count.
 
-    Where only drafts of one of them have edits, the interval is widened by ``bias``, the task's anchoring bias: for the
-    challenger by nothing to its upper end. Without ``bias`` the interval is as measured, and the author is never told
-    to be better, since edits favour it; a challenger that is surely cheaper even so is better.
+    Where only drafts of one of them have edits, they favour that author: a challenger that is surely cheaper even so is
+    better. That it is worse can be told only with ``bias``, the task's anchoring bias, by which the interval is then
+    widened on that side, ``SLACK`` times its upper end; without it the interval is as measured.
 
     Raises ``DataError`` when no edit prices both.
     """
@@ -130,8 +133,9 @@ def _one_sided(challenger: str, author: str, values: Sequence[float], bias: Inte
     if bias is None:
         found = _found(challenger, author, measured, "undecided", len(values))
         return found if found.told == "better" else replace(found, told=None)
-    low, high = measured.low - max(0.0, bias.high), measured.high - min(0.0, bias.low)
-    return _found(challenger, author, Interval(measured.mean - bias.mean, low, high), "undecided", len(values))
+    low = measured.low - SLACK * max(0.0, bias.high)
+    widened = Interval(measured.mean - max(0.0, bias.mean), low, measured.high)
+    return _found(challenger, author, widened, "undecided", len(values))
 
 
 def _turned(found: Difference) -> Difference:

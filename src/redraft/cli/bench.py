@@ -75,6 +75,21 @@ def report(
     emit(plain(summary), as_json, lambda console: console.print(said, markup=False))
 
 
+@bench_app.command("choose")
+def choose(
+    folder: Annotated[Path, typer.Argument(help="Folder of a benchmark's run, complete or not.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Say from a run's rows what choosing by held-out edits is worth; writes choice.json and choice.md."""
+    from redraft.lab.report.choice import write_choice
+
+    made = write_choice(folder)
+    head = (folder / "choice.md").read_text("utf-8").partition("\n## ")[0].strip()
+    said = f"{head}\n\nThe tables are in {folder / 'choice.md'}."
+    emit(made, as_json, lambda console: console.print(said, markup=False))
+
+
 def _render(console: Console, found: Outcome, folder: Path) -> None:
     from rich.table import Table
 

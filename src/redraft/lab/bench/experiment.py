@@ -289,6 +289,7 @@ class Description(BaseModel):
     subsets: tuple[tuple[str, ...], ...] = ()
     sizes: dict[str, int | dict[str, int]] = Field(default_factory=dict[str, int | dict[str, int]])
     rows_from: Path = Path()
+    responses_from: Path | None = None
     alphas: tuple[float, ...] = ()
     rounds: tuple[int, ...] = ()
     costs: tuple[str, ...] = ()

@@ -37,13 +37,13 @@ from redraft.lab.report.page import Page, opening, write_page
 from redraft.lab.report.sections import Section
 from redraft.policies.base import BASE
 
-__all__ = ["write_bench_report"]
+__all__ = ["Source", "read_source", "write_bench_report"]
 
 Reported = tuple[Summary, list[Section]]
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """A run's folder as read. ``rows`` are those of the plan in its order; ``notes`` say which were left out."""
 
     folder: Path
@@ -61,7 +61,7 @@ def write_bench_report(folder: Path) -> Summary:
     cannot be used, or nothing can be written.
     """
     experiment = _described(folder, "give the folder of a run")
-    source = _read(folder if experiment.kind == "benchmark" else _rows_from(folder, experiment.rows_from))
+    source = read_source(folder if experiment.kind == "benchmark" else _rows_from(folder, experiment.rows_from))
     summary, cells = summarise(source.experiment, source.plan, source.rows, RunFolder(source.folder).training())
     summary = replace(
         summary,
@@ -81,7 +81,7 @@ def write_bench_report(folder: Path) -> Summary:
     return summary
 
 
-def _benchmark(summary: Summary, source: _Source, cells: Sequence[Cell]) -> Reported:
+def _benchmark(summary: Summary, source: Source, cells: Sequence[Cell]) -> Reported:
     run, arms = RunFolder(source.folder), source.experiment.arms
     summary = replace(summary, replays=replays(by_setting(cells, source.plan)))
     sections = benchmark_sections(summary)
@@ -103,7 +103,7 @@ def _benchmark(summary: Summary, source: _Source, cells: Sequence[Cell]) -> Repo
     return summary, sections
 
 
-def _costs(summary: Summary, source: _Source, experiment: Description, folder: Path) -> Reported:
+def _costs(summary: Summary, source: Source, experiment: Description, folder: Path) -> Reported:
     priced: dict[str, Sequence[MatrixRow]] = {}
     left_out: list[str] = []
     scratch = RunFolder(folder).make_work()
@@ -120,7 +120,8 @@ def _priced(cost: str, rows: Sequence[MatrixRow], encoder: str | None, scratch: 
     return semantic_rows(rows, encoder_folder(encoder, scratch)) if cost == "semantic" else reprice(rows, cost)
 
 
-def _read(folder: Path) -> _Source:
+def read_source(folder: Path) -> Source:
+    """Read a run's folder; raises ``DataError`` as ``write_bench_report`` does."""
     experiment = _described(folder, "run that experiment first")
     everything = RunFolder(folder).rows()
     found = [row for row in everything if CANDIDATE not in row.policy]
@@ -129,7 +130,7 @@ def _read(folder: Path) -> _Source:
     rows = planned_rows(found, plan)
     left = len(found) - len(rows)
     said = f"{left} rows are left out: another row stands for the same answer, or the experiment no longer names them."
-    return _Source(folder, experiment, plan, rows, candidates, [said] if left else [])
+    return Source(folder, experiment, plan, rows, candidates, [said] if left else [])
 
 
 def _rows_from(folder: Path, rows_from: Path) -> Path:
@@ -224,7 +225,7 @@ def _agreement(summary: Summary) -> str:
     )
 
 
-def _made(experiment: Description, source: _Source, folder: Path) -> dict[str, str]:
+def _made(experiment: Description, source: Source, folder: Path) -> dict[str, str]:
     run, versions = source.experiment, source.experiment.versions | experiment.versions
     said = {
         "command": experiment.command,
