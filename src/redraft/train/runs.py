@@ -161,12 +161,12 @@ def verdict(manifest: Manifest) -> str:
     own, base = manifest.distances
     held = manifest.evaluation.get("edits", 0)
     said = f"{said}; its answers are {own:.2f} from {held} held-out edit{'s' * (held != 1)}, base's {base:.2f}: "
-    said += (
-        "served by default"
-        if own < base
-        else f"a candidate; redraft policies promote {manifest.policy} serves it all the same"
-    )
-    return f"{said}. {dearer}" if (dearer := alarm(manifest)) else said
+    if own < base:
+        said += "served by default"
+    else:
+        said += f"a candidate; redraft policies promote {manifest.policy} serves it all the same"
+    dearer = alarm(manifest)
+    return f"{said}. {dearer}" if dearer and dearer != _dearer("base", base, own) else said
 
 
 def alarm(manifest: Manifest) -> str:
@@ -179,10 +179,14 @@ def alarm(manifest: Manifest) -> str:
     own, begun = found.get("distance"), found.get(f"{what}_distance")
     if own is None or begun is None or own <= begun or (what == "base" and start != "base"):
         return ""
-    said = f"Its answers cost more than those of {start}, {begun:.2f} → {own:.2f}"
+    said = _dearer(start, begun, own)
     if found.get(f"{what}_standing") != "undecided":
         return said
     return f"{said}, on edits of drafts that {start} wrote, which favour it: only edits of its own answers can tell"
+
+
+def _dearer(start: str, begun: float, own: float) -> str:
+    return f"Its answers cost more than those of {start}, {begun:.2f} → {own:.2f}"
 
 
 def _scores(manifest: Manifest) -> tuple[bool, str]:

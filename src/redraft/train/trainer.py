@@ -200,7 +200,7 @@ def _arguments(
         save_strategy="epoch",
         save_total_limit=2,
         load_best_model_at_end=checked and options.keep == "best",
-        metric_for_best_model=f"eval_{criterion}",
+        metric_for_best_model=f"eval_{criterion}" if options.keep == "best" else None,
         greater_is_better=False,
         logging_steps=1,
         logging_nan_inf_filter=False,
