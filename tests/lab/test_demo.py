@@ -33,7 +33,9 @@ def test_the_loop_and_its_numbers(tiny_model_folder: Path, tmp_path: Path) -> No
 
     out = tmp_path / "demo"
     summary = run_demo(out, OPTIONS, model=str(tiny_model_folder), cache=tmp_path / "cache", progress=watch)
-    assert seen == {"log", "reference", "sft", "dpo", "early", "serve"}
+    assert seen == {"log", "reference", "sft", "dpo", "early", "answering", "serve"}
+    assert summary.heldout.keys() == {*ARMS}
+    assert 0 < summary.heldout_edits < OPTIONS.validation  # the others chose the epochs
     rows = read_rows(out / "matrix.jsonl")
     assert len(rows) == len(ARMS) * OPTIONS.online
     for arm in ARMS:

@@ -54,10 +54,13 @@ def _render(console: Console, summary: Summary) -> None:
     from redraft.lab.report.demo import NEXT, verdict
 
     base, pulls = summary.mean_cost["base"], summary.pulls["late"]
-    table = Table("policy", "edit cost", "95 % interval", "against base", "chosen by late")
+    table = Table("policy", "held out", "edit cost", "95 % interval", "against base", "chosen by late")
     for name, mean in summary.mean_cost.items():
         low, high = summary.interval[name]
-        table.add_row(name, f"{mean:.3f}", f"{low:.3f} – {high:.3f}", f"{mean / base:.2f} ×", str(pulls.get(name, "")))
+        known = f"{summary.heldout[name]:.3f}" if name in summary.heldout else ""
+        table.add_row(
+            name, known, f"{mean:.3f}", f"{low:.3f} – {high:.3f}", f"{mean / base:.2f} ×", str(pulls.get(name, ""))
+        )
     console.print(table)
     for text in (*summary.notes, verdict(summary)):
         console.print(text, markup=False)

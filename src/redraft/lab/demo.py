@@ -106,9 +106,12 @@ class _Demo:
     def train(self, base: Base, interactions: Sequence[Interaction]) -> dict[str, Manifest]:
         """One policy per method, from the same split and the same reference."""
         from redraft.lab.bench.learn import learn
+        from redraft.policies.evaluate import Measure
         from redraft.train.dataset import prepare
         from redraft.train.run import Answering, Run
 
+        decoding = Decoding(self.options.max_new_tokens)
+        measure = Measure(base, self.cost, decoding, self.progress)
         manifests: dict[str, Manifest] = {}
         data = prepare(interactions, base, self.options.training("early"))
         for method in METHODS:
@@ -117,9 +120,9 @@ class _Demo:
             with self.stage(f"train {method}"):
                 run = Run(
                     base, data, options, folder, str(reference), self.cache, self.progress,
-                    answering=Answering(self.cost, Decoding(self.options.max_new_tokens)),
+                    answering=Answering(self.cost, decoding),
                 )  # fmt: skip
-                manifests[method] = learn(run, [options], folder)[0]
+                manifests[method] = learn(run, [options], folder, lambda place: measure(place, data.reporting))[0]
         return manifests
 
     def matrix(self, base: Base) -> list[MatrixRow]:
@@ -217,9 +220,20 @@ def _summary(
             for name, rounds in decisions.items()
         },
         data=manifests["early"].data,
+        heldout=_heldout(manifests),
+        heldout_edits=manifests["early"].evaluation.get("edits", 0),
         training={method: curve(manifest.history) for method, manifest in manifests.items()},
         notes=[_about_dpo(manifests["dpo"], intervals["dpo"].mean, intervals[BASE].mean)],
     )
+
+
+def _heldout(manifests: Mapping[str, Manifest]) -> dict[str, float]:
+    """Held-out edit cost of each policy that was measured, and of the base model."""
+    known: dict[str, float] = {}
+    for method, manifest in manifests.items():
+        if manifest.distances is not None:
+            known[method], known[BASE] = manifest.distances
+    return known
 
 
 def _about_dpo(manifest: Manifest, cost: float, base: float) -> str:

@@ -62,8 +62,17 @@ def test_the_page_says_what_happened(page: str):
     assert f"paid {means['late']:.3f} a round" in page
     for name, mean in means.items():
         assert re.search(rf"{name}</th><td>(<strong>)?{mean:.3f}<", page)
+    assert "held-out edit cost" not in page  # not known of these
     assert "redraft demo --out demo --seed 1" in page
     assert "&lt;and&gt;" in page
+
+
+def test_held_out_edit_cost_stands_beside_what_was_paid(tmp_path: Path):
+    known = replace(summary(ROWS), heldout={"base": 0.987, "sft": 0.321}, heldout_edits=8)
+    page = write_report(tmp_path, known, ROWS, decisions(ROWS), PROMPTS).read_text("utf-8")
+    assert "of its answers to 8 edits of the log" in page
+    assert re.search(rf"sft</th><td>0.321</td><td>(<strong>)?{known.mean_cost['sft']:.3f}<", page)
+    assert re.search(r"early</th><td></td><td>", page)
 
 
 def test_examples_are_the_first_the_middle_and_the_last_round(page: str):

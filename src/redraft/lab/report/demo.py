@@ -36,7 +36,8 @@ class Summary:
     """The demo's numbers, as they are in ``summary.json``.
 
     ``interval`` has [low, high] and ``pulls`` how often each policy was chosen, by selector; ``training`` has by method
-    what was measured on held-out edits after each epoch; ``seconds`` are by stage, ``notes`` are sentences.
+    what was measured on held-out edits after each epoch; ``seconds`` are by stage, ``notes`` are sentences. ``heldout``
+    has each policy's edit cost on ``heldout_edits`` edits of the log, which was known before anyone was served.
     """
 
     mean_cost: Mapping[str, float]
@@ -45,6 +46,8 @@ class Summary:
     late_against_uniform: Comparison | None = None
     pulls: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
     data: Mapping[str, object] = field(default_factory=dict[str, object])
+    heldout: Mapping[str, float] = field(default_factory=dict[str, float])
+    heldout_edits: int = 0
     training: Mapping[str, Sequence[Point]] = field(default_factory=dict[str, Sequence[Point]])
     notes: Sequence[str] = ()
     options: Mapping[str, object] = field(default_factory=dict[str, object])
@@ -152,10 +155,12 @@ def _counts(made: Sequence[tuple[Decision, float]]) -> dict[str, list[float]]:
 
 def _table(summary: Summary) -> Grid:
     base, least = summary.mean_cost[BASE], min(summary.mean_cost.values())
+    known = summary.heldout
     lines = [
         Line(
             name,
             (
+                *([Entry(f"{known[name]:.3f}" if name in known else "")] if known else ()),
                 Entry(f"{mean:.3f}", strong=mean == least),
                 Entry(" – ".join(f"{bound:.3f}" for bound in summary.interval.get(name, ()))),
                 Entry(f"{mean / base:.2f} ×" if base else ""),
@@ -165,8 +170,14 @@ def _table(summary: Summary) -> Grid:
         for name, mean in summary.mean_cost.items()
     ]
     chosen = (f"chosen by {selector}" for selector in summary.pulls)
-    head = ("policy", "edit cost", "95 % interval", "against base", *chosen)
-    return Grid("Mean edit cost; lower is better.", head, tuple(lines))
+    head = ("policy", *(["held-out edit cost"] if known else ()), "edit cost", "95 % interval", "against base", *chosen)
+    caption = "Mean edit cost; lower is better."
+    if known:
+        caption += (
+            f" Held-out: of its answers to {summary.heldout_edits} edits of the log that it did not see, of the base "
+            "model's drafts. That is known before anyone is served."
+        )
+    return Grid(caption, head, tuple(lines))
 
 
 def _examples(rows: Sequence[MatrixRow], prompts: Mapping[str, str]) -> Section:
