@@ -19,6 +19,7 @@ import torch
 from redraft.errors import ConfigError, DataError, ModelError
 from redraft.lm.encode import end_of_turn
 from redraft.lm.limits import context_of
+from redraft.lm.packed import packed, with_room
 from redraft.types import Decoding
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ def generate_ids(
         start += len(batch)
         own = [decoding.seed if seeds is None else seeds[i] for i in batch]
         told = None if watch is None else partial(_told, watch, batch)
-        found = _answer_batch(model, [prompts[i] for i in batch], decoding, stop, seeds=own, watch=told)
+        with packed(model):
+            found = _answer_batch(model, [prompts[i] for i in batch], decoding, stop, seeds=own, watch=told)
         for i, ids in zip(batch, found, strict=True):
             answers[i] = ids
         if on_batch is not None:
@@ -148,6 +150,8 @@ def _answer_batch(
             logits_to_keep=1,
         )
         cache, logits = getattr(output, "past_key_values", None), output.logits[:, -1]
+        if step == 0:
+            cache = with_room(cache, decoding.max_new_tokens)
         if cache is None:
             raise ModelError(
                 f"models of type {model.config.model_type} keep no cache of keys and values: let an upstream serve it"
