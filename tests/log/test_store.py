@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -610,6 +611,17 @@ def test_several_processes_may_open_a_new_log_at_once(tmp_path: Path) -> None:
     assert [process.wait() for process in running] == [0, 0, 0, 0]
     with EditLog(url) as log:
         assert log.counts().completions == 80
+
+
+def test_a_new_log_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")  # and no write-ahead log yet: SQLite refuses a second at once, unasked to wait
+        done = Timer(0.2, other.execute, ["COMMIT"])
+        done.start()
+        with EditLog(f"sqlite:///{tmp_path / 'log.db'}") as log:
+            assert done.finished.is_set()
+            log.record(completion())
+        done.join()
 
 
 KILLED = """

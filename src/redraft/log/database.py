@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sqlite3
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +31,8 @@ NEWEST = "0003"  # the last of migrations/versions
 _IMPORTS = 0x7265647261667401  # the number of a lock that is ours alone: "redraft", 1
 _PAGES = 16_000  # of 4 KiB
 _LIMITS = "54"  # PostgreSQL's class of errors for what is too large or too complex
-PRAGMAS = ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON")
+_WAIT = 30  # seconds
+PRAGMAS = (f"busy_timeout={_WAIT}000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON")
 
 
 def open_database(url: str, *, create: bool = True) -> Engine:
@@ -202,8 +205,18 @@ def _json(value: Any) -> str:
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None
+    until = time.monotonic() + _WAIT
     for pragma in PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}")
+        while True:
+            try:
+                connection.execute(f"PRAGMA {pragma}")
+                break
+            except sqlite3.OperationalError as error:
+                # A file that several processes open for the first time: whoever is second to change its journal is
+                # refused at once, whatever ``busy_timeout`` says.
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
 
 
 def _begin_sqlite(connection: Connection) -> None:
