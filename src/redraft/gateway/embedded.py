@@ -1,7 +1,7 @@
 """Policies in this process: one base model, its adapters, and one thread that answers in batches.
 
-Requests that wait for the same policy at the same temperature are answered together, whatever their length limit, seed
-and stop texts; requests that arrive meanwhile wait for the next batch. An answer is token for token what ``redraft
+Requests that wait at the same temperature are answered together, whatever their policy, length limit, seed and stop
+texts; requests that arrive meanwhile wait for the next batch. An answer is token for token what ``redraft
 generate`` gives, trimmed of repetition too. Nothing of a request is ignored: tools, log-probabilities, images and
 whatever else would change the answer are refused, and so is a prompt that does not fit.
 """
@@ -78,10 +78,6 @@ class _Job:
     ids: list[int] = field(default_factory=list[int])
     trim: Trim = field(default_factory=Trim)
     sent: int = 0
-
-    @property
-    def key(self) -> tuple[str, float]:
-        return self.policy, self.temperature
 
 
 class Embedded:
@@ -207,26 +203,26 @@ class Embedded:
 
     def _next(self) -> list[_Job]:
         """The request that has waited longest, and those that can be answered with it."""
-        key = self._waiting[0].key
-        batch = [job for job in self._waiting if job.key == key][:BATCH]
+        temperature = self._waiting[0].temperature
+        batch = [job for job in self._waiting if job.temperature == temperature][:BATCH]
         self._waiting = deque(job for job in self._waiting if job not in batch)
         return batch
 
     def _answer(self, batch: list[_Job]) -> None:
-        policy, temperature = batch[0].key
-        decoding = Decoding(max(job.limit for job in batch), temperature)
+        policies = [job.policy for job in batch]
+        decoding = Decoding(max(job.limit for job in batch), batch[0].temperature)
 
         def watch(places: Sequence[int], tokens: Sequence[int]) -> Collection[int]:
             told = zip(places, tokens, strict=True)
             return [place for place, token in told if self._step(batch[place], token)]
 
         try:
-            self.host.watch(policy, [job.prompt for job in batch], decoding, [job.seed for job in batch], watch)
+            self.host.watch(policies, [job.prompt for job in batch], decoding, [job.seed for job in batch], watch)
         except RedraftError as error:
             for job in batch:
                 job.put(error)
         except Exception as error:
-            _log.exception("the embedded model failed", extra={"policy": policy})
+            _log.exception("the embedded model failed", extra={"policies": sorted({*policies})})
             for job in batch:
                 job.put(EngineError(f"the embedded model failed ({type(error).__name__}): its log says why"))
 
