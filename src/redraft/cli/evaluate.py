@@ -87,7 +87,7 @@ def evaluate(
         "trained_on": learnt,
         "changed": sum(not row.unchanged for row in heldout),
         "cost": delta.name,
-        "decoding": asdict(decoding),
+        "decoding": decoding.logged,
         "model": base.identity,
         "policies": [asdict(row) for row in evaluated],
     }

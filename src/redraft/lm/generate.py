@@ -20,6 +20,7 @@ import torch
 from redraft.errors import ConfigError, DataError
 from redraft.lm.encode import end_of_turn
 from redraft.lm.limits import context_of
+from redraft.lm.load import PRECISIONS
 from redraft.lm.packed import packed
 from redraft.lm.rows import Key, LeanRows, PlainRows, adapted, lean_of
 from redraft.types import Decoding
@@ -87,7 +88,10 @@ def generate_ids(
     _require(model, prompts, decoding)
     if not prompts:
         return []
-    lean, context = lean_of(model, torch.float32, keys), context_of(model) or math.inf
+    lean, context = lean_of(model, getattr(torch, decoding.precision), keys), context_of(model) or math.inf
+    if lean is None and decoding.precision != "float32" and model.dtype == torch.float32:
+        kind = f"{model.config.model_type} models, or with these adapters,"
+        raise ConfigError(f"precision {decoding.precision!r}: {kind} write in float32 on a CPU: leave it out")
     known = [*lean[1]] * len(prompts) if lean and keys is None else keys or [None] * len(prompts)
     answers: list[list[int]] = [[] for _ in prompts]
     for batch in _batches(prompts, known, batch_size, mixed=lean is not None):
@@ -122,6 +126,8 @@ def _require(model: Any, prompts: Sequence[list[int]], decoding: Decoding) -> No
     assert not model.training, "dropout would answer too"
     if not 0 <= decoding.temperature < math.inf:
         raise ConfigError(f"temperature {decoding.temperature}: use 0 for greedy, or a positive number")
+    if decoding.precision not in PRECISIONS:
+        raise ConfigError(f"precision {decoding.precision!r}: use one of {', '.join(PRECISIONS)}")
     if decoding.max_new_tokens < 1:
         raise ConfigError(f"max_new_tokens {decoding.max_new_tokens}: must be at least 1")
     if not all(prompts):

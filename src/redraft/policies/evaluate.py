@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -131,7 +131,7 @@ class Measure:
             "against_base": [against.low, against.high],
             "edits": len(own),
             "cost": self.cost.name,
-            "decoding": asdict(self.decoding),
+            "decoding": self.decoding.logged,
             "model": self.base.identity,
         }
 
