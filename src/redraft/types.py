@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -102,11 +102,27 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How a response is drawn: ``temperature`` 0 is greedy, 1 samples the policy as it is."""
+    """How a response is drawn: ``temperature`` 0 is greedy, 1 samples the policy as it is.
+
+    ``precision`` is ``bfloat16`` where a model in this process shall write in it, rather than as it was loaded.
+    """
 
     max_new_tokens: int = 256
     temperature: float = 0.0
     seed: int = 0
+    precision: str = "float32"
+
+    @property
+    def logged(self) -> dict[str, Any]:
+        """As logs and manifests keep it: those of float32 do not name the precision, as before there was another.
+
+        >>> Decoding(64).logged
+        {'max_new_tokens': 64, 'temperature': 0.0, 'seed': 0}
+        """
+        said = asdict(self)
+        if self.precision == "float32":
+            del said["precision"]
+        return said
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,20 +104,27 @@ def test_together_each_is_answered_as_alone(host: AdapterHost) -> None:
     assert len(set(together)) == 12
 
 
-def test_what_waits_is_answered_in_one_batch(host: AdapterHost, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_waits_is_answered_in_one_batch_whatever_its_policy(
+    host: AdapterHost, tiny_policies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes: list[int] = []
     before = host.watch
 
-    def watch(name: str, prompts: list[list[int]], *rest: Any) -> None:
+    def watch(names: list[str], prompts: list[list[int]], *rest: Any) -> None:
         sizes.append(len(prompts))
-        before(name, prompts, *rest)
+        before(names, prompts, *rest)
 
     monkeypatch.setattr(host, "watch", watch)
+    adapters = {"email/dpo@1": tiny_policies / "email/dpo@1"}
+    names = ["base", "email/dpo@1"]
 
-    async def ask(engine: Embedded) -> None:
-        await asyncio.gather(*(engine.complete("base", asked(f"Write {n}.")) for n in range(20)))
+    async def ask(engine: Embedded) -> list[str]:
+        several = [engine.complete(names[n % 2], asked(f"Write {n // 2}.")) for n in range(20)]
+        return [answer.text for answer in await asyncio.gather(*several)]
 
-    use(host, {}, ask)
+    texts = use(host, adapters, ask)
+    contexts = [(Message("user", f"Write {n}."),) for n in range(10)]
+    assert [texts[0::2], texts[1::2]] == [host.respond(name, contexts, Decoding(24)) for name in names]
     assert sum(sizes) == 20
     assert len(sizes) <= 3
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,16 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
 
 from redraft.errors import ConflictError, DataError, ModelError, NotFoundError
 from redraft.lm.encode import encode_prompt
 from redraft.lm.generate import generate
+from redraft.lm.lean import Lean
 from redraft.lm.load import Base
+from redraft.lm.rows import lean_of
 from redraft.policies import Policy
 from redraft.policies.adapter import AdapterHost, merged_model
 from redraft.types import Decoding, Message
@@ -50,6 +56,10 @@ def folder(tiny_policies: Path, tmp_path: Path) -> Path:
     return shutil.copytree(tiny_policies / "email/sft@1", tmp_path / "sft@1")
 
 
+def none(*_: Any) -> None:
+    """No lean copy: PEFT's own layers answer."""
+
+
 def plainly(base: Base, limit: int = 512) -> list[str]:
     prompts = [encode_prompt(base.tokenizer, messages, limit) for messages in CONTEXTS]
     return generate(base.model, base.tokenizer, prompts, DECODING)
@@ -64,6 +74,95 @@ def test_each_name_answers_with_its_own_adapter(host: AdapterHost, tiny_base: Ba
         assert answers.setdefault(name, said) == said
     assert len({tuple(said) for said in answers.values()}) == 3
     assert answers["base"] == plainly(tiny_base)
+
+
+@pytest.fixture(scope="module")
+def mixed(tiny_base: Base, tiny_policies: Path, tmp_path_factory: pytest.TempPathFactory) -> AdapterHost:
+    """A host whose third adapter changes some layers only, with another rank."""
+    few = tmp_path_factory.mktemp("few") / "few@1"
+    shutil.copytree(tiny_policies / "email/sft@1", few)
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        torch.manual_seed(7)
+        shape = LoraConfig(r=3, target_modules=["k_proj", "down_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+        get_peft_model(copy.deepcopy(tiny_base.model), shape).save_pretrained(str(few))
+    host = AdapterHost(replace(tiny_base, model=copy.deepcopy(tiny_base.model)), batch_size=5)
+    for folder in (tiny_policies / "email/sft@1", tiny_policies / "email/dpo@1", few):
+        host.load(f"email/{folder.name}", folder)
+    return host
+
+
+@pytest.fixture(scope="module")
+def each_alone(mixed: AdapterHost) -> dict[tuple[str, float], list[str]]:
+    """What PEFT's own layers answer, one policy at a time."""
+    names = ("base", "email/sft@1", "email/dpo@1", "email/few@1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("redraft.lm.generate.lean_of", none)
+        return {(n, t): mixed.respond(n, CONTEXTS, Decoding(16, t, seed=4)) for n in names for t in (0.0, 1.0)}
+
+
+@pytest.mark.parametrize("lean", [True, False])
+@given(asked=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=9), hot=st.booleans())
+@settings(max_examples=12)
+def test_policies_answer_together_what_each_answers_alone(
+    mixed: AdapterHost,
+    each_alone: dict[tuple[str, float], list[str]],
+    lean: bool,
+    asked: list[tuple[int, int]],
+    hot: bool,
+) -> None:
+    names, temperature = [name for name, t in each_alone if t == hot], float(hot)
+    request = [(names[policy], [CONTEXTS[context]]) for policy, context in asked]
+    with pytest.MonkeyPatch.context() as patch:
+        if not lean:
+            patch.setattr("redraft.lm.generate.lean_of", none)
+        found = mixed.respond_many(request, Decoding(16, temperature, seed=4))
+    assert found == [[each_alone[names[policy], temperature][context]] for policy, context in asked]
+
+
+def test_all_share_one_batch(mixed: AdapterHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+    before = Lean.hidden
+
+    def hidden(self: Lean, ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+        rows.append(len(ids))
+        return before(self, ids, *rest)
+
+    request = [(name, CONTEXTS[:1]) for name in ("email/sft@1", "base", "email/few@1")]
+    mixed.respond_many(request, Decoding(2))
+    monkeypatch.setattr(Lean, "hidden", hidden)
+    mixed.respond_many(request, Decoding(2))
+    assert rows == [3, 3]
+
+
+@pytest.mark.parametrize("how", ["merged", "several", "DoRA"])
+def test_what_is_no_plain_lora_answers_by_its_own_layers(base: Base, how: str) -> None:
+    shape = LoraConfig(r=3, target_modules="all-linear", init_lora_weights=False, use_dora=how == "DoRA")
+    model: Any = get_peft_model(base.model, shape).eval()
+    if how == "several":
+        model.add_adapter("other", shape)
+        model.base_model.set_adapter(["default", "other"])
+    elif how == "merged":
+        assert lean_of(model, torch.float32, None) is not None
+        model.merge_adapter()
+    assert lean_of(model, torch.float32, None) is None
+
+
+def test_an_adapter_that_is_trained_further_is_read_anew(host: AdapterHost) -> None:
+    model: Any = vars(host)["_model"]
+    model.set_adapter("adapter0")  # to be trained
+    prompts = [encode_prompt(host.tokenizer, messages, 512) for messages in CONTEXTS]
+    before = generate(model, host.tokenizer, prompts, DECODING)
+    for name, parameter in model.named_parameters():
+        if ".lora_B.adapter0." in name:
+            assert parameter.requires_grad
+            with torch.no_grad():
+                parameter.mul_(-1)
+    after = generate(model, host.tokenizer, prompts, DECODING)
+    assert after != before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("redraft.lm.generate.lean_of", none)
+        assert generate(model, host.tokenizer, prompts, DECODING) == after
 
 
 def test_samples_are_what_each_seed_answers(host: AdapterHost) -> None:

@@ -97,7 +97,7 @@ def evaluate(
         "trained_on": learnt,
         "changed": sum(not row.unchanged for row in heldout),
         "cost": delta.name,
-        "decoding": asdict(decoding),
+        "decoding": decoding.logged,
         "model": base.identity,
         "anchoring_bias": None if bias is None else asdict(bias),
         "policies": [asdict(row) for row in evaluated],

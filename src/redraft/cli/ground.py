@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -51,6 +52,15 @@ Limit = Annotated[int | None, typer.Option(min=2, help="Use at most so many edit
 Policies = Annotated[Path | None, typer.Option(help="Folder of policies, instead of policies.root in the settings.")]
 Model = Annotated[str | None, typer.Option(help="Base model, instead of model.name in the settings.")]
 LongestAnswer = Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens. Default: the task's.")]
+
+
+class Precision(StrEnum):
+    """What answers are computed in."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
 Temperature = Annotated[float | None, typer.Option(min=0.0, help="0 is greedy. Default: the task's, which is 0.")]
 
 
@@ -132,10 +142,12 @@ class Ground:
         return replace(self, data=data, options=options, bound=bound)
 
 
-def decided(own: Decoding, max_new_tokens: int | None, temperature: float | None, seed: int = 0) -> Decoding:
+def decided(
+    own: Decoding, max_new_tokens: int | None, temperature: float | None, seed: int = 0, precision: str | None = None
+) -> Decoding:
     """A task's decoding, where options say nothing else."""
-    longest = own.max_new_tokens if max_new_tokens is None else max_new_tokens
-    return Decoding(longest, own.temperature if temperature is None else temperature, seed)
+    said: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "precision": precision}
+    return replace(own, seed=seed, **{name: value for name, value in said.items() if value is not None})
 
 
 def read_edits(task: str, source: Source) -> Edits:

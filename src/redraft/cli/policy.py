@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.ground import LongestAnswer, Model, Policies, Temperature, decided
+from redraft.cli.ground import LongestAnswer, Model, Policies, Precision, Temperature, decided
 from redraft.cli.output import AsJson, emit, note
 from redraft.cli.session import LogUrl, Task, bars, open_log, table
 from redraft.errors import ConfigError, DataError, NotFoundError, UnavailableError
@@ -50,6 +50,9 @@ def generate(
     max_new_tokens: LongestAnswer = None,
     temperature: Temperature = None,
     seed: Annotated[int, typer.Option(help="Decides what a temperature above 0 draws.")] = 0,
+    precision: Annotated[
+        Precision | None, typer.Option(help="bfloat16 is faster, and some answers change. Default: the task's.")
+    ] = None,
     best_of: Annotated[int, typer.Option(min=1, help="Answer so often and give what should need the least edits.")] = 1,
     by: Annotated[
         Judged, typer.Option(help="Who picks the best: the task's cost model, or the answers' own consensus.")
@@ -74,7 +77,9 @@ def generate(
     store = PolicyStore(policies or settings.policies.root)
     ref = None if policy == BASE else store.resolve(policy)
     base = load_base(model or settings.model.name, settings.cache)
-    decoding = decided(settings.decoding(ref.task if ref else task), max_new_tokens, temperature, seed)
+    decoding = decided(
+        settings.decoding(ref.task if ref else task), max_new_tokens, temperature, seed, precision and precision.value
+    )
     from redraft.policies.adapter import AdapterHost
     from redraft.train.run import counter
 
@@ -89,7 +94,7 @@ def generate(
             kind = "best" if by is Judged.COST else "consensus"
             chosen = BestOf(f"{chosen.name}, {kind} of {best_of}", chosen, best_of, judge)
         responses = chosen.respond(contexts, decoding)
-    result = {"policy": chosen.name, "model": base.identity, "decoding": asdict(decoding), "responses": responses}
+    result = {"policy": chosen.name, "model": base.identity, "decoding": decoding.logged, "responses": responses}
     rows = file is not None and _is_rows(file)
     emit(result, as_json, lambda console: _say(console, responses, rows=rows))
 

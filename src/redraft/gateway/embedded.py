@@ -1,7 +1,7 @@
 """Policies in this process: one base model, its adapters, and one thread that answers in batches.
 
-Requests that wait for the same policy at the same temperature are answered together, whatever their length limit, seed
-and stop texts; requests that arrive meanwhile wait for the next batch. An answer is token for token what ``redraft
+Requests that wait at the same temperature and precision are answered together, whatever their policy, length limit,
+seed and stop texts; requests that arrive meanwhile wait for the next batch. An answer is token for token what ``redraft
 generate`` gives, trimmed of repetition too. Nothing of a request is ignored: tools, log-probabilities, images and
 whatever else would change the answer are refused, and so is a prompt that does not fit.
 """
@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redraft.errors import RedraftError
-from redraft.gateway.engine import Answer, EngineError, Piece
+from redraft.gateway.engine import Answer, Engine, EngineError, Piece
 from redraft.gateway.openai import ChatRequest
 from redraft.lm.trim import Trim
-from redraft.types import Decoding
+from redraft.types import Decoding, Message
 
 if TYPE_CHECKING:
     from redraft.policies.adapter import AdapterHost
 
-__all__ = ["Embedded"]
+__all__ = ["Embedded", "Precise"]
 
 BATCH = 32
 _UNFINISHED = "\ufffd"  # what a tokenizer shows for the first bytes of a character
@@ -70,6 +70,7 @@ class _Job:
     policy: str
     prompt: list[int]
     temperature: float
+    precision: str
     limit: int
     seed: int
     stops: tuple[str, ...]
@@ -80,11 +81,11 @@ class _Job:
     sent: int = 0
 
     @property
-    def key(self) -> tuple[str, float]:
-        return self.policy, self.temperature
+    def key(self) -> tuple[float, str]:
+        return self.temperature, self.precision
 
 
-class Embedded:
+class Embedded(Engine):
     """``load`` makes the host, off the event loop; ``adapters`` (which may grow) are the folders of trained policies.
 
     An answer has ``max_new_tokens``, or half of the model's context if that is less, unless the request says
@@ -109,9 +110,9 @@ class Embedded:
         self._wake, self._closed = threading.Condition(), False
         self._thread: threading.Thread | None = None
 
-    async def start(self, policies: list[str]) -> None:
-        """Load the base model and these policies, and begin to answer."""
-        await asyncio.to_thread(self._prepare, policies)
+    async def start(self, policies: list[str], precision: str = "float32") -> None:
+        """Load the base model and these policies, and begin to answer; raises where they cannot in this precision."""
+        await asyncio.to_thread(self._prepare, policies, precision)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="embedded model", daemon=True)
             self._thread.start()
@@ -130,21 +131,23 @@ class Embedded:
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
 
-    async def complete(self, policy: str, request: ChatRequest) -> Answer:
+    async def complete(self, policy: str, request: ChatRequest, precision: str = "float32") -> Answer:
         """All pieces of ``stream`` as one answer."""
         text, reason, usage = "", None, None
-        async for piece in self.stream(policy, request):
+        async for piece in self.stream(policy, request, precision):
             text += piece.text
             usage = piece.usage or usage
             reason = piece.choices[0]["finish_reason"] if piece.choices else reason
         message = {"role": "assistant", "content": text}
         return Answer({"message": message, "finish_reason": reason}, usage)
 
-    async def stream(self, policy: str, request: ChatRequest) -> AsyncIterator[Piece]:
+    async def stream(self, policy: str, request: ChatRequest, precision: str = "float32") -> AsyncIterator[Piece]:
         """Answer piece by piece, a token or so at a time."""
         loop, pieces = asyncio.get_running_loop(), asyncio.Queue[Piece | RedraftError | None]()
         put = partial(loop.call_soon_threadsafe, pieces.put_nowait)
-        job = await asyncio.to_thread(self._job, policy, request, put)  # a long prompt takes seconds to encode
+        job = await asyncio.to_thread(
+            self._job, policy, request, precision, put
+        )  # a long prompt takes seconds to encode
         with self._wake:
             if self._closed:
                 raise EngineError("the gateway is shutting down", status=503, retry=False)
@@ -158,13 +161,14 @@ class Embedded:
         finally:
             job.gone = True  # nobody listens: its row leaves the batch
 
-    def _job(self, policy: str, request: ChatRequest, put: Callable[[Any], object]) -> _Job:
+    def _job(self, policy: str, request: ChatRequest, precision: str, put: Callable[[Any], object]) -> _Job:
         _require_plain(request)
         limit = min(request.limit or self._limit, self._most)
         return _Job(
             policy=policy,
             prompt=self._fitting(self.host.encode(policy, request.logged(), whole=True), limit),
             temperature=request.temperature or 0.0,
+            precision=precision,
             limit=limit,
             seed=secrets.randbits(62) if request.seed is None else request.seed,
             stops=request.stops,
@@ -185,7 +189,7 @@ class Embedded:
             )
         return prompt
 
-    def _prepare(self, policies: Sequence[str]) -> None:
+    def _prepare(self, policies: Sequence[str], precision: str) -> None:
         if self._host is None:
             self._host = self._load()
             self._stop = self._host.stop
@@ -193,6 +197,10 @@ class Embedded:
         for policy in policies:
             if policy in self._adapters:
                 self._host.load(policy, self._adapters[policy])
+        # Copies of the weights are made now, not with the first request.
+        self._host.respond_many(
+            [(name, [(Message("user", "Hi"),)]) for name in policies], Decoding(1, 0.0, 0, precision)
+        )
 
     def _run(self) -> None:
         while True:
@@ -213,20 +221,21 @@ class Embedded:
         return batch
 
     def _answer(self, batch: list[_Job]) -> None:
-        policy, temperature = batch[0].key
-        decoding = Decoding(max(job.limit for job in batch), temperature)
+        policies = [job.policy for job in batch]
+        temperature, precision = batch[0].key
+        decoding = Decoding(max(job.limit for job in batch), temperature, precision=precision)
 
         def watch(places: Sequence[int], tokens: Sequence[int]) -> Collection[int]:
             told = zip(places, tokens, strict=True)
             return [place for place, token in told if self._step(batch[place], token)]
 
         try:
-            self.host.watch(policy, [job.prompt for job in batch], decoding, [job.seed for job in batch], watch)
+            self.host.watch(policies, [job.prompt for job in batch], decoding, [job.seed for job in batch], watch)
         except RedraftError as error:
             for job in batch:
                 job.put(error)
         except Exception as error:
-            _log.exception("the embedded model failed", extra={"policy": policy})
+            _log.exception("the embedded model failed", extra={"policies": sorted({*policies})})
             for job in batch:
                 job.put(EngineError(f"the embedded model failed ({type(error).__name__}): its log says why"))
 
@@ -258,6 +267,35 @@ class Embedded:
             job.put(Piece((), usage | {"total_tokens": sum(usage.values())}))
             job.put(None)
         return ended or full
+
+
+@dataclass(frozen=True)
+class Precise(Engine):
+    """The embedded model in another precision than its own."""
+
+    embedded: Embedded
+    precision: str
+
+    @property
+    def decoding(self) -> Mapping[str, str]:
+        """The precision."""
+        return {"precision": self.precision}
+
+    async def complete(self, policy: str, request: ChatRequest) -> Answer:
+        """As the embedded model does."""
+        return await self.embedded.complete(policy, request, self.precision)
+
+    def stream(self, policy: str, request: ChatRequest) -> AsyncIterator[Piece]:
+        """As the embedded model does."""
+        return self.embedded.stream(policy, request, self.precision)
+
+    async def start(self, policies: list[str]) -> None:
+        """Start the embedded model."""
+        await self.embedded.start(policies, self.precision)
+
+    async def close(self) -> None:
+        """Close the embedded model; closing twice is harmless."""
+        await self.embedded.close()
 
 
 def _require_plain(request: ChatRequest) -> None:

@@ -96,6 +96,11 @@ class Piece:
 class Engine(Protocol):
     """Answers for several policies; all methods run on the event loop."""
 
+    @property
+    def decoding(self) -> Mapping[str, str]:
+        """What the log says of how it writes, beside what a request asks for."""
+        return {}
+
     async def complete(self, policy: str, request: ChatRequest) -> Answer:
         """A whole answer; raises ``EngineError``."""
         ...

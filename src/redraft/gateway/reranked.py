@@ -8,7 +8,7 @@ first answer is as the client asked, the others are samples. A stream comes in o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,11 @@ class Reranked(Engine):
     ) -> None:
         self._engine, self._of, self._n, self._ready, self._embedded = engine, of, n, ready, embedded
         self._prices: Prices | None = None
+
+    @property
+    def decoding(self) -> Mapping[str, str]:
+        """As the policy below writes."""
+        return self._engine.decoding
 
     async def start(self, policies: list[str]) -> None:
         """Start the policy below and what prices its answers."""

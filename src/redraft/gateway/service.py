@@ -263,7 +263,7 @@ class Gateway:
 
         policy, (held, pieces) = await self._ask(turn, begin)
         try:
-            await self._write(Started(replace(turn.completion, policy=policy), turn.decision))
+            await self._write(Started(turn.by(policy), turn.decision))
         except BaseException:
             await _closed(pieces)
             raise

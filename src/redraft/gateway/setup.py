@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from redraft.config import Settings, TaskSettings, UpstreamSettings
 from redraft.errors import ConfigError, NotFoundError
-from redraft.gateway.embedded import Embedded
+from redraft.gateway.embedded import Embedded, Precise
 from redraft.gateway.engine import Engine
 from redraft.gateway.journal import Journal
 from redraft.gateway.reranked import Prices, Reranked
@@ -134,7 +134,7 @@ class Engines:
             if policy in self._folders and loader is not None:
                 return self._upstream(loader, upstreams[loader])
             if policy == BASE or policy in self._folders:
-                return self._embedded(settings)
+                return self._precise(settings, settings.task(task).precision)
             known = ", ".join([BASE, *by_policy, *self._folders])
             raise ConfigError(
                 f"tasks.{task}: policy {policy!r} is neither trained nor a model of an upstream: use {known}"
@@ -147,6 +147,10 @@ class Engines:
         if key not in self._kept:
             self._kept[key] = Upstream.of(name, found, self._folders if found.adapters else {})
         return self._kept[key]
+
+    def _precise(self, settings: Settings, precision: str) -> Engine:
+        embedded = self._embedded(settings)
+        return embedded if precision == "float32" else self._kept.setdefault(precision, Precise(embedded, precision))
 
     def _embedded(self, settings: Settings) -> Embedded:
         """One for all: a change of the model's own settings waits for a restart."""

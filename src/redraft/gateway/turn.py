@@ -65,7 +65,12 @@ class Turn:
 
     def answered(self, policy: str, message: Mapping[str, Any], text: str, reason: str | None) -> Completion:
         """The completion as it is logged."""
-        return replace(self.completion, policy=policy, **as_logged(message, text, reason))
+        return replace(self.by(policy), **as_logged(message, text, reason))
+
+    def by(self, policy: str) -> Completion:
+        """The completion before there is a response, written by this policy."""
+        decoding = {**self.completion.decoding, **self.task.engines[policy].decoding}
+        return replace(self.completion, policy=policy, decoding=decoding)
 
 
 def as_logged(message: Mapping[str, Any], text: str, reason: str | None) -> dict[str, Any]:

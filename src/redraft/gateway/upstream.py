@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import aiohttp
 
 from redraft.errors import ConfigError
-from redraft.gateway.engine import Answer, EngineError, Piece
+from redraft.gateway.engine import Answer, Engine, EngineError, Piece
 from redraft.gateway.foreign import (
     Chunks,
     answer_of,
@@ -53,7 +53,7 @@ _LINGER = 0.05
 _log = logging.getLogger("redraft.gateway")
 
 
-class Upstream:
+class Upstream(Engine):
     """A server at ``base_url`` (which ends in ``/v1``).
 
     Parameters

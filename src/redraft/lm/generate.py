@@ -1,24 +1,28 @@
 """Responses to many prompts at once, greedy or sampled, each a function of its own prompt and the decoding alone.
 
-A decoding loop of our own over the model's key-value cache: prompts are batched by length, and a row that has ended
-leaves its batch. Several samples of one prompt in a batch read it once. It keeps pace with transformers' ``generate``,
-which takes no generator and draws one row's tokens from what its neighbours left of the global one. Left out: beams,
-top-k and top-p; temperature 1 samples π itself.
+A decoding loop of our own: prompts are batched by length, and a row that has ended leaves its batch. Several samples
+of one prompt in a batch read it once, and rows of different adapters share a batch (``redraft.lm.rows``). transformers'
+``generate`` takes no generator and draws one row's tokens from what its neighbours left of the global one. Left out:
+beams, top-k and top-p; temperature 1 samples π itself.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from redraft.errors import ConfigError, DataError, ModelError
+from redraft.errors import ConfigError, DataError
 from redraft.lm.encode import end_of_turn
 from redraft.lm.limits import context_of
+from redraft.lm.load import PRECISIONS
+from redraft.lm.packed import packed
+from redraft.lm.rows import Key, LeanRows, PlainRows, adapted, lean_of
 from redraft.types import Decoding
 
 if TYPE_CHECKING:
@@ -41,10 +45,13 @@ def generate(
     batch_size: int = 64,
     on_batch: Callable[[int], None] | None = None,
     seeds: Sequence[int] | None = None,
+    keys: Sequence[Key] | None = None,
 ) -> list[str]:
     """Text of the response to each prompt (token ids), without special tokens; arguments as for ``generate_ids``."""
     stop = stop_tokens(model, tokenizer)
-    answers = generate_ids(model, prompts, decoding, stop, batch_size=batch_size, on_batch=on_batch, seeds=seeds)
+    answers = generate_ids(
+        model, prompts, decoding, stop, batch_size=batch_size, on_batch=on_batch, seeds=seeds, keys=keys
+    )
     return [spoken(tokenizer, ids, stop) for ids in answers]
 
 
@@ -65,38 +72,40 @@ def generate_ids(
     on_batch: Callable[[int], None] | None = None,
     seeds: Sequence[int] | None = None,
     watch: Watch | None = None,
+    keys: Sequence[Key] | None = None,
 ) -> list[list[int]]:
     """Token ids of the response to each prompt; the last one is in ``stop`` unless a limit came first.
 
     Limits are the decoding's and the model's context. ``model`` must be in evaluation mode. Two equal prompts get equal
     responses: for several samples of one prompt change ``decoding.seed``, or give every prompt a seed of its own in
     ``seeds``. A batch holds at most ``batch_size`` prompts and few enough for their memory; ``on_batch`` gets the
-    number that each has answered. ``watch`` may end a response early.
+    number that each has answered. ``watch`` may end a response early. ``keys`` name the adapter of each prompt;
+    without them the model answers as it is set.
 
     Raises ``ConfigError`` for a decoding out of range and ``DataError`` for a prompt without tokens or beyond the
     model's context.
     """
-    assert not model.training, "dropout would answer too"
-    if not 0 <= decoding.temperature < math.inf:
-        raise ConfigError(f"temperature {decoding.temperature}: use 0 for greedy, or a positive number")
-    if decoding.max_new_tokens < 1:
-        raise ConfigError(f"max_new_tokens {decoding.max_new_tokens}: must be at least 1")
-    if not all(prompts):
-        raise DataError(f"prompt {list(map(bool, prompts)).index(False) + 1} of {len(prompts)} has no tokens")
-    context, longest = context_of(model) or math.inf, max(map(len, prompts), default=0)
-    if longest > context:
-        raise DataError(f"a prompt has {longest} tokens, and this model's context is {context}: shorten it")
-    # The longest come first: a batch that does not fit into memory fails at once, not after an hour.
-    # Equal ones stand together: they are read once.
-    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), prompts[i]))
+    _require(model, prompts, decoding)
+    if not prompts:
+        return []
+    lean, context = lean_of(model, getattr(torch, decoding.precision), keys), context_of(model) or math.inf
+    if lean is None and decoding.precision != "float32" and model.dtype == torch.float32:
+        kind = f"{model.config.model_type} models, or with these adapters,"
+        raise ConfigError(f"precision {decoding.precision!r}: {kind} write in float32 on a CPU: leave it out")
+    known = [*lean[1]] * len(prompts) if lean and keys is None else keys or [None] * len(prompts)
     answers: list[list[int]] = [[] for _ in prompts]
-    start = 0
-    while start < len(order):
-        batch = order[start : start + max(1, min(batch_size, _BATCH_TOKENS // len(prompts[order[start]])))]
-        start += len(batch)
+    for batch in _batches(prompts, known, batch_size, mixed=lean is not None):
+        asked, mine = [prompts[i] for i in batch], [known[i] for i in batch]
         own = [decoding.seed if seeds is None else seeds[i] for i in batch]
         told = None if watch is None else partial(_told, watch, batch)
-        found = _answer_batch(model, [prompts[i] for i in batch], decoding, stop, seeds=own, watch=told)
+        with torch.no_grad(), ExitStack() as stack:
+            if lean is None:
+                stack.enter_context(packed(model))
+                stack.enter_context(nullcontext() if keys is None else adapted(model, mine[0]))
+                rows = PlainRows(model, asked)
+            else:
+                rows = LeanRows(*lean, asked, mine, decoding.max_new_tokens)
+            found = _answered(rows, asked, decoding, stop, context, seeds=own, watch=told)
         for i, ids in zip(batch, found, strict=True):
             answers[i] = ids
         if on_batch is not None:
@@ -112,77 +121,72 @@ def stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int
     return frozenset({end_of_turn(tokenizer), *more} if eos is None else {end_of_turn(tokenizer), eos, *more})
 
 
-@torch.no_grad()
-def _answer_batch(
-    model: Any,
+def _require(model: Any, prompts: Sequence[list[int]], decoding: Decoding) -> None:
+    """Refuse what cannot be answered, as ``generate_ids`` says."""
+    assert not model.training, "dropout would answer too"
+    if not 0 <= decoding.temperature < math.inf:
+        raise ConfigError(f"temperature {decoding.temperature}: use 0 for greedy, or a positive number")
+    if decoding.precision not in PRECISIONS:
+        raise ConfigError(f"precision {decoding.precision!r}: use one of {', '.join(PRECISIONS)}")
+    if decoding.max_new_tokens < 1:
+        raise ConfigError(f"max_new_tokens {decoding.max_new_tokens}: must be at least 1")
+    if not all(prompts):
+        raise DataError(f"prompt {list(map(bool, prompts)).index(False) + 1} of {len(prompts)} has no tokens")
+    context, longest = context_of(model) or math.inf, max(map(len, prompts), default=0)
+    if longest > context:
+        raise DataError(f"a prompt has {longest} tokens, and this model's context is {context}: shorten it")
+
+
+def _batches(prompts: Sequence[list[int]], keys: Sequence[Key], batch_size: int, *, mixed: bool) -> Iterator[list[int]]:
+    """Places of the prompts that are answered together; those of one adapter stand together, or alone if not mixed.
+
+    The longest come first: a batch that does not fit into memory fails at once, not after an hour. Equal ones stand
+    together: they are read once.
+    """
+    parts = (
+        [range(len(prompts))] if mixed else [[i for i, k in enumerate(keys) if k == key] for key in dict.fromkeys(keys)]
+    )
+    for part in parts:
+        order = sorted(part, key=lambda i: (-len(prompts[i]), prompts[i]))
+        while order:
+            size = max(1, min(batch_size, _BATCH_TOKENS // len(prompts[order[0]])))
+            yield sorted(order[:size], key=lambda i: keys[i] or "")
+            order = order[size:]
+
+
+def _answered(
+    rows: LeanRows | PlainRows,
     prompts: Sequence[list[int]],
     decoding: Decoding,
     stop: frozenset[int],
+    context: float,
     *,
     seeds: Sequence[int],
     watch: Watch | None,
 ) -> list[list[int]]:
-    """Left-padded, so that every row's next token stands in the last column. Row r of a tensor answers ``alive[r]``.
-
-    Equal prompts share one row of the first pass, which is most of the work where answers are short.
-    """
-    width, device = max(map(len, prompts)), model.device
-    distinct = list(dict.fromkeys(map(tuple, prompts)))
-    places = {ids: place for place, ids in enumerate(distinct)}
-    copies = torch.tensor([places[tuple(ids)] for ids in prompts], device=device)
-    inputs = torch.tensor([[0] * (width - len(ids)) + list(ids) for ids in distinct], device=device)
-    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in distinct], device=device)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    draws = None if decoding.temperature == 0 else _draws(prompts, decoding.max_new_tokens, seeds).to(device)
+    """Answer rows that have read these prompts. Row r of a tensor answers ``alive[r]``."""
+    draws = None if decoding.temperature == 0 else _draws(prompts, decoding.max_new_tokens, seeds)
     alive = list(range(len(prompts)))
     answers: list[list[int]] = [[] for _ in prompts]
-    cache: Any = None
-    context = context_of(model) or math.inf
     for step in range(decoding.max_new_tokens):
-        output = model(
-            input_ids=inputs,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        cache, logits = getattr(output, "past_key_values", None), output.logits[:, -1]
-        if cache is None:
-            raise ModelError(
-                f"models of type {model.config.model_type} keep no cache of keys and values: let an upstream serve it"
-            )
-        if len(logits) < len(alive):
-            _keep(cache, copies)
-            logits, mask, positions = logits[copies], mask[copies], positions[copies]
-        chosen = logits.argmax(1) if draws is None else _sample(logits, decoding.temperature, draws[alive, step])
+        logits = rows.logits
+        if draws is None:
+            chosen = logits.argmax(1)
+        else:
+            chosen = _sample(logits, decoding.temperature, draws[alive, step].to(logits.device))
         tokens = chosen.tolist()
         for row, token in zip(alive, tokens, strict=True):
             answers[row].append(token)
         enough = {row for row in alive if len(prompts[row]) + len(answers[row]) >= context}
         enough |= set() if watch is None else set(watch(alive, tokens))
         going = [r for r, token in enumerate(tokens) if token not in stop and alive[r] not in enough]
-        if not going:
+        if not going or step + 1 == decoding.max_new_tokens:
             break
         if len(going) < len(alive):
-            rows = torch.tensor(going, device=device)
-            _keep(cache, rows)
-            chosen, mask, positions = chosen[rows], mask[rows], positions[rows]
-            alive = [alive[r] for r in going]
-        inputs, positions = chosen[:, None], positions[:, -1:] + 1
-        mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
+            rows.keep(going)
+            chosen, alive = chosen[going], [alive[r] for r in going]
+        rows.step(chosen)
     return answers
-
-
-def _keep(cache: Any, rows: torch.Tensor) -> None:
-    """Leave these rows in a cache, any of them several times.
-
-    A cache with states of its own selects for itself; of others only ``reorder_cache`` knows recurrent layers.
-    """
-    from transformers import Cache
-
-    own = type(cache).batch_select_indices is not Cache.batch_select_indices
-    (cache.batch_select_indices if own else cache.reorder_cache)(rows)
 
 
 def _told(watch: Watch, batch: Sequence[int], rows: Sequence[int], tokens: Sequence[int]) -> Collection[int]:

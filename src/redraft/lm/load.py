@@ -94,7 +94,7 @@ def load_base(name: str, cache: Path) -> Base:
     require_known_tokens(model, tokenizer, name)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer))
-    model.eval()
+    model.eval().requires_grad_(False)  # adapters are trained, never these weights
     if torch.cuda.is_available():
         model.cuda()  # pyright: ignore[reportCallIssue]
     folder = Path(name).expanduser()

@@ -1,4 +1,4 @@
-"""Trained policies in process: one base model in memory, one adapter switched on for each batch.
+"""Trained policies in process: one base model in memory, and over it adapters that share batches where they can.
 
 Adapters stay apart from the weights. Merged in, SmolLM2 answered batches of 16 only 1.1 times as fast, most of which
 the merge itself costs again: not worth a second copy of the weights. ``merged_model`` is for exports. A host takes its
@@ -21,7 +21,7 @@ from redraft.lm.encode import encode_prompt
 from redraft.lm.trim import trim
 from redraft.policies.base import BASE
 from redraft.train.start import fitting
-from redraft.types import Decoding, Message
+from redraft.types import Contexts, Decoding, Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -89,31 +89,46 @@ class AdapterHost:
     def respond(
         self,
         name: str,
-        contexts: Sequence[Sequence[Message]],
+        contexts: Contexts,
         decoding: Decoding,
         seeds: Sequence[int] | None = None,
     ) -> list[str]:
-        """What the policy ``name`` answers, trimmed; raises ``NotFoundError`` as ``policy`` does.
+        """What the policy ``name`` answers, trimmed; as ``respond_many``. ``seeds``, one a context, go before its."""
+        return self.respond_many([(name, contexts)], decoding, seeds)[0]
 
-        ``seeds``, one a context, go before the decoding's. Raises ``DataError`` where no prompt is to be cut and one
-        leaves no room for its answer in the model's context.
+    def respond_many(
+        self,
+        asked: Sequence[tuple[str, Contexts]],
+        decoding: Decoding,
+        seeds: Sequence[int] | None = None,
+    ) -> list[list[str]]:
+        """What each policy answers to its contexts, in batches that they share; each answer is as alone.
+
+        ``seeds``, one for each context of all, go before the decoding's. Raises ``NotFoundError`` as ``policy`` does,
+        and ``DataError`` where no prompt is to be cut and one leaves no room for its answer in the model's context.
         """
         from redraft.lm.generate import generate
 
-        prompts = [self.encode(name, messages, whole=self._max_prompt is None) for messages in contexts]
-        if self._max_prompt is None:
+        names = [name for name, contexts in asked for _ in contexts]
+        every = [messages for _, contexts in asked for messages in contexts]
+        whole = self._max_prompt is None
+        prompts = [self.encode(name, messages, whole=whole) for name, messages in zip(names, every, strict=True)]
+        if whole:
             self._require_room(prompts, decoding.max_new_tokens)
-        with self._turn, self._active(self._adapter(name)):
+        with self._turn:
             texts = generate(
                 self._model, self.tokenizer, prompts, decoding,
-                batch_size=self._batch_size, on_batch=self._on_batch, seeds=seeds,
+                batch_size=self._batch_size, on_batch=self._on_batch, seeds=seeds, keys=self._keys(names),
             )  # fmt: skip
-        return [trim(text) for text in texts]
+        trimmed = iter([trim(text) for text in texts])
+        return [[next(trimmed) for _ in contexts] for _, contexts in asked]
 
     @contextmanager
     def as_base(self) -> Generator[Base]:
         """Within it the base model computes without adapters, for this thread only."""
-        with self._turn, self._active(None):
+        from redraft.lm.rows import adapted
+
+        with self._turn, adapted(self._model, None):
             yield self._base
 
     def close(self) -> None:
@@ -163,29 +178,30 @@ class AdapterHost:
                 )
 
     def watch(
-        self, name: str, prompts: Sequence[list[int]], decoding: Decoding, seeds: Sequence[int], watch: Watch
+        self,
+        names: Sequence[str],
+        prompts: Sequence[list[int]],
+        decoding: Decoding,
+        seeds: Sequence[int],
+        watch: Watch,
     ) -> None:
-        """Answer encoded prompts as one batch, token by token; ``watch`` sees them all and may end responses."""
+        """Answer encoded prompts by the policies named, token by token; ``watch`` sees them and may end responses."""
         from redraft.lm.generate import generate_ids
 
-        with self._turn, self._active(self._adapter(name)):
-            generate_ids(self._model, prompts, decoding, self.stop, batch_size=len(prompts), seeds=seeds, watch=watch)
+        size = len(prompts)
+        with self._turn:
+            generate_ids(
+                self._model, prompts, decoding, self.stop,
+                batch_size=size, seeds=seeds, watch=watch, keys=self._keys(names),
+            )  # fmt: skip
 
     def _adapter(self, name: str) -> _Adapter | None:
         if name != BASE and name not in self._adapters:
             raise NotFoundError(f"policy {name!r} is not loaded; loaded are {', '.join([BASE, *self._adapters])}")
         return self._adapters.get(name)
 
-    @contextmanager
-    def _active(self, adapter: _Adapter | None) -> Generator[None]:
-        if adapter is not None:
-            self._model.set_adapter(adapter.key, inference_mode=True)
-            yield
-        elif self._adapters:
-            with self._model.disable_adapter():
-                yield
-        else:
-            yield
+    def _keys(self, names: Sequence[str]) -> list[str | None]:
+        return [adapter and adapter.key for adapter in map(self._adapter, names)]
 
 
 @dataclass(frozen=True)
@@ -195,13 +211,11 @@ class AdapterPolicy:
     name: str
     host: AdapterHost
 
-    def respond(self, contexts: Sequence[Sequence[Message]], decoding: Decoding) -> list[str]:
+    def respond(self, contexts: Contexts, decoding: Decoding) -> list[str]:
         """One response per context, trimmed."""
         return self.host.respond(self.name, contexts, decoding)
 
-    def samples(
-        self, contexts: Sequence[Sequence[Message]], decoding: Decoding, seeds: Sequence[int]
-    ) -> list[list[str]]:
+    def samples(self, contexts: Contexts, decoding: Decoding, seeds: Sequence[int]) -> list[list[str]]:
         """For each seed one response per context; a context is read once for all of them."""
         asked = [context for context in contexts for _ in seeds]
         texts = self.host.respond(self.name, asked, decoding, [*seeds] * len(contexts))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,6 @@ from redraft.types import Contexts, Decoding, Interaction
 if TYPE_CHECKING:
     from redraft.costs import Cost
     from redraft.lm.load import Base
-    from redraft.policies.adapter import AdapterPolicy
     from redraft.train.packing import Limits, Triple
     from redraft.train.reference import Reference
 
@@ -101,15 +100,12 @@ def evaluate(
     for number, name in enumerate(names, 1):  # before the host puts its adapters into the base model
         believed[name] = _believed(base, adapters.get(name), triples, reference)
         progress("scoring", number, len(names))
-    host, contexts = AdapterHost(base, max_prompt=limits.prompt), [i.completion.messages for i in heldout]
-    answers: dict[str, Sequence[str]] = {}
-    for number, name in enumerate([*names, *others], 1):
-        if name in others:
-            answers[name] = others[name](host, contexts)
-        else:
-            policy = host.policy() if name == BASE else host.load(name, adapters[name])
-            answers[name] = policy.respond(contexts, decoding)
-        progress("answering", number, len(names) + len(others))
+    contexts, total = [i.completion.messages for i in heldout], len(heldout) * len(names)
+    host = AdapterHost(base, max_prompt=limits.prompt, on_batch=counter(progress, "answering", total))
+    for name, folder in adapters.items():
+        host.load(name, folder)
+    answers = dict(zip(names, host.respond_many([(name, contexts) for name in names], decoding), strict=True))
+    answers |= {name: list(asked(host, contexts)) for name, asked in others.items()}
     own = {name: [*map(cost, texts, (i.edited or "" for i in heldout))] for name, texts in answers.items()}
     priced = _priced(heldout, own, cost, base)
     bias = anchoring_bias(priced)
@@ -160,20 +156,27 @@ class Measure:
 
     def __call__(self, folder: Path, heldout: Sequence[Interaction]) -> dict[str, Any]:
         """What a manifest keeps as ``evaluation`` of the policy in ``folder``."""
-        edits, start = some(heldout, MOST), [] if self.start is None else [self.start]
-        missing = {name: [i for i in edits if (name, i.completion.id) not in self.known] for name, _ in start}
-        missing[BASE] = [i for i in edits if (BASE, i.completion.id) not in self.known]
-        advance = counter(self.progress, "answering", len(edits) + sum(map(len, missing.values())))
+        edits, folders = (
+            some(heldout, MOST),
+            dict([(_OWN, folder)] if self.start is None else [(_OWN, folder), self.start]),
+        )
+        asked = {name: [i for i in edits if (name, i.completion.id) not in self.known] for name in (BASE, *folders)}
+        advance = counter(self.progress, "answering", sum(map(len, asked.values())))
         host = AdapterHost(self.base, max_prompt=fitting(self.base, folder).limits.get("prompt"), on_batch=advance)
         try:
-            for name, place in ((BASE, None), *start):
-                policy = host.policy() if place is None else host.load(name, place)
-                found = self._distances(policy, missing[name])
-                self.known.update({(name, i.completion.id): d for i, d in zip(missing[name], found, strict=True)})
-            own = {_OWN: self._distances(host.load(_OWN, folder), edits)}
+            for name, place in folders.items():
+                host.load(name, place)
+            contexts = [(name, [i.completion.messages for i in missing]) for name, missing in asked.items()]
+            answers = host.respond_many(contexts, self.decoding)
         finally:
             host.close()
-        own |= {name: [self.known[name, i.completion.id] for i in edits] for name in missing}
+        found = {
+            (name, i.completion.id): self.cost(y, i.edited or "")
+            for (name, missing), texts in zip(asked.items(), answers, strict=True)
+            for i, y in zip(missing, texts, strict=True)
+        }
+        self.known.update({key: distance for key, distance in found.items() if key[0] != _OWN})
+        own = {name: [(found | self.known)[name, i.completion.id] for i in edits] for name in asked}
         return self._told(own, _priced(edits, own, self.cost, self.base))
 
     def _told(self, own: Mapping[str, Sequence[float]], priced: Sequence[Priced]) -> dict[str, Any]:
@@ -188,13 +191,9 @@ class Measure:
         return found | {
             "edits": len(priced),
             "cost": self.cost.name,
-            "decoding": asdict(self.decoding),
+            "decoding": self.decoding.logged,
             "model": self.base.identity,
         }
-
-    def _distances(self, policy: AdapterPolicy, edits: Sequence[Interaction]) -> list[float]:
-        answers = policy.respond([i.completion.messages for i in edits], self.decoding)
-        return [self.cost(y, i.edited or "") for i, y in zip(edits, answers, strict=True)]
 
 
 def _believed(

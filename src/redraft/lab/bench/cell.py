@@ -88,7 +88,7 @@ def log_edits(
                     draft,
                     policy,
                     model,
-                    decoding=asdict(decoding),
+                    decoding=decoding.logged,
                     metadata={"domain": context.domain} if context.domain else {},
                 ),
                 Edit(context.id, edited, user_id=user.name),

@@ -13,7 +13,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from redraft.errors import ConfigError
@@ -37,7 +37,7 @@ class AnswerCache:
         Nothing is kept when ``ask`` raises. Raises ``ConfigError`` when the file cannot be used.
         """
         request = json.dumps(
-            {"model": model, "messages": [message.plain for message in messages], "decoding": asdict(decoding)},
+            {"model": model, "messages": [message.plain for message in messages], "decoding": decoding.logged},
             sort_keys=True,
         )
         key = hashlib.sha256(request.encode()).hexdigest()

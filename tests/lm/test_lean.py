@@ -1,0 +1,179 @@
+"""The lean forward pass writes what the model's own step writes, or it is not used."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config
+
+from redraft.lm import rows as module
+from redraft.lm.generate import generate_ids
+from redraft.lm.lean import Lean
+from redraft.lm.rows import lean_of
+from redraft.types import Decoding
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "initializer_range": 0.2,  # wide enough that the greedy token is never nearly a tie
+}
+CONFIGS: dict[str, Any] = {
+    "llama, grouped": LlamaConfig(**SIZES, num_key_value_heads=2),
+    "llama, one key": LlamaConfig(**SIZES, num_key_value_heads=1, head_dim=16, tie_word_embeddings=True),
+    "llama, biases": LlamaConfig(**SIZES, num_key_value_heads=4, attention_bias=True, mlp_bias=True),
+    "llama, long": LlamaConfig(
+        **SIZES,
+        rope_parameters={
+            "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 16,
+        },
+    ),
+    "qwen2": Qwen2Config(**SIZES, num_key_value_heads=2, tie_word_embeddings=True),
+    "mistral": MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=None),
+}  # fmt: skip
+LENGTHS = (5, 14, 9, 14, 3)
+
+
+def model_of(name: str) -> Any:
+    torch.manual_seed(0)
+    model: Any = AutoModelForCausalLM.from_config(CONFIGS[name])
+    for part, parameter in model.named_parameters():
+        if part.endswith("bias"):
+            torch.nn.init.normal_(parameter)
+    return model.eval().requires_grad_(False)
+
+
+def prompts_of(*lengths: int, begun: int = 2) -> list[list[int]]:
+    """Prompts of these lengths, with a common beginning, and a copy of the first."""
+    generator = torch.Generator().manual_seed(1)
+    drawn = [torch.randint(4, 60, (length,), generator=generator).tolist() for length in lengths]
+    texts = [drawn[0][:begun] + ids[begun:] for ids in drawn]
+    return [*texts, texts[0]]
+
+
+def none(*_: Any) -> None:
+    """No lean copy."""
+
+
+@contextmanager
+def plainly() -> Generator[None]:
+    """Within it the model's own step answers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("redraft.lm.generate.lean_of", none)
+        yield
+
+
+@pytest.mark.parametrize("begun", [0, 2])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_it_writes_what_the_model_writes(name: str, begun: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CHUNK", 30)  # several passes
+    monkeypatch.setattr(module, "_ROOM", 5)  # which does not suffice
+    model, prompts, stop = model_of(name), prompts_of(*LENGTHS, begun=begun), frozenset(range(6))
+    assert lean_of(model, torch.float32, None) is not None
+    ended: set[int] = set()
+    for decoding in (Decoding(24), Decoding(24, 2.0, seed=3)):
+        found = generate_ids(model, prompts, decoding, stop)
+        with plainly():
+            assert generate_ids(model, prompts, decoding, stop) == found
+        assert [generate_ids(model, [ids], decoding, stop)[0] for ids in prompts] == found
+        ended |= {len(ids) for ids in found}
+    assert len(ended) > 2, "rows left their batch at different times"
+
+
+def test_what_all_begin_with_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[tuple[int, ...]] = []
+    before = Lean.hidden
+
+    def hidden(self: Lean, ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+        read.append(tuple(ids.shape))
+        return before(self, ids, *rest)
+
+    model = model_of("qwen2")
+    generate_ids(model, [[7]], Decoding(1), frozenset())
+    monkeypatch.setattr(Lean, "hidden", hidden)
+    generate_ids(model, prompts_of(12, 12, 10, begun=8), Decoding(2), frozenset())
+    assert read == [(1, 8), (3, 4), (4, 1)]
+
+
+def turned(rotary: Any, x: torch.Tensor, positions: torch.Tensor) -> Any:
+    return rotary(x, positions + positions // 6)
+
+
+@pytest.mark.parametrize("part", ["_embedding", "_norms", "_scale", "_products", "_rotary"])
+def test_a_copy_that_computes_otherwise_is_refused(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(Lean):
+        def __init__(self, model: Any, dtype: torch.dtype) -> None:
+            super().__init__(model, dtype)
+            whole: Any = getattr(self, part)
+            if part == "_norms":
+                self._norms = [norm * 1.01 for norm in whole]
+            elif part == "_products":
+                self._products = [whole[4], *whole[1:]]  # another layer's
+            elif part == "_rotary":
+                self._rotary = partial(turned, whole)
+            else:
+                setattr(self, part, whole * 1.01)
+
+    monkeypatch.setattr(module, "Lean", Broken)
+    model, prompts = model_of("llama, grouped"), prompts_of(*LENGTHS)
+    assert lean_of(model, torch.float32, None) is None
+    found = generate_ids(model, prompts, Decoding(12), frozenset())
+    with plainly():
+        assert generate_ids(model, prompts, Decoding(12), frozenset()) == found
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_changed_weights_are_copied_anew_and_others_are_not(counted: bool) -> None:
+    model, prompts = model_of("qwen2"), prompts_of(*LENGTHS)
+    generate_ids(model, prompts, Decoding(4), frozenset())
+    first = lean_of(model, torch.float32, None)
+    again = lean_of(model, torch.float32, None)
+    assert first
+    assert again
+    assert first[0] is again[0]
+    with torch.no_grad():
+        for layer in model.model.layers:
+            weight = layer.mlp.up_proj.weight
+            if counted:
+                weight.add_(0.3)
+            else:
+                weight.data += 0.3  # as PEFT merges
+    found = generate_ids(model, prompts, Decoding(12), frozenset())
+    with plainly():
+        assert generate_ids(model, prompts, Decoding(12), frozenset()) == found
+
+
+def test_a_copy_goes_with_its_model() -> None:
+    model = model_of("mistral")
+    found = lean_of(model, torch.float32, None)
+    assert found
+    copy = weakref.ref(found[0])
+    del found, model
+    gc.collect()
+    assert copy() is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=8),
+        Qwen2Config(**SIZES, num_key_value_heads=2, use_sliding_window=True, sliding_window=8, max_window_layers=1),
+        LlamaConfig(**SIZES, hidden_act="gelu"),
+        LlamaConfig(**SIZES, dtype="bfloat16"),
+    ],
+)
+def test_other_kinds_keep_their_own_step(other: Any) -> None:
+    torch.manual_seed(0)
+    model: Any = AutoModelForCausalLM.from_config(other).eval()
+    assert lean_of(model, torch.float32, None) is None
+    assert len(generate_ids(model, prompts_of(*LENGTHS), Decoding(4), frozenset())) == len(LENGTHS) + 1
