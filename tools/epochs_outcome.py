@@ -56,10 +56,13 @@ def learnt_from(base: Base, contexts: Split, key: Key, user: User, drafts: Path)
     if not drafts.exists():
         texts = AdapterHost(base, max_prompt=PROMPT).policy().respond([c.messages for c in logged], sampling)
         drafts.write_text(json.dumps({c.id: y for c, y in zip(logged, texts, strict=True)}))
-    known = json.loads(drafts.read_text())
+    known: dict[str, str] = json.loads(drafts.read_text())
+
+    def asked(missing: Sequence[Context]) -> list[str]:
+        return [known[context.id] for context in missing]
+
     with EditLog("sqlite://") as log:
-        ask = lambda missing: [known[context.id] for context in missing]  # noqa: E731
-        return log_edits(log, logged, ask, user, task=task, model=base.identity, decoding=sampling)
+        return log_edits(log, logged, asked, user, task=task, model=base.identity, decoding=sampling)
 
 
 def rows_of(key: Key, base: Base, scratch: Path, data: Path | None) -> Iterator[dict[str, Any]]:
@@ -133,8 +136,8 @@ def costs_of(epochs: Sequence[Mapping[str, Any]], by: str) -> list[float]:
     """Online costs of the epoch that a criterion chooses, the first of equals."""
     if by == "last":
         return epochs[-1]["online"]
-    score = (lambda row: fmean(row["online"])) if by == "best" else (lambda row: row[by])
-    return min(epochs, key=score)["online"]
+    scores = [fmean(row["online"]) if by == "best" else row[by] for row in epochs]
+    return epochs[scores.index(min(scores))]["online"]
 
 
 def interval(more: "np.ndarray[Any, np.dtype[np.float64]]") -> str:
@@ -159,13 +162,15 @@ def main() -> None:
     rows = given.out / "epochs.jsonl.gz"
     if not given.read:
         given.scratch.mkdir(parents=True, exist_ok=True)
-        data, base = os.environ.get("REDRAFT_DATA"), load_base(EMBEDDED, load_settings().cache)
+        named, base = os.environ.get("REDRAFT_DATA"), load_base(EMBEDDED, load_settings().cache)
         settings = [(task, user) for task in given.tasks for user in ("strong", "weak")]
         for seed in given.seeds:
             for method in given.methods:
                 for task, user in settings:
                     if (seed, task, user, method) not in read(rows):
-                        made = [*rows_of((seed, task, user, method), base, given.scratch, data and Path(data))]
+                        made = [
+                            *rows_of((seed, task, user, method), base, given.scratch, Path(named) if named else None)
+                        ]
                         with gzip.open(rows, "at", encoding="utf-8") as file:
                             file.write("".join(json.dumps(row) + "\n" for row in made))
                         print(

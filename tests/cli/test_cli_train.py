@@ -181,7 +181,7 @@ def test_a_model_that_cannot_answer_here_is_trained_and_not_measured(
 
     Path("log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log_of("edits", 24)))
     assert shell("import", "log.jsonl", "--task", "own")[0] == 0
-    monkeypatch.setattr("redraft.lm.generate._answer_batch", refuse)
+    monkeypatch.setattr("redraft.lm.generate._answered", refuse)
     status, out, err = shell("train", "all", "own", *QUICK, "--model", str(tiny_model_folder), "--json")
     assert (status, "its answers are not measured: keeps no cache" in err) == (0, True)
     found = json.loads(out)
@@ -274,7 +274,7 @@ def test_stopped_while_its_answers_are_measured_a_run_goes_on_with_just_that(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("redraft.policies.adapter.AdapterHost.respond", stopped)
+        patched.setattr("redraft.policies.adapter.AdapterHost.respond_many", stopped)
         assert shell(*command)[0] == 130
     left = Path("policies/email/sft@1.partial/redraft.json").read_bytes()
     assert [path.name for path in Path("policies/email").iterdir()] == ["sft@1.partial"]

@@ -156,10 +156,9 @@ class Measure:
 
     def __call__(self, folder: Path, heldout: Sequence[Interaction]) -> dict[str, Any]:
         """What a manifest keeps as ``evaluation`` of the policy in ``folder``."""
-        edits, folders = (
-            some(heldout, MOST),
-            dict([(_OWN, folder)] if self.start is None else [(_OWN, folder), self.start]),
-        )
+        edits, folders = some(heldout, MOST), {_OWN: folder}
+        if self.start is not None:
+            folders[self.start[0]] = self.start[1]
         asked = {name: [i for i in edits if (name, i.completion.id) not in self.known] for name in (BASE, *folders)}
         advance = counter(self.progress, "answering", sum(map(len, asked.values())))
         host = AdapterHost(self.base, max_prompt=fitting(self.base, folder).limits.get("prompt"), on_batch=advance)
