@@ -275,3 +275,16 @@ def test_listing_and_remote_policies_load_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_generate_writes_in_the_precision_asked_for_or_the_tasks() -> None:
+    def decoding(*more: str) -> dict[str, Any]:
+        told = fine("generate", "--policy", "email/sft", "--prompt", "Hi", "--max-new-tokens", "4", "--json", *more)
+        return json.loads(told)["decoding"]
+
+    assert decoding() == {"max_new_tokens": 4, "temperature": 0.0, "seed": 0}
+    assert decoding("--precision", "bfloat16")["precision"] == "bfloat16"
+    file = Path("redraft.toml")
+    file.write_text(file.read_text() + '[tasks.email]\nprecision = "bfloat16"\n')
+    assert decoding()["precision"] == "bfloat16"
+    assert "precision" not in decoding("--precision", "float32")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,11 +11,14 @@ from typing import Any, TypeVar
 import pytest
 from gateway_parts import request
 
+from redraft.config import Settings
 from redraft.errors import RedraftError
 from redraft.gateway.embedded import Embedded
 from redraft.gateway.engine import Answer, EngineError
+from redraft.gateway.setup import make_gateway
 from redraft.lm.load import load_base
 from redraft.lm.trim import Trim, trim
+from redraft.log import EditLog
 from redraft.policies.adapter import AdapterHost
 from redraft.types import Decoding, Message
 
@@ -293,3 +297,38 @@ def test_an_adapter_that_cannot_be_loaded_stops_the_start(host: AdapterHost, tmp
             await engine.start(["email/none@1"])
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_task_in_bfloat16_writes_in_it_and_the_log_says_so(
+    tiny_model_folder: Path, tiny_policies: Path, tmp_path: Path, stream: bool
+) -> None:
+    shutil.copytree(tiny_policies / "email", tmp_path / "policies" / "email")
+    arms = {"policies": ["base", "sft@1"], "selector": "uniform"}
+    settings = Settings.model_validate(
+        {
+            "model": {"name": str(tiny_model_folder), "cache": str(tmp_path / "cache")},
+            "policies": {"root": str(tmp_path / "policies")},
+            "tasks": {"email": arms | {"precision": "bfloat16"}, "plain": {"policies": ["base"]}},
+        }
+    )
+    asked: list[str] = []
+
+    async def ask(log: EditLog) -> None:
+        async with make_gateway(settings, log) as gateway:
+            for model in ("email/base", "email/sft@1", "plain"):
+                reply = await gateway.complete(request(model=model, max_tokens=12, stream=stream), "default")
+                asked.append(reply.completion_id)
+                if stream:
+                    assert [piece async for piece in reply.pieces]
+
+    with EditLog(f"sqlite:///{tmp_path / 'redraft.db'}") as log:
+        asyncio.run(ask(log))
+        kept = [log.interaction(each).completion for each in asked]
+    host = AdapterHost(load_base(str(tiny_model_folder), tmp_path), max_prompt=None)
+    host.load("email/sft@1", tiny_policies / "email/sft@1")
+    messages = request().logged()
+    for completion, precision in zip(kept, ("bfloat16", "bfloat16", None), strict=True):
+        assert completion.decoding.get("precision") == precision
+        decoding = Decoding(12, precision=precision or "float32")
+        assert completion.response == host.respond(completion.policy, [messages], decoding)[0]

@@ -13,10 +13,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config
 
+from redraft.errors import ConfigError
 from redraft.lm import rows as module
 from redraft.lm.generate import generate_ids
 from redraft.lm.lean import Lean
-from redraft.lm.rows import lean_of
+from redraft.lm.rows import LeanRows, lean_of
 from redraft.types import Decoding
 
 SIZES: dict[str, Any] = {
@@ -177,3 +178,27 @@ def test_other_kinds_keep_their_own_step(other: Any) -> None:
     model: Any = AutoModelForCausalLM.from_config(other).eval()
     assert lean_of(model, torch.float32, None) is None
     assert len(generate_ids(model, prompts_of(*LENGTHS), Decoding(4), frozenset())) == len(LENGTHS) + 1
+
+
+@pytest.mark.parametrize("name", ["llama, grouped", "qwen2"])
+def test_in_bfloat16_it_says_nearly_the_same_beside_the_model_as_it_is(name: str) -> None:
+    model, prompts = model_of(name), prompts_of(*LENGTHS)
+    found = lean_of(model, torch.bfloat16, None)
+    assert found
+    near = LeanRows(*found, prompts, [None] * len(prompts), 1).logits.log_softmax(-1)
+    with torch.no_grad():
+        own = torch.cat([model(input_ids=torch.tensor([ids])).logits[:, -1] for ids in prompts]).log_softmax(-1)
+    assert 0 < float((own.exp() * (own - near)).sum(-1).max()) < 0.02
+    rough = Decoding(12, precision="bfloat16")
+    together = generate_ids(model, prompts, rough, frozenset())
+    assert together[0] == together[-1]
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("other", [MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=8)])
+def test_bfloat16_is_refused_where_there_is_no_copy(other: Any) -> None:
+    model: Any = AutoModelForCausalLM.from_config(other).eval()
+    with pytest.raises(ConfigError, match="precision 'bfloat16': mistral"):
+        generate_ids(model, [[5, 6]], Decoding(2, precision="bfloat16"), frozenset())
+    with pytest.raises(ConfigError, match="use one of float32, bfloat16"):
+        generate_ids(model, [[5, 6]], Decoding(2, precision="int8"), frozenset())

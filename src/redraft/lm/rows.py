@@ -17,6 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from redraft.errors import ModelError
 from redraft.lm.lean import Groups, Lean, LowRank, current_adapter, low_rank, state_of, suits
+from redraft.lm.packed import works
 
 __all__ = ["Adapters", "Key", "LeanRows", "PlainRows", "adapted", "lean_of"]
 
@@ -45,7 +46,7 @@ def lean_of(model: Any, dtype: torch.dtype, keys: Sequence[Key] | None) -> tuple
     ``None`` where the model is of another kind, or the copy does not compute what the model does.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if not suits(base):
+    if not suits(base) or not works(dtype):
         return None
     copies, state = _known.setdefault(base, {}), state_of(base)
     if dtype not in copies or copies[dtype].state != state:
@@ -224,7 +225,7 @@ def _proved(model: Any, lean: Lean, key: Key) -> LowRank | None:
     texts = [drawn[:12], drawn[:3] + drawn[12:]]
     try:
         current = current_adapter(base) == key
-        part = () if key is None else low_rank(base, key, lean.dtype)
+        part = () if key is None else low_rank(base, key)
     except ValueError:
         return None
     rows = LeanRows(lean, {key: part}, [ids[:-1] for ids in texts], [key, key], 1)
