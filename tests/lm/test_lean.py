@@ -154,6 +154,14 @@ def test_changed_weights_are_copied_anew_and_others_are_not(counted: bool) -> No
         assert generate_ids(model, prompts, Decoding(12), frozenset()) == found
 
 
+def test_where_memory_is_short_there_is_no_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("llama, grouped")
+    with monkeypatch.context() as short:
+        short.setattr(module, "fits", lambda _weights: False)
+        assert lean_of(model, torch.float32, None) is None
+    assert lean_of(model, torch.float32, None) is not None
+
+
 def test_a_copy_goes_with_its_model() -> None:
     model = model_of("mistral")
     found = lean_of(model, torch.float32, None)

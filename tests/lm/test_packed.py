@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +52,19 @@ def test_weights_in_training_are_left_alone() -> None:
     model[0].weight.requires_grad_(True)
     with packed(model):
         assert ["forward" in vars(layer) for layer in model] == [False, True]
+
+
+def test_copies_leave_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told = tmp_path / "meminfo"
+    monkeypatch.setattr(module, "Path", lambda _name: told)
+    model = layers()  # 16 · 24 + 24 · 8 weights, 2,304 bytes
+    for free, fit in ((4, False), (5, True)):
+        told.write_text(f"MemTotal:       24684084 kB\nMemAvailable:   {free} kB\n")
+        assert module.fits(layer.weight for layer in model) == fit
+        with packed(model):
+            assert all(("forward" in vars(layer)) == fit for layer in model)
+    told.unlink()
+    assert module.fits(layer.weight for layer in model)
 
 
 def test_without_the_operators_nothing_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:

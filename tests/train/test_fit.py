@@ -231,7 +231,8 @@ def test_a_last_epoch_without_a_score_has_diverged(run: Run, monkeypatch: pytest
 
     evaluate = EditTrainer.evaluate
     monkeypatch.setattr(EditTrainer, "evaluate", spoilt)
-    data = Dataset(*([replace(t, rejected=None) for t in part] for part in (DATA.train, DATA.heldout)))
+    train, heldout = ([replace(t, rejected=None) for t in part] for part in (DATA.train, DATA.heldout))
+    data = Dataset(train, heldout)
     options = replace(OPTIONS, method="sft", epochs=3)
     assert fit(replace(run, data=data, options=options)).status == "complete"
     kept = replace(run, data=data, options=replace(options, keep="last"), folder=run.folder.with_name("last"))

@@ -1,22 +1,23 @@
 """Weights as oneDNN reads them fastest: a step of an answer reads all of them for a few rows.
 
 Torch's operators for it are not public: they are tried on a small product first, and where they are missing or err the
-plain ones go on. A packed copy takes as much memory as the weights, and lasts as long as its layer. Models of Llama's
-kind have copies of their own (``redraft.lm.lean``).
+plain ones go on. A packed copy takes as much memory as the weights, and lasts as long as its layer; none is made that
+would take more than half of what is free. Models of Llama's kind have copies of their own (``redraft.lm.lean``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
-__all__ = ["linear", "mark", "packed", "works"]
+__all__ = ["fits", "linear", "mark", "packed", "works"]
 
 _Linear = Callable[[torch.Tensor], torch.Tensor]
 _KNOWN: WeakKeyDictionary[nn.Linear, tuple[Any, _Linear]] = WeakKeyDictionary()
@@ -26,6 +27,8 @@ _KNOWN: WeakKeyDictionary[nn.Linear, tuple[Any, _Linear]] = WeakKeyDictionary()
 def packed(model: nn.Module) -> Generator[None]:
     """Within it, the frozen linear layers of a model on the CPU use packed weights; nothing can be differentiated."""
     layers = [layer for layer in model.modules() if type(layer) is nn.Linear and _suits(layer)]
+    if not fits(layer.weight for layer in layers if layer not in _KNOWN):
+        layers = []
     for layer in layers:
         vars(layer)["forward"] = _forward(layer)
     try:
@@ -33,6 +36,16 @@ def packed(model: nn.Module) -> Generator[None]:
     finally:
         for layer in layers:
             del layer.forward
+
+
+def fits(weights: Iterable[torch.Tensor]) -> bool:
+    """Whether a copy of weights takes at most half of the memory that is free, as far as the system tells."""
+    try:
+        told = dict(line.split(":") for line in Path("/proc/meminfo").read_text("ascii").splitlines())
+        free = 1024 * int(told["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):  # not Linux
+        return True
+    return sum(weight.nbytes for weight in weights) <= free / 2
 
 
 def linear(weight: torch.Tensor, bias: torch.Tensor | None) -> _Linear:

@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from redraft.errors import ModelError
 from redraft.lm.lean import Groups, Lean, LowRank, current_adapter, low_rank, state_of, suits
-from redraft.lm.packed import works
+from redraft.lm.packed import fits, works
 
 __all__ = ["Adapters", "Key", "LeanRows", "PlainRows", "adapted", "lean_of"]
 
@@ -43,7 +43,7 @@ class _Copy:
 def lean_of(model: Any, dtype: torch.dtype, keys: Sequence[Key] | None) -> tuple[Lean, Adapters] | None:
     """A copy of a model with these adapters, or as it is set now, made once and anew when their weights have changed.
 
-    ``None`` where the model is of another kind, or the copy does not compute what the model does.
+    ``None`` where the model is of another kind, memory is short, or the copy does not compute what the model does.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     if not suits(base) or not works(dtype):
@@ -51,6 +51,8 @@ def lean_of(model: Any, dtype: torch.dtype, keys: Sequence[Key] | None) -> tuple
     copies, state = _known.setdefault(base, {}), state_of(base)
     if dtype not in copies or copies[dtype].state != state:
         copies.pop(dtype, None)  # first: two would not fit as easily
+        if dtype == torch.float32 and not fits(base.parameters()):
+            return None
         copies[dtype] = _Copy(state, Lean(base, dtype))
     copy = copies[dtype]
     try:
