@@ -56,8 +56,8 @@ def test_weights_in_training_are_left_alone() -> None:
 
 def test_copies_leave_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     told = tmp_path / "meminfo"
-    monkeypatch.setattr(module, "Path", lambda _name: told)
-    model = layers()  # 16 · 24 + 24 · 8 weights, 2,304 bytes
+    monkeypatch.setattr(module, "Path", {"/proc/meminfo": told}.__getitem__)
+    model: Any = layers()  # 16 · 24 + 24 · 8 weights, 2,304 bytes
     for free, fit in ((4, False), (5, True)):
         told.write_text(f"MemTotal:       24684084 kB\nMemAvailable:   {free} kB\n")
         assert module.fits(layer.weight for layer in model) == fit
