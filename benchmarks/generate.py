@@ -31,6 +31,7 @@ from against import ROOT, ratio_of, source_of
 from contenders import CACHED, CONTENDERS, THREADS, Asked, missing
 
 MIXED = 16  # prompts that each policy answers
+REQUESTS = 8  # to the gateway's engine, one after the other
 
 
 def work(name: str, model: str, folders: Sequence[str]) -> None:
@@ -73,7 +74,7 @@ async def lone(engine: Any, messages: Sequence[Mapping[str, str]], tokens: int) 
 class Worker:
     """A contender in a process of its own."""
 
-    def __init__(self, name: str, model: str, source: Path, folders: Sequence[str], stack: ExitStack) -> None:
+    def __init__(self, name: str, source: Path, model: str, folders: Sequence[str], stack: ExitStack) -> None:
         command = [sys.executable, os.path.abspath(__file__), "--worker", name, "--model", model, "--folders", *folders]
         environment = {**os.environ, "PYTHONPATH": str(source)}
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -114,7 +115,7 @@ def adapters_over(model: str, count: int) -> Generator[list[str]]:
     from peft import LoraConfig, get_peft_model
 
     from redraft.lm.load import load_base
-    from redraft.train.runs import Manifest, write_manifest
+    from redraft.train.runs import MANIFEST
 
     with TemporaryDirectory() as root:
         folders = [Path(root) / f"random@{number + 1}" for number in range(count)]
@@ -127,9 +128,15 @@ def adapters_over(model: str, count: int) -> Generator[list[str]]:
                 if "lora_B" in name:
                     torch.nn.init.normal_(part, std=0.01)
             adapted.save_pretrained(folder)
-            known = {"name": base.name, "source": base.source, "revision": base.revision}
-            limits = {"prompt": 512, "response": 512}
-            write_manifest(folder, Manifest(f"office/{folder.name}", "complete", known, {}, limits, {"method": "sft"}))
+            manifest = {  # what every version reads
+                "policy": f"office/{folder.name}",
+                "status": "complete",
+                "base": {"name": base.name, "source": base.source, "revision": base.revision},
+                "data": {},
+                "limits": {"prompt": 512, "response": 512},
+                "options": {"method": "sft"},
+            }
+            (folder / MANIFEST).write_text(json.dumps(manifest), "utf-8")
         yield list(map(str, folders))
 
 
@@ -142,10 +149,10 @@ def main() -> None:
     prompts = prompts_of(options.model, asked)
     with ExitStack() as stack:
         folders = stack.enter_context(adapters_over(options.model, options.policies)) if options.policies else []
-        workers = {name: Worker(name, options.model, ROOT / "src", folders, stack) for name in present(options)}
+        sources = {name: (name, ROOT / "src") for name in present(options)}
         if options.against:
-            source = stack.enter_context(source_of(options.against))
-            workers[options.against] = Worker("redraft", options.model, source, folders, stack)
+            sources[options.against] = ("redraft", stack.enter_context(source_of(options.against)))
+        workers = {name: Worker(*of, options.model, folders, stack) for name, of in sources.items()}
         able = {name: worker for name, worker in workers.items() if not name.startswith("llama")}
         for name, worker in workers.items():  # loads and prepares
             worker.ask(asked=[(folder, prompts[:2]) for folder in [None, *(folders if name in able else [])]], tokens=2)
@@ -153,8 +160,9 @@ def main() -> None:
         if folders:
             rows.append(measured(able, [(folder, prompts[:MIXED]) for folder in folders], options))
         if options.gateway:
-            ours = {name: worker for name, worker in workers.items() if name in ("redraft", options.against)}
-            rows.append(requests(ours, asked[:MIXED], options))
+            # In processes of their own: once two threads have computed, GNU's OpenMP sleeps between products.
+            ours = {name: Worker(*of, options.model, [], stack) for name, of in sources.items() if of[0] == "redraft"}
+            rows.append(requests(ours, asked[:REQUESTS], options))
     print(json.dumps({"tokens": options.tokens, "threads": THREADS, "rounds": options.rounds, "rows": rows}))
 
 
