@@ -108,11 +108,11 @@ class TaskSettings(_Section):
     selector: Literal["late", "uniform", "fixed"] = Field(default="late", description="Rule that chooses a policy.")
     alpha: float | None = Field(default=None, ge=0, description="α of the rule late. Default: the scale of the costs.")
     fallback: str | None = Field(default=None, description="Policy that answers when the chosen one fails.")
-    decoding: DecodingSettings = Field(default=DecodingSettings(), description="How its policies write.")
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32",
         description="Of answers in this process, on a CPU: bfloat16 is faster, and some answers change.",
     )
+    decoding: DecodingSettings = Field(default=DecodingSettings(), description="How its policies write.")
 
     @field_validator("normalise")
     @classmethod

@@ -17,7 +17,7 @@ from peft import LoraConfig, get_peft_model
 
 from redraft.errors import ConflictError, DataError, ModelError, NotFoundError
 from redraft.lm.encode import encode_prompt
-from redraft.lm.generate import generate
+from redraft.lm.generate import generate, generate_ids
 from redraft.lm.lean import Lean
 from redraft.lm.load import Base
 from redraft.lm.rows import lean_of
@@ -118,6 +118,22 @@ def test_policies_answer_together_what_each_answers_alone(
             patch.setattr("redraft.lm.generate.lean_of", none)
         found = mixed.respond_many(request, Decoding(16, temperature, seed=4))
     assert found == [[each_alone[names[policy], temperature][context]] for policy, context in asked]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_leave_a_mixed_batch_and_the_others_keep_their_adapters(mixed: AdapterHost, seed: int) -> None:
+    model, stop = vars(mixed)["_model"], frozenset(range(0, 259, 9))
+    keys = [None, "adapter2", "adapter0", "adapter1", "adapter0", None, "adapter1", "adapter2"]
+    prompts = [encode_prompt(mixed.tokenizer, CONTEXTS[number % 3], 512) for number in range(len(keys))]
+    seeds = [seed * 10 + number for number in range(len(keys))]
+    decoding = Decoding(24, temperature=1.0)
+    together = generate_ids(model, prompts, decoding, stop, seeds=seeds, keys=keys)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("redraft.lm.generate.lean_of", none)
+        asked = zip(prompts, seeds, keys, strict=True)
+        alone = [generate_ids(model, [ids], decoding, stop, seeds=[s], keys=[key])[0] for ids, s, key in asked]
+    assert together == alone
+    assert len({len(ids) for ids in alone}) > 3
 
 
 def test_all_share_one_batch(mixed: AdapterHost, monkeypatch: pytest.MonkeyPatch) -> None:
