@@ -110,7 +110,7 @@ class TaskSettings(_Section):
     fallback: str | None = Field(default=None, description="Policy that answers when the chosen one fails.")
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32",
-        description="Of answers in this process, on a CPU: bfloat16 is faster, and some answers change.",
+        description="Of answers on this CPU: bfloat16 is faster, and some answers change.",
     )
     decoding: DecodingSettings = Field(default=DecodingSettings(), description="How its policies write.")
 
