@@ -97,7 +97,7 @@ def rows_of(key: Key, base: Base, scratch: Path, data: Path | None) -> Iterator[
 def priced(model: Any, base: Base, online: Sequence[Context], user: User, seed: int) -> list[float]:
     """What the user edits in a model's greedy answers."""
     training, prompts = model.training, [encode_prompt(base.tokenizer, c.messages, PROMPT) for c in online]
-    answers = [trim(text) for text in generate(model.eval(), base.tokenizer, prompts, DECODING)]
+    answers = [trim(text) for text in generate(model.eval().get_base_model(), base.tokenizer, prompts, DECODING)]
     model.train(training)
     edits = [
         user.edit(c, y, t=t, rng=user_rng(seed, c.id)) for t, (c, y) in enumerate(zip(online, answers, strict=True), 1)

@@ -47,6 +47,7 @@ __all__ = [
 ]
 
 NEAR = 0.5
+FEW = 8  # edits from which at least two are held out: one chooses, one reports
 SHINGLE = 3
 BANDS, BAND_ROWS = 32, 3  # finds a pair at NEAR with probability 0.986, at 0.7 with 1 − 10⁻⁶
 
@@ -267,7 +268,7 @@ def parts(
     group_of = context_groups(interaction.completion.messages for interaction in ordered)
     groups = [group_of[context_key(interaction.completion.messages)] for interaction in ordered]
     sizes = Counter(groups)
-    held = _held_out(sizes, max(1, round(holdout * len(ordered))), seed)
+    held = _held_out(sizes, max(2 if len(ordered) >= FEW else 1, round(holdout * len(ordered))), seed)
     kept = Counter({group: size for group, size in sizes.items() if group in held})
     choosing = _held_out(kept, max(1, round(kept.total() / 2)), seed) if len(kept) > 1 else set[str]()
     sides: tuple[list[Interaction], list[Interaction], list[Interaction]] = ([], [], [])

@@ -54,6 +54,14 @@ def test_weights_in_training_are_left_alone() -> None:
         assert ["forward" in vars(layer) for layer in model] == [False, True]
 
 
+def test_under_autocast_a_layer_computes_as_it_would() -> None:
+    model, x = layers(), torch.randn(2, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = model(x)
+        with packed(model):
+            assert torch.equal(model(x), plain)
+
+
 def test_copies_leave_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     told = tmp_path / "meminfo"
     monkeypatch.setattr(module, "Path", {"/proc/meminfo": told}.__getitem__)

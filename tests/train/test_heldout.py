@@ -21,6 +21,7 @@ from redraft.train.heldout import heldout_cost, some
 from redraft.train.options import TrainOptions
 from redraft.train.run import Answering, Run
 from redraft.train.runs import read_manifest
+from redraft.train.start import begin
 from redraft.types import Completion, Decoding, Edit, Interaction, Message
 
 OPTIONS = TrainOptions("sft", learning_rate=5e-3, epochs=3, rank=4, lora_alpha=8, patience=9, max_prompt=64)
@@ -50,9 +51,11 @@ def test_held_out_edits_choose_or_report_and_never_both(run: Run) -> None:
     assert choosing | reporting == {triple.id for triple in run.data.heldout}
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])  # of training, not of what is served
 def test_the_kept_epoch_costs_least_on_what_chooses_and_its_answers_are_those_of_a_host(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: Run, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("REDRAFT_PRECISION", precision)
     told = iter([0.9, 0.7, 0.3, 0.5])  # before the first step, then after each epoch
     real: list[float] = []
 
@@ -74,12 +77,12 @@ def test_the_kept_epoch_costs_least_on_what_chooses_and_its_answers_are_those_of
 
 
 def test_pricing_leaves_a_model_in_training_as_it_was(run: Run) -> None:
-    model: Any = run.base.model.train()
+    model: Any = begin(run.base, OPTIONS, None).train()
     state = torch.get_rng_state()
     assert heldout_cost(run, model) == heldout_cost(run, model)
     assert model.training
     assert torch.equal(torch.get_rng_state(), state)
-    model.eval()
+    model.unload()
 
 
 @pytest.mark.parametrize(

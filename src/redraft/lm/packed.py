@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -82,4 +82,5 @@ def _forward(layer: Any) -> _Linear:
     known = _KNOWN.get(layer)
     if known is None or known[0] != state:
         known = _KNOWN[layer] = state, linear(layer.weight, layer.bias)
-    return known[1]
+    plain, product, dtype = partial(nn.Linear.forward, layer), known[1], layer.weight.dtype
+    return lambda x: product(x) if x.dtype == dtype and not torch.is_autocast_enabled("cpu") else plain(x)

@@ -40,8 +40,8 @@ def heldout_cost(run: Run, model: Any) -> float:
     training, tokenizer = model.training, run.base.tokenizer
     edits = some(run.data.choosing, MOST_CHOOSING)
     prompts = [encode_prompt(tokenizer, i.completion.messages, run.options.max_prompt) for i in edits]
-    try:
-        answers = generate(model.eval(), tokenizer, prompts, run.answering.decoding)
+    try:  # without the trainer's wrapper, which multiplies in bfloat16 where it can: served answers do not
+        answers = generate(model.eval().get_base_model(), tokenizer, prompts, run.answering.decoding)
     finally:
         model.train(training)
     return fmean(run.answering.cost(trim(y), i.edited or "") for y, i in zip(answers, edits, strict=True))

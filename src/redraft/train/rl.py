@@ -120,7 +120,7 @@ class Tracker:
         model.eval()
         decoding = replace(self.decoding, seed=options.seed * SEEDS - 1)  # no sample's
         stop = stop_tokens(model, base.tokenizer)
-        answers = generate_ids(model, prompts, decoding, stop)
+        answers = generate_ids(model.get_base_model(), prompts, decoding, stop)  # in float32, as they are served
         triples = [Triple(str(n), x, y, None) for n, (x, y) in enumerate(zip(prompts, answers, strict=True))]
         nothing = {triple.id: (0.0, 0.0) for triple in triples}
         own = score(model, triples, nothing, pad=base.pad, head=None).chosen
