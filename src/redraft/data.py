@@ -240,7 +240,8 @@ def split(
     """Divide into (train, held out) so that no context, nor a near-repeat of one, stands on both sides.
 
     The same interactions and seed give the same two lists in any order of input; both are sorted by completion id.
-    Whole groups are held out until about ``holdout`` of all interactions are, and never fewer than one.
+    Whole groups are held out until about ``holdout`` of all interactions are, and never fewer than one, or two of
+    ``FEW`` and more: one to choose by, one to report on.
 
     Raises
     ------
