@@ -157,7 +157,7 @@ def test_changed_weights_are_copied_anew_and_others_are_not(counted: bool) -> No
 def test_where_memory_is_short_there_is_no_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of("llama, grouped")
     with monkeypatch.context() as short:
-        short.setattr(module, "fits", lambda _weights: False)
+        short.setattr(module, "fits", none)
         assert lean_of(model, torch.float32, None) is None
     assert lean_of(model, torch.float32, None) is not None
 
