@@ -84,12 +84,13 @@ def transformers(model: str, folders: Sequence[str]) -> Contender:
     for number, folder in enumerate(folders):
         loaded = PeftModel.from_pretrained(loaded, folder, str(number)) if number == 0 else loaded
         loaded.load_adapter(folder, str(number))
+    loaded.generation_config.eos_token_id = None  # as everywhere here: the answer goes on
 
     def answers(policy: str | None, prompts: Prompts, tokens: int) -> list[list[int]]:
         width = max(map(len, prompts))
         ids = torch.tensor([[0] * (width - len(each)) + each for each in prompts])
         mask = torch.tensor([[0] * (width - len(each)) + [1] * len(each) for each in prompts])
-        limits = {"max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": False, "pad_token_id": 0}
+        limits = {"max_new_tokens": tokens, "do_sample": False, "pad_token_id": 0}
         if policy is not None:
             loaded.set_adapter(str(folders.index(policy)))
         model = loaded.get_base_model() if folders and policy is None else loaded
