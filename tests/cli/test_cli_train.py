@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_openai import SAID, fake_openai
 
 from redraft.cli.app import main
 from redraft.config import Settings, TaskSettings
@@ -209,6 +210,29 @@ def test_evaluate_says_what_was_trained_on_and_what_is_of_another_task(
     Path("letters.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rows[2:]))
     status, _, err = shell("evaluate", "email", "--holdout", "letters.jsonl", *model, "--policy", "email/base")
     assert (status, "no edits of task 'email' in it" in err) == (2, True)
+
+
+def test_evaluate_asks_upstreams_and_the_best_of_several_answers(
+    shell: Callable[..., Ran], tiny_model_folder: Path
+) -> None:
+    model = ("--model", str(tiny_model_folder))
+    assert shell("train", "sft", "email", *QUICK, *model)[0] == 0
+    rows = [row(i) | {"prompt": f"chat: {i}"} for i in range(3)]
+    Path("later.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rows))
+    asked = ("evaluate", "email", "--holdout", "later.jsonl", "--max-new-tokens", "4", *model, "--json")
+    with fake_openai() as fake:
+        Path("redraft.toml").write_text(f'[serve.upstreams.big]\nurl = "{fake.url}"\nmodels = {{ large = "big-1" }}\n')
+        status, out, err = shell(*asked, "--policy", "large", "--policy", "sft+consensus3", "--policy", "sft")
+    assert status == 0, err
+    found = {row["policy"]: row for row in json.loads(out)["policies"]}
+    assert list(found) == ["base", "email/sft@1", "large", "sft+consensus3"]
+    assert {example["own"] for example in found["large"]["examples"]} == {SAID}
+    assert [body["model"] for body in fake.bodies] == ["big-1"] * 3
+    assert all(body["max_tokens"] == 4 for body in fake.bodies)
+    assert found["large"]["log_likelihood"] is None
+    assert found["large"]["standing"] == found["sft+consensus3"]["standing"] == "direct"
+    status, _, err = shell(*asked, "--policy", "nobody")
+    assert (status, "policy 'nobody': not in" in err) == (2, True)
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_a_full_disk_is_one_line(

@@ -73,12 +73,8 @@ def evaluate(
 
     settings = load_settings()
     store = PolicyStore(policies or settings.policies.root)
-    names = policy or sorted({ref.name for ref in store.list(task)})
-    if not names:
-        raise NotFoundError(f"task {task!r} has no policies in {store.root}: train some, or name one with --policy")
     decoding = decided(settings.decoding(task), max_new_tokens, temperature)
-    asked = {name: found for name in names if (found := _asked(name, task, settings, store, decoding)) is not None}
-    adapters = {str(ref): store.path(ref) for ref in _named(store, task, [name for name in names if name not in asked])}
+    adapters, asked = _chosen(policy or (), task, settings, store, decoding)
     rows = rows_of(holdout, form, Options(task, settings.log.max_text_chars, columns_of(mapped, columns)))
     delta = settings.cost_of(task, cost)
     heldout = _heldout(rows, task, holdout, limit, delta)
@@ -106,6 +102,18 @@ def evaluate(
         write_json(out, data, "choose another place with --out")
         note(f"result: {out}")
     emit(data, as_json, _drawn(evaluated, task, learnt))
+
+
+def _chosen(
+    names: Sequence[str], task: str, settings: Settings, store: PolicyStore, decoding: Decoding
+) -> tuple[dict[str, Path], dict[str, Asked]]:
+    """The trained policies of these names, or the latest of every name, with their folders; and how others answer."""
+    names = names or sorted({ref.name for ref in store.list(task)})
+    if not names:
+        raise NotFoundError(f"task {task!r} has no policies in {store.root}: train some, or name one with --policy")
+    asked = {name: found for name in names if (found := _asked(name, task, settings, store, decoding)) is not None}
+    trained = _named(store, task, [name for name in names if name not in asked])
+    return {str(ref): store.path(ref) for ref in trained}, asked
 
 
 def _named(store: PolicyStore, task: str, names: Sequence[str]) -> list[PolicyRef]:
