@@ -65,12 +65,13 @@ class Turn:
 
     def answered(self, policy: str, message: Mapping[str, Any], text: str, reason: str | None) -> Completion:
         """The completion as it is logged."""
-        return replace(self.by(policy), **as_logged(message, text, reason))
+        return self.by(policy, **as_logged(message, text, reason))
 
-    def by(self, policy: str) -> Completion:
-        """The completion before there is a response, written by this policy."""
-        decoding = {**self.completion.decoding, **self.task.engines[policy].decoding}
-        return replace(self.completion, policy=policy, decoding=decoding)
+    def by(self, policy: str, **more: Any) -> Completion:
+        """The completion as this policy writes it, before there is a response or with what is known of it."""
+        if own := self.task.engines[policy].decoding:
+            more["decoding"] = {**self.completion.decoding, **own}
+        return replace(self.completion, policy=policy, **more)
 
 
 def as_logged(message: Mapping[str, Any], text: str, reason: str | None) -> dict[str, Any]:
