@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config
 
 from redraft.errors import ConfigError
 from redraft.lm import rows as module
 from redraft.lm.generate import generate_ids
-from redraft.lm.lean import Lean
+from redraft.lm.lean import Lean, low_rank
 from redraft.lm.rows import LeanRows, lean_of
 from redraft.types import Decoding
 
@@ -160,6 +161,19 @@ def test_where_memory_is_short_there_is_no_copy(monkeypatch: pytest.MonkeyPatch)
         short.setattr(module, "fits", none)
         assert lean_of(model, torch.float32, None) is None
     assert lean_of(model, torch.float32, None) is not None
+
+
+def test_all_that_it_computes_with_is_where_the_model_is() -> None:
+    config = LoraConfig(target_modules="all-linear", init_lora_weights=False)
+    model: Any = get_peft_model(model_of("qwen2"), config).to("meta")  # refuses to compute with what is elsewhere
+    lean = Lean(model.get_base_model(), torch.float32)
+    adapters = {"default": low_rank(model.get_base_model(), "default")}
+    with torch.no_grad():
+        rows = LeanRows(lean, adapters, prompts_of(*LENGTHS), [None, None, *["default"] * 4], 1)
+        for kept in (range(6), [1, 3]):
+            rows.keep([*kept])
+            rows.step(rows.logits.argmax(1)[[*kept]])
+    assert rows.logits.device.type == "meta"
 
 
 def test_a_copy_goes_with_its_model() -> None:

@@ -4,8 +4,9 @@ RMSNorm, rotary positions, grouped-query attention and a gated MLP, as in Llama,
 Layers that read the same input are one product, weights lie as oneDNN reads them fastest, and keys and values are
 written into one tensor with room. Rows of different LoRA adapters, and of none, share a batch: the base product is of
 all rows, the low-rank part of an adapter's own. A copy takes as much memory as the weights (SmolLM2: 540 MB, 270 in
-bfloat16) and is dropped with its model. Left out: GPUs, training, windows, adapters other than plain LoRA. Whether it
-computes what a model does is for ``redraft.lm.rows`` to prove.
+bfloat16) and is dropped with its model. On a GPU it computes in the precision of the model. Left out: models over
+several devices, training, windows, adapters other than plain LoRA. Whether it computes what a model does is for
+``redraft.lm.rows`` to prove.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def suits(model: Any) -> bool:
     if "sliding_attention" in (getattr(config, "layer_types", None) or ()) or getattr(config, "sliding_window", None):
         return False
     tensors = [*model.parameters(), *model.buffers()]
-    if not all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors):
+    if {t.device for t in tensors} != {model.device} or model.device.type not in ("cpu", "cuda"):
+        return False
+    if model.device.type == "cpu" and not all(t.dtype == torch.float32 for t in tensors):
         return False
     plain = all(type(_base(layer)) is nn.Linear for parts in _parts(model) for layer in parts)
     return plain and type(model.get_input_embeddings()) is nn.Embedding
@@ -84,7 +87,8 @@ class Lean:
     def __init__(self, model: Any, dtype: torch.dtype) -> None:
         body, config, attention = model.model, model.config, model.model.layers[0].self_attn
         norms = [norm for layer in body.layers for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
-        self.dtype, self._depth, self._epsilon = dtype, len(body.layers), config.rms_norm_eps
+        self.dtype, self.device = dtype, model.device
+        self._depth, self._epsilon = len(body.layers), config.rms_norm_eps
         self._heads, self._shared, self._width = (
             config.num_attention_heads,
             config.num_key_value_heads,
@@ -97,7 +101,8 @@ class Lean:
 
     def room(self, rows: int, columns: int) -> torch.Tensor:
         """Keys and values [layers, 2, rows, heads, columns, D]: zeros, since what is masked is multiplied too."""
-        return torch.zeros(self._depth, 2, rows, self._shared, columns, self._width, dtype=self.dtype)
+        shape = self._depth, 2, rows, self._shared, columns, self._width
+        return torch.zeros(shape, dtype=self.dtype, device=self.device)
 
     def hidden(
         self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, cache: torch.Tensor, groups: Groups

@@ -40,23 +40,28 @@ def packed(model: nn.Module) -> Generator[None]:
 
 def fits(weights: Iterable[torch.Tensor]) -> bool:
     """Whether a copy of weights takes at most half of the memory that is free, as far as the system tells."""
+    kept = [*weights]
+    if kept and kept[0].is_cuda:
+        return sum(weight.nbytes for weight in kept) <= torch.cuda.mem_get_info(kept[0].device)[0] / 2
     try:
         told = dict(line.split(":") for line in Path("/proc/meminfo").read_text("ascii").splitlines())
         free = 1024 * int(told["MemAvailable"].split()[0])
     except (OSError, KeyError, ValueError):  # not Linux
         return True
-    return sum(weight.nbytes for weight in weights) <= free / 2
+    return sum(weight.nbytes for weight in kept) <= free / 2
 
 
 def linear(weight: torch.Tensor, bias: torch.Tensor | None) -> _Linear:
-    """The product of rows [N, in] with a packed copy of ``weight`` [out, in]."""
+    """The product of rows [N, in] with a packed copy of ``weight`` [out, in]; on a GPU with the weight as it is."""
+    if weight.device.type != "cpu":
+        return lambda x: nn.functional.linear(x, weight, bias)
     copy = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
     product = torch.ops.mkldnn._linear_pointwise
     return lambda x: product(x, copy, bias, "none", [], "")
 
 
 def mark(weight: torch.Tensor) -> tuple[int, int, float]:
-    """What differs when a weight on the CPU has changed. PEFT merges by way of ``.data``, which no version counts."""
+    """What differs when a weight has changed. PEFT merges by way of ``.data``, which no version counts."""
     return weight._version, weight.data_ptr(), float(weight.detach().flatten()[-1])
 
 

@@ -46,12 +46,13 @@ def lean_of(model: Any, dtype: torch.dtype, keys: Sequence[Key] | None) -> tuple
     ``None`` where the model is of another kind, memory is short, or the copy does not compute what the model does.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if not suits(base) or not works(dtype):
+    if not suits(base) or (base.device.type == "cpu" and not works(dtype)):
         return None
+    dtype = dtype if base.device.type == "cpu" else base.dtype
     copies, state = _known.setdefault(base, {}), state_of(base)
     if dtype not in copies or copies[dtype].state != state:
         copies.pop(dtype, None)  # first: two would not fit as easily
-        if dtype == torch.float32 and not fits(base.parameters()):
+        if dtype == base.dtype and not fits(base.parameters()):
             return None
         copies[dtype] = _Copy(state, Lean(base, dtype))
     copy = copies[dtype]
@@ -92,14 +93,14 @@ class LeanRows:
     ) -> None:
         self._lean, self._adapters, self._keys = lean, adapters, [*keys]
         self._room, self._end = min(room, _ROOM), max(map(len, prompts))
-        self._lengths = torch.tensor([len(ids) for ids in prompts])
+        self._lengths = torch.tensor([len(ids) for ids in prompts], device=lean.device)
         self._cache = lean.room(len(prompts), self._end + self._room)
         asked = [*zip(keys, map(tuple, prompts), strict=True)]
         places = {each: place for place, each in enumerate(dict.fromkeys(asked))}
         copies = [places[each] for each in asked]
         hidden, begun = self._first([ids for _, ids in places], [key for key, _ in places])
         self._move(reversed([*enumerate(copies)]))  # from behind: each stands at or behind what it copies
-        columns = torch.arange(self._end)
+        columns = torch.arange(self._end, device=lean.device)
         read = (columns < begun) | (columns >= self._end - self._lengths[:, None] + begun)
         self._mask = F.pad(_added(read, lean.dtype), (0, self._room))[:, None, None]
         self.logits = lean.logits(hidden[copies], self._groups(self._keys))
@@ -140,11 +141,12 @@ class LeanRows:
         self, texts: Sequence[tuple[int, ...]], keys: Sequence[Key], start: int, begun: int, end: int
     ) -> torch.Tensor:
         """Read texts beyond their first ``begun`` tokens into the rows from ``start``, flush with column ``end``."""
-        lengths, columns = torch.tensor([[len(ids)] for ids in texts]), torch.arange(end)
-        width, positions = int(lengths.max()) - begun, columns - end + lengths
+        device, width = self._lean.device, max(map(len, texts)) - begun
+        lengths, columns = torch.tensor([[len(ids)] for ids in texts], device=device), torch.arange(end, device=device)
+        positions = columns - end + lengths
         seen = (columns < begun) | (positions >= begun)
         mask = _added(seen[:, None] & (columns <= columns[-width:, None]), self._lean.dtype)[:, None]
-        ids = torch.tensor([[0] * (width + begun - len(each)) + [*each[begun:]] for each in texts])
+        ids = torch.tensor([[0] * (width + begun - len(each)) + [*each[begun:]] for each in texts], device=device)
         cache = self._cache[:, :, start : start + len(texts), :, :end]
         return self._lean.hidden(ids, positions[:, -width:].clamp(min=0), mask, cache, self._groups(keys))
 
@@ -208,7 +210,7 @@ class PlainRows:
 
 def _added(seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """What is added to scores: no infinity, since a row of padding sees nothing."""
-    return torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
 
 
 def _runs(keys: Sequence[Key]) -> Iterator[tuple[Key, int, int]]:
@@ -232,11 +234,12 @@ def _proved(model: Any, lean: Lean, key: Key) -> LowRank | None:
         return None
     rows = LeanRows(lean, {key: part}, [ids[:-1] for ids in texts], [key, key], 1)
     first = rows.logits
-    rows.step(torch.tensor([ids[-1] for ids in texts]))
+    rows.step(torch.tensor([ids[-1] for ids in texts], device=lean.device))
     found = torch.stack([first, rows.logits], 1).log_softmax(-1)
     with nullcontext() if current else adapted(model, key):
-        alone = [model(input_ids=torch.tensor([ids]), use_cache=False, logits_to_keep=2).logits for ids in texts]
-    told = torch.cat(alone).log_softmax(-1)
+        tensors = [torch.tensor([ids], device=lean.device) for ids in texts]
+        alone = [model(input_ids=ids, use_cache=False, logits_to_keep=2).logits for ids in tensors]
+    told = torch.cat(alone).float().log_softmax(-1)
     if lean.dtype == torch.float32:
         same = (found - told).abs().max() <= _TOLERANCE and bool((found.argmax(-1) == told.argmax(-1)).all())
     else:
