@@ -81,6 +81,7 @@ def test_arms_come_after_the_methods_and_are_made_of_those_before(file: Path) ->
     [
         ("sizes.second=0", "sizes.second says how much 'sft' logs"),
         ('arms.rl.start="best"', "arms.rl needs 'best': name it before"),
+        ('arms.rl.log="best"', "arms.rl learns from 'best': name it before"),
         ('arms.best.of="dpo"', "arms.best needs 'dpo'"),
         ('arms.best.method="sft"', "arms.best: give it a method, or best_of and temperature"),
         ('arms.again={of="best",temperature=1}', "arms.again: 'best' is no policy of its own"),
@@ -94,6 +95,11 @@ def test_arms_come_after_the_methods_and_are_made_of_those_before(file: Path) ->
 def test_arms_that_cannot_be_made_are_refused(file: Path, override: str, said: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(said)):
         benchmark(written(file, ARMS), "sizes.second=5", 'methods=["sft"]', override)
+
+
+def test_an_arm_that_goes_on_with_the_first_log_needs_no_second(file: Path) -> None:
+    found = benchmark(written(file, ARMS), 'methods=["sft"]', 'arms.rl.log="base"')
+    assert (found.arms["rl"].start, found.arms["rl"].writer) == ("sft", "base")
 
 
 def test_an_experiment_needs_an_arm_beside_the_base_model(file: Path) -> None:

@@ -243,6 +243,29 @@ def test_arms_are_made_of_what_earlier_arms_left(with_arms: Experiment, place: P
     assert set(seen) == {"cells"}
 
 
+def test_a_pipeline_learns_from_the_first_log_with_the_options_chosen_for_its_method(
+    experiment: Experiment, place: Place, tmp_path: Path
+) -> None:
+    given = experiment.model_dump(mode="json") | {"train_users": ["strong"], "seeds": [1], "methods": ["sft", "early"]}
+    arms = {
+        "then": {"method": "early", "start": "sft", "log": "base", "options": {"beta": 0.3}},
+        "second": {"method": "early", "start": "early"},
+    }
+    sizes = {"train": 6, "validation": 3, "online": 5, "second": 9}
+    rates = {"sweep": {"early": {"learning_rate": [1e-3, 2e-3], "nll_weight": [0.5]}}, "options_from": None}
+    here = replace(place, out=tmp_path / "pipeline")
+    assert run(Experiment.model_validate(given | rates | {"arms": arms, "sizes": sizes}), here).left == []
+    chosen = {row.arm: row for row in RunFolder(here.out).training() if row.chosen}
+    first, then, second = (chosen[name].options for name in ("early", "then", "second"))
+    assert (first["nll_weight"], first["beta"], first["start"]) == (0.5, 0.1, "")
+    assert then == first | {"start": "sft", "beta": 0.3}
+    assert second == first | {"start": "early"}
+    cell = here.out / "work/1/office/strong"
+    assert {file.name for file in cell.glob("*.db")} == {"redraft.db", "redraft-early.db"}
+    told = [json.loads((cell / f"policies/office/{name}@1/completions.json").read_text()) for name in ("sft", "then")]
+    assert told[0] == told[1]
+
+
 def test_arms_of_a_run_cut_off_are_the_same(with_arms: Experiment, place: Place, tmp_path: Path) -> None:
     here, whole = replace(place, out=tmp_path / "cut"), replace(place, out=tmp_path / "whole")
     for stage in ("sft", "rl", "serve rl", "serve best"):

@@ -83,13 +83,15 @@ class Server(_Section):
 class Arm(_Section):
     """An arm beside the methods: a policy trained with options of its own, or another arm's policy served otherwise.
 
-    Trained with ``method``, it goes on from the arm ``start`` and learns from what that one wrote. Else the arm ``of``
+    Trained with ``method``, it goes on from the arm ``start`` and learns from the edits of what that one wrote, or of
+    what ``log`` names. Options that it does not name are those chosen for the method itself. Else the arm ``of``
     answers at ``temperature``, and with ``best_of`` so often: then the one is given whose predicted ``cost``, of which
     ``pessimism`` times the bonus is part, is least, or the ``consensus`` of all.
     """
 
     method: str | None = None
     start: str = BASE
+    log: str = ""
     options: dict[str, int | float | str] = Field(default_factory=dict[str, int | float | str])
     best_of: Annotated[int, Field(ge=2)] | None = None
     by: Literal["cost", "consensus"] = "cost"
@@ -106,6 +108,11 @@ class Arm(_Section):
     @classmethod
     def _trainable(cls, given: Mapping[str, float | str]) -> Mapping[str, float | str]:
         return _options(given, SHARED)
+
+    @property
+    def writer(self) -> str:
+        """The arm whose edited answers it learns from."""
+        return self.log or self.start
 
     @property
     def needs(self) -> str:
@@ -209,8 +216,9 @@ class Experiment(_Section):
                 (arm.needs in self.arms and self.arms[arm.needs].method is None, f"arms.{name}: {arm.needs!r} is no "
                  "policy of its own, name the one that answers for it"),
                 (arm.needs not in known, f"arms.{name} needs {arm.needs!r}: name it before, there are {known}"),
-                (trained and arm.start != BASE and not second, f"arms.{name}: sizes.second says how much "
-                 f"{arm.start!r} logs, and is 0"),
+                (arm.writer not in known, f"arms.{name} learns from {arm.writer!r}: name it before, there are {known}"),
+                (trained and arm.writer != BASE and not second, f"arms.{name}: sizes.second says how much "
+                 f"{arm.writer!r} logs, and is 0"),
             ]  # fmt: skip
             known.append(name)
         return found

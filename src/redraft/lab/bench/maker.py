@@ -82,7 +82,7 @@ class Maker:
             answers = answer(policy, online, self.decoding())
         if arm.method != RL:
             return Made(answers)
-        bound = self.bound(arm.start, self.options(name).pessimism)
+        bound = self.bound(arm.writer, self.options(name).pessimism)
         before = self.known(arm.start)
         told = {name: answers} | ({} if before is None else {arm.start: before})
         return Made(answers, predictions=self.predicted(name, told, bound))
@@ -121,9 +121,9 @@ class Maker:
 
     def writer(self, name: str) -> str:
         """Whose log tells best what this arm's answers cost: its own, where others go on from it, or its start's."""
-        if name == BASE or any(arm.start == name for arm in self.experiment.arms.values()):
+        if name == BASE or any(arm.writer == name for arm in self.experiment.arms.values()):
             return name
-        return self.writer(self.arm(name).start)
+        return self.writer(self.arm(name).writer)
 
     def policy(self, name: str) -> Path:
         """The folder of an arm's policy, trained if it is not there; its trials are rows of ``training.jsonl``."""
@@ -134,7 +134,7 @@ class Maker:
         arm, candidates = self.arm(name), self.candidates(name)
         start = None if arm.start == BASE else self.policy(arm.start)
         options = candidates[0]
-        interactions = self.log(arm.start)
+        interactions = self.log(arm.writer)
         run = Run(
             self.base, self.data(interactions, arm, options, start), options, folder, str(reference), self.cache,
             self.progress, start=start, answering=Answering(self.cost, self.decoding()),
@@ -142,7 +142,7 @@ class Maker:
         if arm.method == RL:
             from redraft.train.rl import priced_run
 
-            run = priced_run(run, interactions, self.bound(arm.start, options.pessimism))
+            run = priced_run(run, interactions, self.bound(arm.writer, options.pessimism))
         from redraft.lab.bench.learn import learn
 
         manifests = learn(run, candidates, folder)
@@ -157,7 +157,7 @@ class Maker:
             return prepare(interactions, self.base, options)
         from redraft.train.rl import prepare_rl
 
-        bound = self.bound(arm.start, options.pessimism)
+        bound = self.bound(arm.writer, options.pessimism)
         advance = counter(self.progress, "samples", options.samples * len(interactions))
         return prepare_rl(interactions, bound, options, self.cache, start=start, on_batch=advance)
 
@@ -169,17 +169,21 @@ class Maker:
         return replace(given, start="" if arm.start == BASE else arm.start, **self.experiment.typed(arm.options))
 
     def candidates(self, name: str) -> list[TrainOptions]:
-        """What to train: as chosen before for this setting, by this run or another, else the grid to choose from."""
+        """What to train: as chosen before for this setting, by this run or another, else the grid to choose from.
+
+        An arm has its method's options but for those that it names.
+        """
         from redraft.train.sweep import grid
 
-        options, experiment = self.options(name), self.experiment
-        if name in experiment.arms:
-            return [options]
-        own = _chosen(self.folder.training(), self.setting, name)
-        chosen = own if own is not None else _chosen(self.chosen, self.setting, name)
+        options, experiment, arm = self.options(name), self.experiment, self.arm(name)
+        assert arm.method is not None
+        own = _chosen(self.folder.training(), self.setting, arm.method)
+        chosen = own if own is not None else _chosen(self.chosen, self.setting, arm.method)
         if chosen is not None:
             known = TrainOptions().as_dict() | dict(chosen)  # an option younger than the row had its default
-            return [replace(options, **{k: v for k, v in known.items() if k not in SHARED})]
+            return [replace(options, **{k: v for k, v in known.items() if k not in SHARED.union(arm.options)})]
+        if name in experiment.arms:
+            return [options]
         if experiment.options_from is not None:
             raise ConfigError(f"{experiment.options_from}: no options for {name} on {self.setting.task}: train there")
         return grid(options, experiment.sweep.get(name, {}))
