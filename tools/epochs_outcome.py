@@ -39,7 +39,7 @@ from redraft.train.options import TrainOptions
 from redraft.train.run import Answering, Run
 from redraft.types import Context, Decoding, Interaction
 
-TRAIN, VALIDATION, ONLINE, PROMPT, TOKENS = 64, 16, 60, 192, 64
+TRAIN, VALIDATION, ONLINE, PROMPT, TOKENS = 64, 32, 60, 192, 64
 SETTINGS = [(task, user) for task in ("summary", "email") for user in ("strong", "weak")]
 RATES = {"sft": 5e-4, "early": 5e-4, "dpo": 1e-4}  # at 5e-4 dpo writes nothing from the first epoch on
 EPOCHS = 4
@@ -156,6 +156,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--methods", nargs="+", default=list(RATES), choices=RATES)
     parser.add_argument("--tasks", nargs="+", default=["summary", "email"], choices=["summary", "email", "office"])
+    parser.add_argument("--users", nargs="+", default=["strong", "weak"])
     parser.add_argument("--read", action="store_true")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -163,7 +164,7 @@ def main() -> None:
     if not given.read:
         given.scratch.mkdir(parents=True, exist_ok=True)
         named, base = os.environ.get("REDRAFT_DATA"), load_base(EMBEDDED, load_settings().cache)
-        settings = [(task, user) for task in given.tasks for user in ("strong", "weak")]
+        settings = [(task, user) for task in given.tasks for user in given.users]
         for seed in given.seeds:
             for method in given.methods:
                 for task, user in settings:
