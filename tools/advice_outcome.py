@@ -1,6 +1,6 @@
 """What ``redraft diagnose`` advises of a log against what training on that log then brings, a row for each log.
 
-    REDRAFT_DATA=… python tools/advice_outcome.py FOLDER [--out results/advice] [--epochs 3] office/strong/64 defacto/64
+    REDRAFT_DATA=… python tools/advice_outcome.py FOLDER [--out results/advice] [--epochs 0] office/strong/64 defacto/64
 
 A log of a simulated user (TASK/USER/EDITS) holds the embedded model's samples and that user's edits of them; an answer
 costs what the user then edits in it. A corpus (NAME/EDITS) holds people's edits of another model's texts; an answer
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("scratch", type=Path)
     parser.add_argument("cases", nargs="*", help="TASK/USER/EDITS or CORPUS/EDITS")
     parser.add_argument("--out", type=Path, default=Path("results/advice"))
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=0, help="0: as many as by default")
     given, base = parser.parse_intermixed_args(), load_base(EMBEDDED, load_settings().cache)
     for folder in (given.scratch, given.out):
         folder.mkdir(parents=True, exist_ok=True)

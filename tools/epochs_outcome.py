@@ -5,8 +5,9 @@
 
 The settings of runs/cpu.toml: the base model's drafts, edited by a user, are learnt from at a constant rate, so that
 every epoch is a whole shorter run. After each the policy answers contexts that no log holds, and the same user edits
-these. ``epochs.jsonl.gz`` has a row for each epoch; the table says what the epochs chosen in each way cost, with paired
-95 % intervals over seeds and contexts. It goes on where it was stopped.
+these. ``epochs.jsonl.gz`` has a row for each epoch; the table says what the epochs chosen in each way cost (paper: dpo's
+by preference loss, others by likelihood), with paired 95 % intervals over runs and contexts. It goes on where it was
+stopped.
 """
 
 import argparse
@@ -116,19 +117,21 @@ def read(file: Path) -> dict[Key, list[dict[str, Any]]]:
 
 
 def table(runs: Mapping[Key, list[dict[str, Any]]]) -> str:
-    """What the epochs chosen in each way cost online, and what edit cost's choice costs more than likelihood's."""
+    """What the epochs chosen in each way cost online, and what edit cost's choice costs more than the paper's two."""
     groups: dict[str, list[Key]] = defaultdict(list)
     for key in sorted(runs, key=str):
         _, task, user, method = key
         for name in (f"{task} {user}, {method}", f"{task} {user}", method, "all"):
             groups[name].append(key)
-    head = ("runs of", "seeds", *(f"by {name}" for name in CRITERIA), "best epoch", "last epoch", "edit cost − nll")
+    ways, others = (*CRITERIA, "paper", "best", "last"), ("nll", "paper")
+    head = ("runs of", "seeds", *(f"by {name}" for name in ways[:-2]), "best epoch", "last epoch")
+    head = (*head, *(f"edit cost − {name}" for name in others))
     lines = ["| " + " | ".join(head) + " |", "|---|" + "--:|" * (len(head) - 1)]
     for name in sorted(groups, key=lambda name: (name == "all", "," not in name, name)):
-        chosen = {by: [costs_of(runs[key], by) for key in groups[name]] for by in (*CRITERIA, "best", "last")}
-        means = [f"{np.mean(chosen[by]):.3f}" for by in chosen]
-        more = np.array(chosen["edit_cost"]) - np.array(chosen["nll"])
-        lines.append(f"| {name} | {len({key[0] for key in groups[name]})} | {' | '.join(means)} | {interval(more)} |")
+        chosen = {by: np.array([costs_of(runs[key], by) for key in groups[name]]) for by in ways}
+        told = [f"{costs.mean():.3f}" for costs in chosen.values()]
+        told += [interval(chosen["edit_cost"] - chosen[other]) for other in others]
+        lines.append(f"| {name} | {len({key[0] for key in groups[name]})} | {' | '.join(told)} |")
     return "\n".join(lines)
 
 
@@ -136,6 +139,8 @@ def costs_of(epochs: Sequence[Mapping[str, Any]], by: str) -> list[float]:
     """Online costs of the epoch that a criterion chooses, the first of equals."""
     if by == "last":
         return epochs[-1]["online"]
+    if by == "paper":
+        by = "preference_loss" if epochs[0]["method"] == "dpo" else "nll"
     scores = [fmean(row["online"]) if by == "best" else row[by] for row in epochs]
     return epochs[scores.index(min(scores))]["online"]
 

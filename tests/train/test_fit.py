@@ -344,7 +344,7 @@ def test_a_cut_text_is_counted(tiny_base: Base) -> None:
     [
         ("method", "ppo"),
         ("learning_rate", 0.0),
-        ("epochs", 0),
+        ("epochs", -1),
         ("holdout", 1.0),
         ("nll_weight", -1.0),
         ("max_prompt", 1),

@@ -21,8 +21,8 @@ from transformers.trainer_callback import PrinterCallback
 
 from redraft.errors import ConfigError, DataError, ModelError
 from redraft.files import room
-from redraft.train.heldout import heldout_cost
-from redraft.train.options import EDIT_COST
+from redraft.train.heldout import choice, heldout_cost
+from redraft.train.options import CHOICE, EDIT_COST, metric_of
 from redraft.train.reference import Reference, reference_logprobs
 from redraft.train.run import Run, counter
 from redraft.train.runs import (
@@ -39,6 +39,7 @@ from redraft.train.runs import (
     write_manifest,
     write_sources,
 )
+from redraft.train.scoring import Scores
 from redraft.train.start import as_begun, begin, reference_model, trainable
 from redraft.train.trainer import EditTrainer
 
@@ -101,14 +102,15 @@ def _train(run: Run, model: Any, reference: Reference, manifest: Manifest, begun
     options = run.options
     as_reference, scoring = partial(as_begun, model, trainable(model)), manifest.scoring_seconds
 
-    def measure() -> Mapping[str, float]:
+    def measure(scores: Scores) -> Mapping[str, float]:
         tracked = {} if run.track is None else dict(run.track(model, as_reference))
-        last = round(trainer.state.epoch or 0) >= options.epochs
+        last = round(trainer.state.epoch or 0) >= trainer.args.num_train_epochs
         if manifest.criterion != EDIT_COST or (options.keep == "last" and not last):  # it would choose nothing
             return tracked
         nonlocal scoring
         began = time.perf_counter()
         tracked[EDIT_COST] = heldout_cost(run, model)
+        tracked[CHOICE] = choice(run, tracked[EDIT_COST], begun[EDIT_COST], scores)
         scoring += time.perf_counter() - began
         return tracked
 
@@ -146,7 +148,7 @@ def _train(run: Run, model: Any, reference: Reference, manifest: Manifest, begun
         first = {f"eval_{name}": value for name, value in begun.items()}
         history.insert(0, {"epoch": 0.0, "step": 0.0, **_numbers(first)})
     done = replace(manifest, history=history, seconds=seconds, scoring_seconds=round(scoring, 2))
-    criterion = f"eval_{manifest.criterion}"
+    criterion = f"eval_{metric_of(manifest.criterion)}"
     if not run.data.heldout:
         criterion = "loss"  # the last step's: a number or not is all it tells
     lines = [line for line in trainer.state.log_history if criterion in line]

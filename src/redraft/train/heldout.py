@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from redraft.lm.encode import encode_prompt
 from redraft.lm.trim import trim
+from redraft.train.options import RL
 from redraft.types import Interaction
 
 if TYPE_CHECKING:
     from redraft.train.run import Run
+    from redraft.train.scoring import Scores
 
-__all__ = ["MOST_CHOOSING", "heldout_cost", "some"]
+__all__ = ["MOST_CHOOSING", "choice", "heldout_cost", "some"]
 
 MOST_CHOOSING = 32  # edits that are answered after each epoch
+LIKELIHOOD = 2  # edits that the likelihood of edited texts counts as
 
 
 def some(edits: Sequence[Interaction], most: int) -> list[Interaction]:
@@ -45,3 +48,18 @@ def heldout_cost(run: Run, model: Any) -> float:
     finally:
         model.train(training)
     return fmean(run.answering.cost(trim(y), i.edited or "") for y, i in zip(answers, edits, strict=True))
+
+
+def choice(run: Run, cost: float, before: float, scores: Scores) -> float:
+    """What chooses by held-out edit cost, lower is better: cost and NLL of y', each in units of the start's, weighed.
+
+    Few answers are a rough measure, and which epoch writes the edited texts likelier says something too: as much as
+    ``LIKELIHOOD`` edits (results/epochs). RL, which may learn from samples alone, is chosen by cost.
+    """
+    if run.options.method == RL:
+        return cost
+    known = {each.completion.id for each in run.data.choosing}
+    rows = [place for place, triple in enumerate(run.data.heldout) if triple.id in known]
+    edits = min(len(rows), MOST_CHOOSING)
+    nll = float(scores.chosen[rows].sum() / scores.ref_chosen[rows].sum())
+    return (edits * cost / (before or 1.0) + LIKELIHOOD * nll) / (edits + LIKELIHOOD)

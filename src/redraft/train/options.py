@@ -7,16 +7,17 @@ from typing import Any
 
 from redraft.errors import ConfigError
 
-__all__ = ["EDIT_COST", "METHODS", "PAPER", "RL", "SHARED", "SOLVERS", "TrainOptions"]
+__all__ = ["CHOICE", "EDIT_COST", "METHODS", "PAPER", "RL", "SHARED", "SOLVERS", "TrainOptions", "metric_of"]
 
 METHODS = ("sft", "dpo", "early")  # what edits alone teach
 RL = "rl"  # needs a cost model too
 KEPT = ("best", "last")
-EDIT_COST, PAPER = "edit_cost", "paper"
+EDIT_COST, PAPER, CHOICE = "edit_cost", "paper", "choice"
 CRITERIA = (EDIT_COST, "nll", "preference_loss", PAPER)
 SHARED = frozenset({"method", "start", "holdout", "criterion", "seed", "max_prompt", "max_response"})
 """What all trials of a sweep, and all runs that take options over from another, have in common."""
 SOLVERS = ("contrast", "regression")  # of eq. 6
+_PASSES, _STEPS = 3, 20  # a handful of edits is a step a pass, and three steps change little
 
 
 def _option(default: Any, text: str) -> Any:
@@ -29,7 +30,9 @@ class TrainOptions:
 
     method: str = _option("early", "sft (eq. 3), dpo (eq. 4), early (eq. 7) or rl (eq. 6).")
     learning_rate: float = _option(5e-4, "Peak rate, reached after the warm-up and held until the decay.")
-    epochs: int = _option(3, "Passes over the training edits, at most.")
+    epochs: int = _option(
+        0, f"Passes over the training edits, at most; 0: {_PASSES}, or as many as make {_STEPS} optimiser steps."
+    )
     batch_size: int = _option(8, "Edits in one forward pass.")
     accumulation: int = _option(1, "Forward passes to one optimiser step.")
     beta: float = _option(0.1, "τ of eq. 4, usually called beta; for rl, β of eq. 6: the cost of a nat of KL.")
@@ -70,8 +73,8 @@ class TrainOptions:
             raise ConfigError("; ".join(problems))
 
     def _rules(self) -> list[tuple[bool, str]]:
-        positive = ("learning_rate", "epochs", "batch_size", "accumulation", "beta", "rank", "lora_alpha", "patience")
-        not_negative = ("nll_weight", "pessimism")
+        positive = ("learning_rate", "batch_size", "accumulation", "beta", "rank", "lora_alpha", "patience")
+        not_negative = ("nll_weight", "pessimism", "epochs")
         rules = [(getattr(self, n) <= 0, f"{n} = {getattr(self, n)}: must be positive") for n in positive]
         return [
             *rules,
@@ -100,6 +103,12 @@ class TrainOptions:
         """Weight of the NLL of y' in the objective."""
         return {"sft": 1.0, "dpo": 0.0}.get(self.method, self.nll_weight)
 
+    def steps_of(self, edits: int) -> tuple[int, int]:
+        """How many passes so many training edits get at most, and how many optimiser steps these are."""
+        steps = -(-edits // (self.batch_size * self.accumulation))
+        passes = self.epochs or max(_PASSES, -(-_STEPS // max(1, steps)))
+        return passes, passes * steps
+
     def chosen_by(self, *, answers: bool) -> str:
         """The held-out number that chooses, lower is better; the paper's where no ``answers`` are priced."""
         if self.criterion == EDIT_COST and answers:
@@ -110,3 +119,8 @@ class TrainOptions:
     def as_dict(self) -> dict[str, Any]:
         """Every field by name, for a manifest."""
         return asdict(self)
+
+
+def metric_of(criterion: str) -> str:
+    """The held-out number that a criterion compares: edit cost is not alone where it rests on few edits."""
+    return CHOICE if criterion == EDIT_COST else criterion

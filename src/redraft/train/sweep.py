@@ -17,7 +17,7 @@ from pathlib import Path
 
 from redraft.errors import ConfigError
 from redraft.train.fit import fit
-from redraft.train.options import RL, SHARED, TrainOptions
+from redraft.train.options import RL, SHARED, TrainOptions, metric_of
 from redraft.train.run import Run
 from redraft.train.runs import MANIFEST, RUNNING, Manifest, read_manifest
 
@@ -42,7 +42,7 @@ class Trial:
     @property
     def score(self) -> float:
         """What chose its epoch, lower is better; infinite for a run that diverged."""
-        return self.manifest.metrics.get(self.manifest.criterion, math.inf)
+        return self.manifest.metrics.get(metric_of(self.manifest.criterion), math.inf)
 
 
 def grid(options: TrainOptions, values: Mapping[str, Sequence[float | str]]) -> list[TrainOptions]:

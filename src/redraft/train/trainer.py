@@ -22,10 +22,10 @@ from redraft.lm.load import compute_dtype
 from redraft.lm.logprobs import PackedLogprobs, frozen_head, packed_logprobs
 from redraft.lm.probe import reading_of
 from redraft.train.losses import early_loss, preference_loss, regression_loss, sft_loss
-from redraft.train.options import RL, TrainOptions
+from redraft.train.options import RL, TrainOptions, metric_of
 from redraft.train.packing import LengthBuckets, Triple
 from redraft.train.reference import Reference
-from redraft.train.scoring import score, with_reference
+from redraft.train.scoring import Scores, score, with_reference
 
 __all__ = ["EditTrainer"]
 
@@ -65,7 +65,7 @@ class EditTrainer(Trainer):
         pad: int,
         folder: Path,
         criterion: str = "nll",
-        measure: Callable[[], Mapping[str, float]] = dict,
+        measure: Callable[[Scores], Mapping[str, float]] = lambda _: {},
     ) -> None:
         self.options, self.heldout, self.reference, self.pad = options, list(heldout), reference, pad
         self._sums: dict[str, float] = defaultdict(float)
@@ -166,7 +166,7 @@ class EditTrainer(Trainer):
             head=self.head,
             batch_size=self.options.batch_size,
         )
-        metrics = scores.metrics(self.options.beta) | dict(self._measure())
+        metrics = scores.metrics(self.options.beta) | dict(self._measure(scores))
         if "regression_loss" in metrics:
             metrics["objective"] = metrics["regression_loss"] + self.options.likelihood_weight * metrics["nll"]
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
@@ -178,13 +178,13 @@ class EditTrainer(Trainer):
 def _arguments(
     options: TrainOptions, folder: Path, rows: int, *, device: str, checked: bool, criterion: str
 ) -> TrainingArguments:
-    steps = -(-rows // (options.batch_size * options.accumulation)) * options.epochs
+    epochs, steps = options.steps_of(rows)
     warmup = round(options.warmup * steps)
     return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=options.batch_size,
         gradient_accumulation_steps=options.accumulation,
-        num_train_epochs=options.epochs,
+        num_train_epochs=epochs,
         learning_rate=options.learning_rate,
         lr_scheduler_type="warmup_stable_decay",
         lr_scheduler_kwargs={
@@ -200,7 +200,7 @@ def _arguments(
         save_strategy="epoch",
         save_total_limit=2,
         load_best_model_at_end=checked and options.keep == "best",
-        metric_for_best_model=f"eval_{criterion}" if options.keep == "best" else None,
+        metric_for_best_model=f"eval_{metric_of(criterion)}" if options.keep == "best" else None,
         greater_is_better=False,
         logging_steps=1,
         logging_nan_inf_filter=False,

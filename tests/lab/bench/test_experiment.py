@@ -133,7 +133,7 @@ def test_options_keep_the_types_of_their_fields(file: Path) -> None:
         ("sizes.online=0", "sizes.online"),
         ("training.lr=1", "unknown 'lr'"),
         ("training.seed=1", "unknown 'seed'"),
-        ("training.epochs=0", "epochs = 0: must be positive"),
+        ("training.epochs=-1", "epochs = -1: must not be negative"),
         ("training.epochs=1.5", "epochs = 1.5: must be whole"),
         ("sweep.ppo.beta=[0.1]", "unknown 'ppo'"),
         ("sweep.dpo.beta=[]", "an option without values"),
@@ -156,7 +156,7 @@ def test_invalid_values_are_one_line(file: Path, override: str, reason: str) -> 
 
 def test_all_problems_are_told_at_once(file: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_experiment(written(file), ["reward=1", "cost=vibes", "training.epochs=0", "sizes.online=0"])
+        load_experiment(written(file), ["reward=1", "cost=vibes", "training.epochs=-1", "sizes.online=0"])
     assert all(key in str(caught.value) for key in ("reward", "vibes", "epochs", "online"))
 
 
