@@ -5,9 +5,11 @@
 
 The settings of runs/cpu.toml: the base model's drafts, edited by a user, are learnt from at a constant rate, so that
 every epoch is a whole shorter run. After each the policy answers contexts that no log holds, and the same user edits
-these. ``epochs.jsonl.gz`` has a row for each epoch; the table says what the epochs chosen in each way cost (paper: dpo's
-by preference loss, others by likelihood), with paired 95 % intervals over runs and contexts. It goes on where it was
-stopped.
+these. ``epochs.jsonl.gz`` has a row for each epoch; the table says what the epochs chosen in each way cost, with paired
+95 % intervals over runs and contexts. It goes on where it was stopped.
+
+``choice`` is what chooses by default: edit cost, with likelihood counted as two edits. Rows that lack it have it made
+of the others, with nats in units of the first epoch's. ``paper`` is preference loss for dpo, else likelihood.
 """
 
 import argparse
@@ -36,6 +38,7 @@ from redraft.log import EditLog
 from redraft.policies.adapter import AdapterHost
 from redraft.train.dataset import prepare
 from redraft.train.fit import fit
+from redraft.train.heldout import LIKELIHOOD
 from redraft.train.options import TrainOptions
 from redraft.train.run import Answering, Run
 from redraft.types import Context, Decoding, Interaction
@@ -45,7 +48,7 @@ SETTINGS = [(task, user) for task in ("summary", "email") for user in ("strong",
 RATES = {"sft": 5e-4, "early": 5e-4, "dpo": 1e-4}  # at 5e-4 dpo writes nothing from the first epoch on
 EPOCHS = 4
 COST, DECODING = COSTS[DEFAULT_COST], Decoding(TOKENS)
-CRITERIA = ("edit_cost", "nll", "preference_loss")
+CRITERIA = ("choice", "edit_cost", "nll", "preference_loss")
 Key = tuple[int, str, str, str]
 """Seed, task, user, method."""
 
@@ -107,17 +110,16 @@ def priced(model: Any, base: Base, online: Sequence[Context], user: User, seed: 
 
 
 def read(file: Path) -> dict[Key, list[dict[str, Any]]]:
-    """The epochs of each finished run, without its start."""
+    """The epochs of each finished run, its start first."""
     found: dict[Key, list[dict[str, Any]]] = defaultdict(list)
     if file.exists():
         for row in map(json.loads, gzip.decompress(file.read_bytes()).decode().splitlines()):
-            if row["epoch"]:
-                found[row["seed"], row["task"], row["user"], row["method"]].append(row)
+            found[row["seed"], row["task"], row["user"], row["method"]].append(row)
     return found
 
 
 def table(runs: Mapping[Key, list[dict[str, Any]]]) -> str:
-    """What the epochs chosen in each way cost online, and what edit cost's choice costs more than the paper's two."""
+    """What the epochs chosen in each way cost online, and what ours cost more than the two others'."""
     groups: dict[str, list[Key]] = defaultdict(list)
     for key in sorted(runs, key=str):
         _, task, user, method = key
@@ -125,24 +127,33 @@ def table(runs: Mapping[Key, list[dict[str, Any]]]) -> str:
             groups[name].append(key)
     ways, others = (*CRITERIA, "paper", "best", "last"), ("nll", "paper")
     head = ("runs of", "seeds", *(f"by {name}" for name in ways[:-2]), "best epoch", "last epoch")
-    head = (*head, *(f"edit cost − {name}" for name in others))
+    head = (*head, *(f"choice − {name}" for name in others))
     lines = ["| " + " | ".join(head) + " |", "|---|" + "--:|" * (len(head) - 1)]
     for name in sorted(groups, key=lambda name: (name == "all", "," not in name, name)):
         chosen = {by: np.array([costs_of(runs[key], by) for key in groups[name]]) for by in ways}
         told = [f"{costs.mean():.3f}" for costs in chosen.values()]
-        told += [interval(chosen["edit_cost"] - chosen[other]) for other in others]
+        told += [interval(chosen["choice"] - chosen[other]) for other in others]
         lines.append(f"| {name} | {len({key[0] for key in groups[name]})} | {' | '.join(told)} |")
     return "\n".join(lines)
 
 
-def costs_of(epochs: Sequence[Mapping[str, Any]], by: str) -> list[float]:
-    """Online costs of the epoch that a criterion chooses, the first of equals."""
+def costs_of(run: Sequence[Mapping[str, Any]], by: str) -> list[float]:
+    """Online costs of the epoch that a criterion chooses, the first of equals; the start is no choice."""
+    start, *epochs = run
     if by == "last":
         return epochs[-1]["online"]
     if by == "paper":
-        by = "preference_loss" if epochs[0]["method"] == "dpo" else "nll"
-    scores = [fmean(row["online"]) if by == "best" else row[by] for row in epochs]
-    return epochs[scores.index(min(scores))]["online"]
+        by = "preference_loss" if start["method"] == "dpo" else "nll"
+
+    def score(row: Mapping[str, Any]) -> float:
+        if by == "best":
+            return fmean(row["online"])
+        if by != "choice" or row.get(by) is not None:
+            return row[by]
+        cost, nll, edits = row["edit_cost"] / start["edit_cost"], row["nll"] / epochs[0]["nll"], row["choosing"]
+        return (edits * cost + LIKELIHOOD * nll) / (edits + LIKELIHOOD)
+
+    return min(epochs, key=score)["online"]
 
 
 def interval(more: "np.ndarray[Any, np.dtype[np.float64]]") -> str:

@@ -17,10 +17,11 @@ from redraft.policies.adapter import AdapterHost
 from redraft.train import fit as fitting
 from redraft.train.dataset import Dataset, prepare
 from redraft.train.fit import fit
-from redraft.train.heldout import heldout_cost, some
+from redraft.train.heldout import choice, heldout_cost, some
 from redraft.train.options import TrainOptions
 from redraft.train.run import Answering, Run
 from redraft.train.runs import read_manifest
+from redraft.train.scoring import Scores
 from redraft.train.start import begin
 from redraft.types import Completion, Decoding, Edit, Interaction, Message
 
@@ -74,6 +75,38 @@ def test_the_kept_epoch_costs_least_on_what_chooses_and_its_answers_are_those_of
     assert real[2] == pytest.approx(
         fmean(COSTS["character"](y, i.edited or "") for y, i in zip(answers, run.data.choosing, strict=True))
     )
+
+
+def test_likelihood_counts_as_two_edits_beside_the_costs_and_reporting_edits_do_not(run: Run) -> None:
+    """Each in units of the start: two edits at 0.3 of 0.6, and 0.8 of its nats per token of their texts."""
+    chosen, told = run.data.choosing[:2], {i.completion.id for i in run.data.choosing[:2]}
+    mine = torch.tensor([-16.0 if triple.id in told else -1000.0 for triple in run.data.heldout])
+    start, ones = torch.full_like(mine, -20.0), torch.ones_like(mine)
+    scores = Scores(mine, mine, 20 * ones, ones, start, start, ones)
+    few = replace(run, data=replace(run.data, choosing=chosen))
+    assert choice(few, 0.3, 0.6, scores) == pytest.approx((2 * 0.5 + 2 * 0.8) / 4)
+    assert choice(few, 0.3, 0.0, scores) == pytest.approx((2 * 0.3 + 2 * 0.8) / 4), (
+        "a start that leaves nothing to edit"
+    )
+    rl = replace(few, options=replace(OPTIONS, method="rl"))
+    assert choice(rl, 0.3, 0.6, scores) == 0.3
+
+
+def test_equal_costs_are_told_apart_by_likelihood(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "heldout_cost", lambda *_: 0.5)
+    manifest = fit(run)
+    likeliest = min((line for line in manifest.history if "eval_choice" in line), key=lambda line: line["eval_nll"])
+    assert manifest.metrics["epoch"] == likeliest["epoch"]
+    assert manifest.metrics["choice"] == likeliest["eval_choice"]
+
+
+@pytest.mark.parametrize(
+    ("options", "edits", "passes", "steps"),
+    [({}, 6, 20, 20), ({}, 17, 7, 21), ({}, 54, 3, 21), ({}, 800, 3, 300), ({"epochs": 2}, 6, 2, 2),
+     ({"batch_size": 4, "accumulation": 2}, 17, 7, 21), ({"batch_size": 4}, 17, 4, 20)],
+)  # fmt: skip
+def test_a_handful_of_edits_gets_more_passes(options: dict[str, int], edits: int, passes: int, steps: int) -> None:
+    assert replace(TrainOptions(), **options).steps_of(edits) == (passes, steps)
 
 
 def test_pricing_leaves_a_model_in_training_as_it_was(run: Run) -> None:
