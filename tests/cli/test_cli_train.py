@@ -48,9 +48,9 @@ def row(i: int) -> dict[str, Any]:
 
 def test_train_all_evaluate_and_policies(shell: Callable[..., Ran], tiny_model_folder: Path) -> None:
     model = ("--model", str(tiny_model_folder))
-    status, out, err = shell("train", "all", "email", *QUICK, *model, "--json")
+    status, out_all, err = shell("train", "all", "email", *QUICK, *model, "--json")
     assert status == 0
-    trained = json.loads(out)["policies"]
+    trained = json.loads(out_all)["policies"]
     assert [p["policy"] for p in trained] == ["email/sft@1", "email/dpo@1", "email/early@1", "email/rl@1"]
     assert "policy 2 of 4: dpo" in err
     assert "warning: rows of this log do not say which model wrote them" in err
@@ -59,6 +59,8 @@ def test_train_all_evaluate_and_policies(shell: Callable[..., Ran], tiny_model_f
     assert "email/early@1" in out
     assert all(p["verdict"] for p in trained)
     evaluations = [p["evaluation"] for p in trained]
+    costs = {p["policy"]: p["evaluation"]["distance"] for p in trained} | {"base": evaluations[0]["base_distance"]}
+    assert costs[json.loads(out_all)["recommended"]] == min(costs.values())
     assert {e["base_distance"] for e in evaluations} == {evaluations[0]["base_distance"]}
     for own in evaluations:
         low, high = own["against_base"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redraft.train.runs import Manifest, alarm, verdict
+from redraft.train.runs import Manifest, alarm, recommended, verdict
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,22 @@ def test_a_policy_that_costs_more_than_it_began_with_is_told() -> None:
     assert said("a/sft@1", distance=0.5, base_distance=0.4) == ""  # what it began as was not measured
     second = {"distance": 0.5, "base_distance": 0.9, "start_distance": 0.4, "start_standing": "symmetric"}
     assert said("a/sft@1", **second) == "Its answers cost more than those of a/sft@1, 0.40 → 0.50"
+
+
+def test_the_policy_that_leaves_least_to_edit_is_recommended_or_base() -> None:
+    def told(edits: int, **costs: float) -> tuple[str, str] | None:
+        measured = {name: {"distance": cost, "base_distance": 0.5, "edits": edits} for name, cost in costs.items()}
+        return recommended(
+            [Manifest(f"a/{name}@1", "complete", {}, {}, {}, {}, evaluation=found) for name, found in measured.items()]
+        )
+
+    assert told(20, sft=0.31, early=0.3, dpo=0.7) == (
+        "a/early@1", "a/early@1, whose answers leave least to edit: 0.30 (sft@1 0.31, base 0.50, dpo@1 0.70)"
+    )  # fmt: skip
+    assert told(1, sft=0.6) == (
+        "base", "base, whose answers leave least to edit: 0.50 (sft@1 0.60); held out: 1, too few to be sure"
+    )  # fmt: skip
+    assert told(9, sft=0.5) == (
+        "base", "base, whose answers leave least to edit: 0.50 (sft@1 0.50); held out: 9, too few to be sure"
+    )  # fmt: skip
+    assert recommended([Manifest("a/sft@1", "diverged", {}, {}, {}, {})]) is None

@@ -16,7 +16,17 @@ from redraft.cli.train_cost import number, train_cost
 from redraft.errors import ConfigError, DataError, ModelError
 from redraft.policies.store import PolicyStore
 from redraft.train.options import METHODS, RL, TrainOptions
-from redraft.train.runs import Manifest, alarm, checkpoints, damaged, new_manifest, partial_of, read_manifest, verdict
+from redraft.train.runs import (
+    Manifest,
+    alarm,
+    checkpoints,
+    damaged,
+    new_manifest,
+    partial_of,
+    read_manifest,
+    recommended,
+    verdict,
+)
 
 if TYPE_CHECKING:
     from redraft.types import PolicyRef
@@ -217,9 +227,13 @@ def _emit(task: str, manifests: Sequence[Manifest], left: Mapping[str, str], as_
     policies = [asdict(m) | {"verdict": verdicts[m.options["method"]]} for m in manifests]
     refused = [{"method": method, "reason": reason} for method, reason in left.items()]
     said = verdicts | {methods: f"not trained: {reason}" for methods, reason in _by_reason(left).items()}
+    best, why = recommended(manifests) or (None, "")
     then = _then(task) if manifests else f"redraft diagnose {task}, to see what this log lacks"
     alarms = [m.options["method"] for m in manifests if alarm(m)]
-    emit({"task": task, "policies": policies, "left_out": refused}, as_json, concluded(columns, said, then, alarms))
+    if len(manifests) > 1 and why:
+        said["recommended"] = why
+    data = {"task": task, "policies": policies, "left_out": refused, "recommended": best}
+    emit(data, as_json, concluded(columns, said, then, alarms))
 
 
 def _by_reason(left: Mapping[str, str]) -> dict[str, str]:

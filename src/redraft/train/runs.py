@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from redraft.edit_cost import LEAST
 from redraft.errors import DataError
 from redraft.files import ROOT, write_json, write_text
 from redraft.lm.load import Base, compute_dtype
@@ -36,6 +37,7 @@ __all__ = [
     "partial_of",
     "read_manifest",
     "read_sources",
+    "recommended",
     "verdict",
     "versions",
     "write_card",
@@ -167,6 +169,23 @@ def verdict(manifest: Manifest) -> str:
         said += f"a candidate; redraft policies promote {manifest.policy} serves it all the same"
     dearer = alarm(manifest)
     return f"{said}. {dearer}" if dearer and dearer != _dearer("base", base, own) else said
+
+
+def recommended(manifests: Sequence[Manifest]) -> tuple[str, str] | None:
+    """Of policies measured on the same edits, and base, the one whose answers leave least to edit; and a sentence.
+
+    ``None`` where nothing was measured.
+    """
+    known = {m.policy: m for m in manifests if m.distances and m.evaluation.get("edits")}
+    if not known:
+        return None
+    edits = max(m.evaluation["edits"] for m in known.values())
+    costs = {name: m.evaluation["distance"] for name, m in known.items() if m.evaluation["edits"] == edits}
+    base = next(m.evaluation["base_distance"] for m in known.values() if m.policy in costs)
+    (best, least), *others = sorted([("base", base), *costs.items()], key=lambda each: each[1])
+    beside = ", ".join(f"{name.rpartition('/')[2]} {cost:.2f}" for name, cost in others)
+    few = "" if edits >= LEAST else f"; held out: {edits}, too few to be sure"
+    return best, f"{best}, whose answers leave least to edit: {least:.2f} ({beside}){few}"
 
 
 def alarm(manifest: Manifest) -> str:
