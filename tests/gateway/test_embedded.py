@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -288,6 +289,32 @@ def test_closing_tells_those_who_wait(host: AdapterHost) -> None:
             await engine.complete("base", asked())
 
     use(host, {}, ask)
+
+
+def test_one_thread_loads_and_answers(host: AdapterHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a second one has computed, OpenMP makes both of them a third slower."""
+    computing: set[str] = set()
+    before = AdapterHost.watch
+
+    def watch(*args: Any) -> None:
+        computing.add(threading.current_thread().name)
+        before(*args)
+
+    def load() -> AdapterHost:
+        computing.add(threading.current_thread().name)
+        return host
+
+    async def run() -> None:
+        engine = Embedded(load, {})
+        for _ in range(2):  # a policy may come later
+            await engine.start(["base"])
+            await asyncio.gather(*(engine.complete("base", asked(seed=seed)) for seed in range(3)))
+        await engine.close()
+
+    monkeypatch.setattr(AdapterHost, "watch", watch)
+    asyncio.run(run())
+    assert len(computing) == 1
+    assert threading.current_thread().name not in computing
 
 
 def test_an_adapter_that_cannot_be_loaded_stops_the_start(host: AdapterHost, tmp_path: Path) -> None:
