@@ -3,11 +3,13 @@
 Greedy, every answer exactly as many tokens as asked for, prompts of the office task, 1, 4, 16 and 64 at once; with
 ``--policies 4`` also by four adapters to 16 prompts each. Each contender answers in a process of its own, on the same
 threads; one that is not installed is left out and says so. Beside its rate stands the share of answers that are token
-for token those of the first contender. ``--gateway`` times lone requests to the gateway's embedded engine. The last
-line is one JSON object.
+for token those of the first contender. ``--gateway`` times lone requests to the gateway's embedded engine. ``--demo``
+says, of the policies in a demo's folder, how many answers change in bfloat16 and what they leave to edit. The last line
+is one JSON object.
 
     pip install openvino-genai xllamacpp    # for those two
     python benchmarks/generate.py --rounds 3 --against 524eb1b --policies 4 --gateway
+    redraft demo --seed 1 --out DEMO; python benchmarks/generate.py --streams --demo DEMO
     python benchmarks/generate.py --rounds 1 --streams 1 4 --tokens 16 --only redraft transformers
 """
 
@@ -145,7 +147,7 @@ def main() -> None:
     if options.worker:
         work(options.worker, options.model, options.folders)
         return
-    asked = messages_of(max(*options.streams, MIXED))
+    asked = messages_of(max([*options.streams, MIXED]))
     prompts = prompts_of(options.model, asked)
     with ExitStack() as stack:
         folders = stack.enter_context(adapters_over(options.model, options.policies)) if options.policies else []
@@ -160,18 +162,21 @@ def main() -> None:
         if folders:
             rows.append(measured(able, [(folder, prompts[:MIXED]) for folder in folders], options))
         if options.gateway:
-            # In processes of their own: on a second thread that computes, the same request took 1.4 times as long.
+            # In processes of their own: where a second thread has computed, the same request takes 1.3 times as long.
             ours = {name: Worker(*of, options.model, [], stack) for name, of in sources.items() if of[0] == "redraft"}
             rows.append(requests(ours, asked[:REQUESTS], options))
+    if options.demo:
+        rows += edit_costs(options.demo, options.model)
     print(json.dumps({"tokens": options.tokens, "threads": THREADS, "rounds": options.rounds, "rows": rows}))
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--streams", type=int, nargs="+", default=[1, 4, 16, 64])
+    parser.add_argument("--streams", type=int, nargs="*", default=[1, 4, 16, 64])
     parser.add_argument("--policies", type=int, default=0, help=f"adapters that answer {MIXED} prompts each")
     parser.add_argument("--gateway", action="store_true", help="time lone requests to the embedded engine too")
+    parser.add_argument("--demo", type=Path, metavar="FOLDER", help="of redraft demo: its policies in each precision")
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--against", metavar="COMMIT")
@@ -209,6 +214,34 @@ def requests(workers: Mapping[str, Worker], asked: Sequence[Any], options: argpa
             times[name].append(1000 * statistics.median(seconds[name]))
             answers[name].append(texts[name])
     return {"requests": len(asked)} | table("one request", "ms", times, answers)
+
+
+def edit_costs(demo: Path, model: str) -> list[dict[str, Any]]:
+    """Held-out edit cost of each policy in each precision: against what the demo's user made of base's answers."""
+    from redraft.costs import COSTS, DEFAULT_COST
+    from redraft.lab.bench.tasks import split
+    from redraft.lm.load import PRECISIONS, load_base
+    from redraft.policies.adapter import AdapterHost
+    from redraft.types import Decoding
+
+    told = json.loads((demo / "demo.json").read_text("utf-8"))
+    online = split("office", told["train"], told["validation"], told["online"], seed=told["seed"]).online
+    lines = map(json.loads, (demo / "matrix.jsonl").read_text("utf-8").splitlines())
+    edited = {line["context_id"]: line["edited"] for line in lines if line["policy"] == "base"}
+    host, names = AdapterHost(load_base(model, CACHED)), ["base"]
+    for folder in sorted((demo / "policies" / "email").glob("*@1")):
+        host.load(folder.name, folder)
+        names.append(folder.name)
+    asked = [(name, [context.messages for context in online]) for name in names]
+    written = [host.respond_many(asked, Decoding(told["max_new_tokens"], precision=each)) for each in PRECISIONS]
+    rows: list[dict[str, Any]] = []
+    for name, *answers in zip(names, *written, strict=True):
+        same = statistics.fmean(a == b for a, b in zip(*answers, strict=True))
+        costs = [[COSTS[DEFAULT_COST](y, edited[c.id]) for c, y in zip(online, ys, strict=True)] for ys in answers]
+        means = {each: round(statistics.fmean(cost), 4) for each, cost in zip(PRECISIONS, costs, strict=True)}
+        rows.append({"policy": name, "same_answers": round(same, 3), "edit_cost": means})
+        print(f"{name:>10} held-out edit cost {means}, {same:.0%} the same answers in bfloat16", flush=True)
+    return rows
 
 
 def in_turn(workers: Mapping[str, Worker], rounds: int, **told: Any) -> tuple[dict[str, list[float]], dict[str, Any]]:
