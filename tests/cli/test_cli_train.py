@@ -320,7 +320,7 @@ def test_stopped_while_its_answers_are_measured_a_run_goes_on_with_just_that(
     [
         (("train", "sft", "letters"), "letters"),
         (("train", "sft", "email", "--model", "no-such-model-here"), "no-such-model-here"),
-        (("train", "sft", "email", "--epochs", "0"), "epochs = 0: must be positive"),
+        (("train", "sft", "email", "--batch-size", "0"), "batch_size = 0: must be positive"),
         (("train", "sweep", "email", "ppo"), "use one of sft, dpo, early"),
         (("train", "sweep", "email", "sft", "--over", "learning_rate=fast"), "expected NAME=NUMBER"),
         (("evaluate", "letters", "--holdout", "missing.jsonl"), "has no policies"),
