@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 NEAR = 0.5
-FEW = 8  # edits from which at least two are held out: one chooses, one reports
+FEW = 8  # edits that are held out at least, half to choose by and half to report on; of fewer than twice as many, half
 SHINGLE = 3
 BANDS, BAND_ROWS = 32, 3  # finds a pair at NEAR with probability 0.986, at 0.7 with 1 − 10⁻⁶
 
@@ -240,8 +240,8 @@ def split(
     """Divide into (train, held out) so that no context, nor a near-repeat of one, stands on both sides.
 
     The same interactions and seed give the same two lists in any order of input; both are sorted by completion id.
-    Whole groups are held out until about ``holdout`` of all interactions are, and never fewer than one, or two of
-    ``FEW`` and more: one to choose by, one to report on.
+    Whole groups are held out until about ``holdout`` of all interactions are, and of ``FEW`` and more never fewer than
+    ``FEW``, or half of them.
 
     Raises
     ------
@@ -269,7 +269,8 @@ def parts(
     group_of = context_groups(interaction.completion.messages for interaction in ordered)
     groups = [group_of[context_key(interaction.completion.messages)] for interaction in ordered]
     sizes = Counter(groups)
-    held = _held_out(sizes, max(2 if len(ordered) >= FEW else 1, round(holdout * len(ordered))), seed)
+    least = min(FEW, len(ordered) // 2) if len(ordered) >= FEW else 1
+    held = _held_out(sizes, max(least, round(holdout * len(ordered))), seed)
     kept = Counter({group: size for group, size in sizes.items() if group in held})
     choosing = _held_out(kept, max(1, round(kept.total() / 2)), seed) if len(kept) > 1 else set[str]()
     sides: tuple[list[Interaction], list[Interaction], list[Interaction]] = ([], [], [])
