@@ -184,8 +184,10 @@ class TestSplit:
         assert reporting
         assert bool(choosing) == (len(sides[0] | sides[1]) > 1)
 
-    @pytest.mark.parametrize(("edits", "held"), [(2, (0, 1)), (7, (0, 1)), (8, (1, 1)), (40, (3, 3))])
-    def test_from_eight_edits_on_one_chooses_and_one_reports(self, edits: int, held: tuple[int, int]) -> None:
+    @pytest.mark.parametrize(
+        ("edits", "held"), [(2, (0, 1)), (7, (0, 1)), (8, (2, 2)), (20, (4, 4)), (40, (4, 4)), (100, (8, 7))]
+    )
+    def test_from_eight_edits_on_eight_are_held_out_or_half(self, edits: int, held: tuple[int, int]) -> None:
         rows = [interaction(f"{i}", " ".join(article(i))) for i in range(edits)]
         assert tuple(map(len, parts(rows, holdout=0.15, seed=1)[1:])) == held
 

@@ -14,7 +14,7 @@ from redraft.lab.bench.matrix import read_rows
 from redraft.lab.demo import ARMS, DemoOptions, run_demo
 from redraft.log import EditLog
 
-OPTIONS = DemoOptions(seed=3, train=8, validation=3, online=6, max_new_tokens=12, epochs=1)
+OPTIONS = DemoOptions(seed=3, train=8, validation=8, online=6, max_new_tokens=12, epochs=1)
 
 
 def silent(_what: str, _done: int, _total: int) -> None:
