@@ -18,7 +18,7 @@ from redraft.errors import ConfigError
 from redraft.lm import rows as module
 from redraft.lm.generate import generate_ids
 from redraft.lm.lean import Lean, low_rank
-from redraft.lm.rows import LeanRows, lean_of
+from redraft.lm.rows import Adapters, LeanRows, lean_of
 from redraft.types import Decoding
 
 SIZES: dict[str, Any] = {
@@ -167,7 +167,7 @@ def test_all_that_it_computes_with_is_where_the_model_is() -> None:
     config = LoraConfig(target_modules="all-linear", init_lora_weights=False)
     model: Any = get_peft_model(model_of("qwen2"), config).to("meta")  # refuses to compute with what is elsewhere
     lean = Lean(model.get_base_model(), torch.float32)
-    adapters = {"default": low_rank(model.get_base_model(), "default")}
+    adapters: Adapters = {"default": low_rank(model.get_base_model(), "default")}
     with torch.no_grad():
         rows = LeanRows(lean, adapters, prompts_of(*LENGTHS), [None, None, *["default"] * 4], 1)
         for kept in (range(6), [1, 3]):

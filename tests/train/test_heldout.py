@@ -93,7 +93,10 @@ def test_likelihood_counts_as_two_edits_beside_the_costs_and_reporting_edits_do_
 
 
 def test_equal_costs_are_told_apart_by_likelihood(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "heldout_cost", lambda *_: 0.5)
+    def priced(*_: object) -> float:
+        return 0.5
+
+    monkeypatch.setattr(fitting, "heldout_cost", priced)
     manifest = fit(run)
     likeliest = min((line for line in manifest.history if "eval_choice" in line), key=lambda line: line["eval_nll"])
     assert manifest.metrics["epoch"] == likeliest["epoch"]

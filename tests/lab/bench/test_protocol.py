@@ -255,8 +255,8 @@ def test_a_pipeline_learns_from_the_first_log_with_the_options_chosen_for_its_me
     rates = {"sweep": {"early": {"learning_rate": [1e-3, 2e-3], "nll_weight": [0.5]}}, "options_from": None}
     here = replace(place, out=tmp_path / "pipeline")
     assert run(Experiment.model_validate(given | rates | {"arms": arms, "sizes": sizes}), here).left == []
-    chosen = {row.arm: row for row in RunFolder(here.out).training() if row.chosen}
-    first, then, second = (chosen[name].options for name in ("early", "then", "second"))
+    chosen = {row.arm: dict(row.options) for row in RunFolder(here.out).training() if row.chosen}
+    first, then, second = (chosen[name] for name in ("early", "then", "second"))
     assert (first["nll_weight"], first["beta"], first["start"]) == (0.5, 0.1, "")
     assert then == first | {"start": "sft", "beta": 0.3}
     assert second == first | {"start": "early"}
