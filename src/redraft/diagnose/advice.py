@@ -14,8 +14,8 @@ from redraft.diagnose.measure import POOLED, UNRECORDED, Measures
 __all__ = ["Advice", "Trained", "advise", "cautions", "prefer"]
 
 MIN_EXAMPLES = 2
-"""The fewest edits that were seen to suffice, one to learn from and one held out: sft cost 0.72 of base with 2, 0.74
-with 4, 0.27 and 0.60 with 20 of simulated users of office emails, but 1.48 with 8 of summaries (results/advice)."""
+"""The fewest edits that were seen to suffice, one to learn from and one held out: sft cost 0.68 of base with 2, 0.28
+and 0.32 with 4, 0.19 and 0.33 with 20 of simulated users of office emails, 1.81 with 8 of summaries (results/advice)."""
 MANY_EXAMPLES = 64
 """Edits that most of results/ was measured with: sft cost 0.17 to 0.24 of base (demo), 0.29 to 0.68 elsewhere (cpu)."""
 FOREIGN_EXAMPLES = 64
@@ -205,7 +205,7 @@ def _expected(measures: Measures, model: str) -> tuple[str, str]:
         )
     if measures.edits < MANY_EXAMPLES:
         because += (
-            " Fewer are uncertain: 4 brought 0.74 of base's cost on emails, 8 1.48 on summaries (results/advice)."
+            " Fewer are uncertain: 4 brought 0.28 of base's cost on emails, 8 1.81 on summaries (results/advice)."
         )
     if risky(measures):
         because += " Near-duplicate pairs endanger dpo alone."
