@@ -15,7 +15,8 @@ __all__ = ["Advice", "Trained", "advise", "cautions", "prefer"]
 
 MIN_EXAMPLES = 2
 """The fewest edits that were seen to suffice, one to learn from and one held out: sft cost 0.68 of base with 2, 0.28
-and 0.32 with 4, 0.19 and 0.33 with 20 of simulated users of office emails, 1.81 with 8 of summaries (results/advice)."""
+and 0.32 with 4, 0.19 and 0.33 with 20 of simulated users of office emails, 1.81 with 8 of summaries (results/advice).
+"""
 MANY_EXAMPLES = 64
 """Edits that most of results/ was measured with: sft cost 0.17 to 0.24 of base (demo), 0.29 to 0.68 elsewhere (cpu)."""
 FOREIGN_EXAMPLES = 64
