@@ -3,7 +3,7 @@
     REDRAFT_DATA=… python tools/epochs_outcome.py SCRATCH [--out results/epochs] [--seeds 1 2 3] [--methods sft]
     python tools/epochs_outcome.py --read [--out results/epochs]      # the table alone, from the rows that there are
 
-The settings of runs/cpu.toml: the base model's drafts, edited by a user, are learnt from at a constant rate, so that
+The settings of runs/fair.toml: the base model's drafts, edited by a user, are learnt from at a constant rate, so that
 every epoch is a whole shorter run. After each the policy answers contexts that no log holds, and the same user edits
 these. ``epochs.jsonl.gz`` has a row for each epoch; the table says what the epochs chosen in each way cost, with paired
 95 % intervals over runs and contexts. It goes on where it was stopped.
