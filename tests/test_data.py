@@ -176,7 +176,7 @@ class TestSplit:
     @given(st.lists(st.integers(0, 20), min_size=9, max_size=40), st.integers(0, 3))
     def test_what_chooses_and_what_reports_share_no_context(self, seeds: list[int], seed: int) -> None:
         rows = [interaction(f"{i}", " ".join(article(s))) for i, s in enumerate([*seeds, 100, 101])]
-        train, choosing, reporting = parts(rows, holdout=0.4, seed=seed)
+        train, choosing, reporting = parts(rows, holdout=0.4, seed=seed, least=2)
         assert split(rows, holdout=0.4, seed=seed) == (train, sorted([*choosing, *reporting], key=by_id))
         groups = context_groups(row.completion.messages for row in rows)
         sides = [{groups[context_key(row.completion.messages)] for row in part} for part in (choosing, reporting)]

@@ -240,8 +240,8 @@ def split(
     """Divide into (train, held out) so that no context, nor a near-repeat of one, stands on both sides.
 
     The same interactions and seed give the same two lists in any order of input; both are sorted by completion id.
-    Whole groups are held out until about ``holdout`` of all interactions are, and of ``FEW`` and more never fewer than
-    ``FEW``, or half of them.
+    Whole groups are held out until about ``holdout`` of all interactions are, and never fewer than one, or two of
+    ``FEW`` and more.
 
     Raises
     ------
@@ -250,16 +250,17 @@ def split(
     DataError
         All contexts are near-repeats of each other, so that nothing can be held out.
     """
-    train, *held = parts(interactions, holdout=holdout, seed=seed)
+    train, *held = parts(interactions, holdout=holdout, seed=seed, least=2)
     return train, sorted(held[0] + held[1], key=_id)
 
 
 def parts(
-    interactions: Iterable[Interaction], *, holdout: float, seed: int
+    interactions: Iterable[Interaction], *, holdout: float, seed: int, least: int = FEW
 ) -> tuple[list[Interaction], list[Interaction], list[Interaction]]:
     """``split`` into (train, choosing, reporting): what is held out in two halves, of different contexts again.
 
-    What was chosen by some edits looks too good on them. Nothing chooses where a single group of contexts is held out.
+    What was chosen by some edits looks too good on them, and one or two say little: of ``FEW`` and more never fewer
+    than ``least`` are held out, or half. Nothing chooses where a single group of contexts is held out.
     """
     if not 0 <= holdout < 1:
         raise ConfigError(f"holdout = {holdout}: must be at least 0 and below 1, e.g. 0.1")
@@ -269,7 +270,7 @@ def parts(
     group_of = context_groups(interaction.completion.messages for interaction in ordered)
     groups = [group_of[context_key(interaction.completion.messages)] for interaction in ordered]
     sizes = Counter(groups)
-    least = min(FEW, len(ordered) // 2) if len(ordered) >= FEW else 1
+    least = min(least, len(ordered) // 2) if len(ordered) >= FEW else 1
     held = _held_out(sizes, max(least, round(holdout * len(ordered))), seed)
     kept = Counter({group: size for group, size in sizes.items() if group in held})
     choosing = _held_out(kept, max(1, round(kept.total() / 2)), seed) if len(kept) > 1 else set[str]()
