@@ -4,7 +4,7 @@ RMSNorm, rotary positions, grouped-query attention and a gated MLP, as in Llama,
 Layers that read the same input are one product, weights lie as oneDNN reads them fastest, and keys and values are
 written into one tensor with room. Rows of different LoRA adapters, and of none, share a batch: the base product is of
 all rows, the low-rank part of an adapter's own. A copy takes as much memory as the weights (SmolLM2: 540 MB, 270 in
-bfloat16) and is dropped with its model. On a GPU it computes in the precision of the model. Left out: models over
+bfloat16) and is dropped with its model. On a GPU it computes as the model does, or in bfloat16. Left out: models over
 several devices, training, windows, adapters other than plain LoRA. Whether it computes what a model does is for
 ``redraft.lm.rows`` to prove.
 """

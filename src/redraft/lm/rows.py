@@ -48,7 +48,8 @@ def lean_of(model: Any, dtype: torch.dtype, keys: Sequence[Key] | None) -> tuple
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     if not suits(base) or (base.device.type == "cpu" and not works(dtype)):
         return None
-    dtype = dtype if base.device.type == "cpu" else base.dtype
+    if base.device.type != "cpu" and dtype == torch.float32:  # the default: as the model is there
+        dtype = base.dtype
     copies, state = _known.setdefault(base, {}), state_of(base)
     if dtype not in copies or copies[dtype].state != state:
         copies.pop(dtype, None)  # first: two would not fit as easily
