@@ -61,6 +61,14 @@ class Fake:
         ends[place] = "answered"
         return response
 
+    async def reached(self, request: web.Request) -> web.Response:
+        """Answer when a request with the prompt has come, or after twenty seconds."""
+        for _ in range(1000):
+            if request.query["prompt"] in self.ends:
+                break
+            await asyncio.sleep(0.02)
+        return web.Response()
+
     async def _answer(self, request: web.Request, body: dict[str, Any], kind: str) -> web.StreamResponse:
         if kind.startswith("fail"):
             status = int(kind.split()[1])
@@ -140,6 +148,7 @@ def fake_openai() -> Generator[Fake]:
     fake, loop, ready = Fake(), asyncio.new_event_loop(), threading.Event()
     app = web.Application()
     app.router.add_post("/v1/chat/completions", fake.chat)
+    app.router.add_get("/reached", fake.reached)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
 
     async def start() -> None:

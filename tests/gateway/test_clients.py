@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import httpx
 import openai
@@ -94,10 +95,11 @@ class Asked(NamedTuple):
         """A failure has a task of its own: its breaker must not answer for another."""
         return "-".join((self.kind, self.client, self.api)).replace(" ", "") if self.kind in FAILED else "email"
 
-    def call(self, at: Served, name: str, key: str = "") -> dict[str, str]:
+    def call(self, at: Served, name: str, upstream: Fake, key: str = "") -> dict[str, str]:
         """The case as a program reads it."""
+        reached = upstream.url.removesuffix("v1") + "reached?" + urlencode({"prompt": self.prompt})
         ask = f"{self.api}/{'chat' if self.kind in FAILED else self.kind}"
-        said = {"ask": ask, "model": self.task, "prompt": self.prompt}
+        said = {"ask": ask, "model": self.task, "prompt": self.prompt, "reached": reached}
         return {"name": name, "url": f"{at.url}/v1", "key": key or at.key, **said}
 
 
@@ -140,8 +142,8 @@ class Served:
 class Told:
     """What each client's program printed, by the names of cases; all are run with the first that is asked for."""
 
-    def __init__(self, cache: Path, behind: Served, embedded: Served | None) -> None:
-        self._cache, self._behind, self._embedded = cache, behind, embedded
+    def __init__(self, cache: Path, upstream: Fake, behind: Served, embedded: Served | None) -> None:
+        self._cache, self._upstream, self._behind, self._embedded = cache, upstream, behind, embedded
         self._found: dict[str, dict[str, dict[str, Any]]] = {}
         self._ready: dict[str, Path] = {}
 
@@ -153,12 +155,12 @@ class Told:
     def _calls(self, client: str) -> Iterator[dict[str, str]]:
         for api in CLIENTS[client].apis:
             for kind in (*ANSWERED, *FAILED, *LEFT):
-                yield Asked(client, api, kind).call(self._behind, f"{api} {kind}")
-            yield Asked(client, api, "chat").call(self._behind, f"{api} denied", "rd-wrong")
+                yield Asked(client, api, kind).call(self._behind, f"{api} {kind}", self._upstream)
+            yield Asked(client, api, "chat").call(self._behind, f"{api} denied", self._upstream, "rd-wrong")
             if self._embedded is None:
                 continue
             for kind in EMBEDDED:
-                call = Asked(client, api, kind).call(self._embedded, f"{api} embedded {kind}")
+                call = Asked(client, api, kind).call(self._embedded, f"{api} embedded {kind}", self._upstream)
                 yield call | ({"model": "slow"} if kind == "slow" else {})
 
     def _run(self, client: str) -> dict[str, dict[str, Any]]:
@@ -274,9 +276,9 @@ def _embedded(model: Path, folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def told(request: pytest.FixtureRequest, gateways: list[Served]) -> Told:
+def told(request: pytest.FixtureRequest, upstream: Fake, gateways: list[Served]) -> Told:
     assert request.config.cache is not None
-    return Told(request.config.cache.mkdir("clients"), gateways[0], (*gateways[1:], None)[0])
+    return Told(request.config.cache.mkdir("clients"), upstream, gateways[0], (*gateways[1:], None)[0])
 
 
 @pytest.fixture(scope="module")

@@ -82,14 +82,7 @@ def leave(case: told.Case) -> dict[str, Any]:
 
 
 def give_up(case: told.Case) -> dict[str, Any]:
-    async def wait() -> None:
-        await asyncio.wait_for(llm(case).ainvoke(case.prompt), 1)
-
-    try:
-        asyncio.run(wait())
-    except TimeoutError:
-        return told.tell(gone=True)
-    return told.tell(gone=False)
+    return asyncio.run(told.give_up(llm(case).ainvoke(case.prompt), case))
 
 
 kinds = {"chat": chat, "stream": stream, "tools": tools, "tools stream": tools_stream, "json": parsed}

@@ -73,14 +73,7 @@ def leave(case: told.Case) -> dict[str, Any]:
 
 
 def give_up(case: told.Case) -> dict[str, Any]:
-    async def wait() -> None:
-        await asyncio.wait_for(litellm.acompletion(**ask(case)), 1)
-
-    try:
-        asyncio.run(wait())
-    except TimeoutError:
-        return told.tell(gone=True)
-    return told.tell(gone=False)
+    return asyncio.run(told.give_up(litellm.acompletion(**ask(case)), case))
 
 
 kinds = {"chat": chat, "stream": stream, "tools": tools, "tools stream": tools_stream, "json": parsed}

@@ -122,19 +122,15 @@ def response_leave(case: told.Case) -> dict[str, Any]:
 
 
 def give_up(case: told.Case) -> dict[str, Any]:
-    async def wait() -> None:
+    async def wait() -> dict[str, Any]:
         async with openai.AsyncOpenAI(base_url=case.url, api_key=case.key) as other:
             responses = case.ask.startswith("responses")
             asking: Any = (
                 other.responses.create(**put(case)) if responses else other.chat.completions.create(**ask(case))
             )
-            await asyncio.wait_for(asking, 1)
+            return await told.give_up(asking, case)
 
-    try:
-        asyncio.run(wait())
-    except TimeoutError:
-        return told.tell(gone=True)
-    return told.tell(gone=False)
+    return asyncio.run(wait())
 
 
 told.run(

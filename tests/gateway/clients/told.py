@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+from urllib.request import urlopen
 
 SCHEMA = {"type": "object", "properties": {"to": {"type": "string"}, "urgent": {"type": "boolean"}}}
 TOOL: Any = {"type": "function", "function": {"name": "send_email", "description": "Send it.", "parameters": SCHEMA}}
@@ -18,7 +20,10 @@ TOOL: Any = {"type": "function", "function": {"name": "send_email", "description
 
 @dataclass(frozen=True)
 class Case:
-    """Something to ask a gateway; ``ask`` names an API of the client and a kind of call: ``chat/stream``."""
+    """Something to ask a gateway; ``ask`` names an API of the client and a kind of call: ``chat/stream``.
+
+    ``reached`` is an address that answers as soon as the upstream has the request.
+    """
 
     name: str
     ask: str
@@ -26,11 +31,24 @@ class Case:
     key: str
     model: str
     prompt: str
+    reached: str
 
 
 def tell(**found: Any) -> dict[str, Any]:
     """A result."""
     return found
+
+
+async def give_up(asking: Awaitable[object], case: Case) -> dict[str, Any]:
+    """Ask and, when the upstream has the request, leave: a second may pass before a cold client has even sent it."""
+    task = asyncio.ensure_future(asking)
+    with await asyncio.to_thread(urlopen, case.reached, timeout=60):
+        task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        return tell(gone=True)
+    return tell(gone=False)
 
 
 def run(calls: dict[str, Callable[[Case], dict[str, Any]]]) -> None:

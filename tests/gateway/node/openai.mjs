@@ -67,7 +67,7 @@ async function slow(asked) {
 
 async function wait(asked) {
   try {
-    await openai(asked).chat.completions.create(ask(asked), { signal: aborted() });
+    await openai(asked).chat.completions.create(ask(asked), { signal: aborted(asked) });
   } catch (error) {
     return { gone: error instanceof OpenAI.APIUserAbortError };
   }
@@ -125,7 +125,7 @@ async function responseSlow(asked) {
 
 async function responseWait(asked) {
   try {
-    await openai(asked).responses.create(put(asked), { signal: aborted() });
+    await openai(asked).responses.create(put(asked), { signal: aborted(asked) });
   } catch (error) {
     return { gone: error instanceof OpenAI.APIUserAbortError };
   }

@@ -60,9 +60,9 @@ async function slow(asked) {
 
 async function wait(asked) {
   try {
-    await generateText({ ...ask(asked), abortSignal: aborted() });
+    await generateText({ ...ask(asked), abortSignal: aborted(asked) });
   } catch (error) {
-    return { gone: ["AbortError", "TimeoutError"].includes(error.name) };
+    return { gone: error.name === "AbortError" };
   }
 }
 
