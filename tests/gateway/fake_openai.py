@@ -39,12 +39,12 @@ class Fake:
     def count(self, prompt: str) -> int:
         return len(self.ends.get(prompt, ()))
 
-    def left(self, prompt: str, seconds: float = 5.0) -> bool:
-        """Whether all requests of a prompt were given up by whoever asked, within some seconds."""
+    def left(self, prompt: str, seconds: float = 5.0) -> list[str]:
+        """How the requests of a prompt ended, once all were given up by whoever asked or some seconds have passed."""
         deadline = time.monotonic() + seconds
         while set(self.ends.get(prompt, ())) != {"gone"} and time.monotonic() < deadline:
             time.sleep(0.02)
-        return set(self.ends.get(prompt, ())) == {"gone"}
+        return list(self.ends.get(prompt, ()))
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
