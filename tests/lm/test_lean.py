@@ -18,7 +18,7 @@ from redraft.errors import ConfigError
 from redraft.lm import rows as module
 from redraft.lm.generate import generate_ids
 from redraft.lm.lean import Lean, low_rank
-from redraft.lm.rows import Adapters, LeanRows, lean_of
+from redraft.lm.rows import Adapters, LeanRows, fastest, lean_of
 from redraft.types import Decoding
 
 SIZES: dict[str, Any] = {
@@ -215,6 +215,13 @@ def test_in_bfloat16_it_says_nearly_the_same_beside_the_model_as_it_is(name: str
     together = generate_ids(model, prompts, rough, frozenset())
     assert together[0] == together[-1]
     assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_the_fastest_precision_is_one_that_the_model_writes_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    other: Any = AutoModelForCausalLM.from_config(MistralConfig(**SIZES, num_key_value_heads=2)).eval()
+    for told in ("float32", "bfloat16"):
+        monkeypatch.setenv("REDRAFT_PRECISION", told)
+        assert (fastest(model_of("qwen2")), fastest(other)) == (told, "float32")
 
 
 @pytest.mark.parametrize("other", [MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=8)])

@@ -26,7 +26,6 @@ from redraft.train.start import begin
 from redraft.types import Completion, Decoding, Edit, Interaction, Message
 
 OPTIONS = TrainOptions("sft", learning_rate=5e-3, epochs=3, rank=4, lora_alpha=8, patience=9, max_prompt=64)
-ANSWERING = Answering(COSTS["character"], Decoding(6))
 
 
 def edits(n: int) -> list[Interaction]:
@@ -41,7 +40,8 @@ def edits(n: int) -> list[Interaction]:
 @pytest.fixture
 def run(tiny_base: Base, tmp_path: Path) -> Run:
     data = prepare(edits(24), tiny_base, replace(OPTIONS, holdout=0.4, max_response=16))
-    return Run(tiny_base, data, OPTIONS, tmp_path / "sft@1", "t/sft@1", tmp_path / "cache", answering=ANSWERING)
+    answering = Answering(COSTS["character"], Decoding(6))
+    return Run(tiny_base, data, OPTIONS, tmp_path / "sft@1", "t/sft@1", tmp_path / "cache", answering=answering)
 
 
 def test_held_out_edits_choose_or_report_and_never_both(run: Run) -> None:
@@ -75,6 +75,21 @@ def test_the_kept_epoch_costs_least_on_what_chooses_and_its_answers_are_those_of
     assert real[2] == pytest.approx(
         fmean(COSTS["character"](y, i.edited or "") for y, i in zip(answers, run.data.choosing, strict=True))
     )
+
+
+def test_runs_that_share_how_answers_are_made_ask_their_start_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def priced(run: Run, model: Any) -> float:
+        asked.append(all(not p.any() for name, p in model.named_parameters() if "lora_B" in name))
+        return heldout_cost(run, model)
+
+    monkeypatch.setattr(fitting, "heldout_cost", priced)
+    once = replace(OPTIONS, epochs=1)
+    first, second = (fit(replace(run, options=o, folder=run.folder / o.method)) for o in (once, replace(once, rank=2)))
+    assert asked == [True, False, False]
+    costs = [line["eval_edit_cost"] for line in (first.history[0], second.history[0])]
+    assert costs[0] == costs[1]
 
 
 def test_likelihood_counts_as_two_edits_beside_the_costs_and_reporting_edits_do_not(run: Run) -> None:

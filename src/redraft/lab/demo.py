@@ -90,11 +90,17 @@ class _Demo:
         yield
         self.seconds[name] = round(time.perf_counter() - started, 2)
 
+    def decoding(self, base: Base) -> Decoding:
+        """Greedy, in the precision that is fastest here; no user is the worse for it (results/LOG.md)."""
+        from redraft.lm.rows import fastest
+
+        return Decoding(self.options.max_new_tokens, precision=fastest(base.model))
+
     def log_edits(self, base: Base) -> list[Interaction]:
         """The base model answers at temperature 1 (coverage) and the user edits; what is logged stays."""
         from redraft.policies.adapter import AdapterHost
 
-        decoding = Decoding(self.options.max_new_tokens, temperature=1.0, seed=self.options.seed)
+        decoding = replace(self.decoding(base), temperature=1.0, seed=self.options.seed)
 
         def respond(missing: Sequence[Context]) -> Sequence[str]:
             host = AdapterHost(base, on_batch=counter(self.progress, "log", len(missing)))
@@ -110,8 +116,8 @@ class _Demo:
         from redraft.train.dataset import prepare
         from redraft.train.run import Answering, Run
 
-        decoding = Decoding(self.options.max_new_tokens)
-        measure = Measure(base, self.cost, decoding, self.progress)
+        decoding = self.decoding(base)
+        measure, answering = Measure(base, self.cost, decoding, self.progress), Answering(self.cost, decoding)
         manifests: dict[str, Manifest] = {}
         data = prepare(interactions, base, self.options.training("early"))
         for method in METHODS:
@@ -120,7 +126,7 @@ class _Demo:
             with self.stage(f"train {method}"):
                 run = Run(
                     base, data, options, folder, str(reference), self.cache, self.progress,
-                    answering=Answering(self.cost, decoding),
+                    answering=answering,
                 )  # fmt: skip
                 manifests[method] = learn(run, [options], folder, lambda place: measure(place, data.reporting))[0]
         return manifests
@@ -129,7 +135,7 @@ class _Demo:
         """Every policy answers every online context once, greedily, and the user edits every answer."""
         from redraft.policies.adapter import AdapterHost
 
-        file, decoding = self.out / "matrix.jsonl", Decoding(self.options.max_new_tokens)
+        file, decoding = self.out / "matrix.jsonl", self.decoding(base)
         done = {(row.policy, row.t) for row in read_rows(file)}
         missing = {arm: [t for t in range(1, len(self.online) + 1) if (arm, t) not in done] for arm in ARMS}
         arms = [arm for arm in ARMS if missing[arm]]

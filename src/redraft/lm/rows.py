@@ -17,9 +17,10 @@ from torch.nn import functional as F  # noqa: N812
 
 from redraft.errors import ModelError
 from redraft.lm.lean import Groups, Lean, LowRank, current_adapter, low_rank, state_of, suits
+from redraft.lm.load import compute_dtype
 from redraft.lm.packed import fits, works
 
-__all__ = ["Adapters", "Key", "LeanRows", "PlainRows", "adapted", "lean_of"]
+__all__ = ["Adapters", "Key", "LeanRows", "PlainRows", "adapted", "fastest", "lean_of"]
 
 Key = str | None
 """PEFT's name of an adapter; ``None`` is the base model."""
@@ -67,6 +68,13 @@ def lean_of(model: Any, dtype: torch.dtype, keys: Sequence[Key] | None) -> tuple
             copy.tried[key] = own, _proved(model, copy.lean, key)
     found = {key: part for key in asked if (part := copy.tried[key][1]) is not None}
     return (copy.lean, found) if len(found) == len(asked) else None
+
+
+def fastest(model: Any) -> str:
+    """The precision in which a model writes fastest here: bfloat16 where the hardware has it and a lean copy can."""
+    dtype = compute_dtype()
+    found = dtype if dtype == model.dtype or lean_of(model, dtype, None) is not None else torch.float32
+    return str(found).removeprefix("torch.")
 
 
 @contextmanager

@@ -92,10 +92,14 @@ def _begun(run: Run, model: Any) -> Mapping[str, float]:
     """What a model costs before its first step; nothing of one whose answers are not priced or that gives none."""
     if run.answering is None or not run.data.choosing or run.options.criterion != EDIT_COST:
         return {}
+    start = run.options.start, frozenset(each.completion.id for each in run.data.choosing)
+    known = run.answering.begun
     try:
-        return {EDIT_COST: heldout_cost(run, model)}
+        if start not in known:
+            known[start] = heldout_cost(run, model)
     except ModelError:
         return {}
+    return {EDIT_COST: known[start]}
 
 
 def _train(run: Run, model: Any, reference: Reference, manifest: Manifest, begun: Mapping[str, float]) -> Manifest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,10 +35,14 @@ def _ignore(*_: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """How a policy's answers will be made, and what a change to one costs."""
+    """How a policy's answers will be made, and what a change to one costs.
+
+    ``begun`` keeps what a start costs, by its name and the edits it answered, for all runs that share it.
+    """
 
     cost: Cost
     decoding: Decoding
+    begun: dict[tuple[str, frozenset[str]], float] = field(default_factory=dict[tuple[str, frozenset[str]], float])
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ class Generation(_Section):
     max_prompt: int = Field(default=512, ge=2)
     max_new_tokens: int = Field(default=256, ge=1)
     batch_size: int = Field(default=64, ge=1)
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 class Server(_Section):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from redraft.policies.adapter import AdapterHost, AdapterPolicy
     from redraft.train.cost_run import Bound
     from redraft.train.dataset import Dataset
-    from redraft.train.run import Progress
+    from redraft.train.run import Answering, Progress
     from redraft.train.runs import Manifest
 
 __all__ = ["Made", "Maker"]
@@ -127,7 +128,7 @@ class Maker:
 
     def policy(self, name: str) -> Path:
         """The folder of an arm's policy, trained if it is not there; its trials are rows of ``training.jsonl``."""
-        from redraft.train.run import Answering, Run
+        from redraft.train.run import Run
 
         reference = PolicyRef(self.setting.task, name, 1)
         folder = PolicyStore(self.place / "policies").path(reference)
@@ -137,7 +138,7 @@ class Maker:
         interactions = self.log(arm.writer)
         run = Run(
             self.base, self.data(interactions, arm, options, start), options, folder, str(reference), self.cache,
-            self.progress, start=start, answering=Answering(self.cost, self.decoding()),
+            self.progress, start=start, answering=self.answering,
         )  # fmt: skip
         if arm.method == RL:
             from redraft.train.rl import priced_run
@@ -148,6 +149,13 @@ class Maker:
         manifests = learn(run, candidates, folder)
         self.folder.add_training([_row(self.setting, name, m, chosen=m is manifests[0]) for m in manifests])
         return folder
+
+    @cached_property
+    def answering(self) -> Answering:
+        """How all of the cell's policies answer: what they start from is asked once."""
+        from redraft.train.run import Answering
+
+        return Answering(self.cost, self.decoding())
 
     def data(self, interactions: Sequence[Interaction], arm: Arm, options: TrainOptions, start: Path | None) -> Dataset:
         """The split and tokenised log, with what eq. 6 needs where it is to be solved."""
@@ -275,7 +283,8 @@ class Maker:
 
     def decoding(self, seed: int = 0, *, temperature: float = 0.0) -> Decoding:
         """As the experiment says; rounds are answered greedily."""
-        return Decoding(self.experiment.decoding.max_new_tokens, temperature, seed)
+        given = self.experiment.decoding
+        return Decoding(given.max_new_tokens, temperature, seed, given.precision)
 
 
 def _chosen(training: Sequence[TrainedRun], setting: Setting, arm: str) -> Mapping[str, object] | None:
