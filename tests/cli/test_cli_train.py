@@ -67,7 +67,7 @@ def test_train_all_evaluate_and_policies(shell: Callable[..., Ran], tiny_model_f
         assert low <= own["distance"] - own["base_distance"] <= high
     assert evaluations[0]["decoding"] == {"max_new_tokens": 8, "temperature": 0.0, "seed": 0}
     assert served_by_default("email") == [
-        "base", *sorted(p["policy"] for p in trained if p["evaluation"]["distance"] < p["evaluation"]["base_distance"])
+        "base", *sorted(p["policy"] for p in trained if p["evaluation"]["against_base"][1] < 0)
     ]  # fmt: skip
     status, out, err = shell("train", "sft", "email", *QUICK, *model, "--seed", "2", "--resume")
     assert status == 0

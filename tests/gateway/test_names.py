@@ -16,10 +16,10 @@ from redraft.train.runs import Manifest, write_manifest
 from redraft.types import PolicyRef
 
 
-def trained(root: Path, name: str, *distances: float, temperature: float = 0.0) -> None:
+def trained(root: Path, name: str, *distances: float, temperature: float = 0.0, edits: int = 4) -> None:
     """A policy's folder; its own and base's distance from held-out edits, where they were measured."""
     evaluation: dict[str, Any] = dict(zip(("distance", "base_distance"), distances, strict=False))
-    evaluation |= {"decoding": {"temperature": temperature}} if distances else {}
+    evaluation |= {"decoding": {"temperature": temperature}, "edits": edits} if distances else {}
     write_manifest(root / name, Manifest(name, "complete", {}, {}, {}, {"method": "sft"}, evaluation=evaluation))
 
 
@@ -35,9 +35,13 @@ def test_by_default_a_task_serves_what_did_better_than_base(tmp_path: Path, capl
         ("sft@1", 0.2, 0.9), ("sft@2", 0.15, 0.93), ("sft@3", 0.93, 0.93), ("dpo@1", 3.3, 0.9), ("early@1",),
     ):  # fmt: skip
         trained(tmp_path, f"email/{name}", *distances)
+    trained(tmp_path, "email/sft@4", 0.1, 0.9, edits=3)
     with caplog.at_level("INFO", "redraft.gateway"):
         assert default_arms(tmp_path) == ["base", "email/sft@2"]
-    said = "email/dpo@1 (3.30 ≥ base 0.90), email/early@1 (never evaluated), email/sft@3 (0.93 ≥ base 0.93)"
+    said = (
+        "email/dpo@1 (3.30 ≥ base 0.90), email/early@1 (never evaluated), email/sft@4 (0.10 < base 0.90, but on 3 of 4 "
+    )
+    said += "held-out edits)"
     assert said in caplog.text
     assert "redraft policies promote" in caplog.text
     assert default_arms(tmp_path, policies=("dpo", "early")) == ["email/dpo@1", "email/early@1"]

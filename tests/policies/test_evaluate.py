@@ -14,7 +14,7 @@ from redraft.costs import COSTS
 from redraft.edit_cost import Difference, Standing, Verdict
 from redraft.lm.load import Base
 from redraft.policies.adapter import AdapterHost
-from redraft.policies.evaluate import Measure, author_of, degenerate, evaluate, verdict
+from redraft.policies.evaluate import Measure, author_of, degenerate, evaluate, recommendation, verdict
 from redraft.stats import Interval
 from redraft.train.packing import Limits
 from redraft.types import Completion, Contexts, Decoding, Edit, Interaction, Message
@@ -64,6 +64,15 @@ def test_a_verdict_says_what_edits_can_tell(mean: float, against: Difference, br
     assert verdict(Interval(mean, 0, 9), Interval(0.41, 0.3, 0.5), against, broken).startswith(says)
 
 
+def test_what_leaves_least_to_edit_is_recommended_and_whether_that_is_sure() -> None:
+    found = Difference("sft+consensus8", "sft", Interval(-0.1, -0.2, -0.01), "direct", 20, "better")
+    said = "sft+consensus8 leaves least to edit, 0.40; next sft, 0.50"
+    assert recommendation(found, 0.4, 0.5) == said
+    unsure = replace(found, told=None)
+    assert recommendation(unsure, 0.4, 0.5) == f"{said}, which cannot be told from it"
+    assert recommendation(replace(unsure, edits=9), 0.4, 0.5).endswith("from it: 9 edits are too few")
+
+
 def test_degenerate_answers_are_empty_or_repeat_themselves() -> None:
     assert degenerate(" \n")
     assert degenerate("we meet on " * 6)
@@ -86,11 +95,13 @@ def test_policies_are_compared_as_their_drafts_allow(base: Base, tiny_policies: 
 
     heldout = [*drafted(base, "base", 12), *drafted(base, SFT, 10)]
     folders = {SFT: tiny_policies / SFT, DPO: tiny_policies / DPO}
-    rows, bias = evaluate(
+    rows, bias, first = evaluate(
         base, folders, heldout, COST, limits=Limits(32, 16), cache=tmp_path, decoding=DECODING, progress=silent,
         others={"upstream": asked},
     )  # fmt: skip
     by_name = {row.policy: row for row in rows}
+    assert first is not None
+    assert [first.one, first.other] == sorted(by_name, key=lambda name: by_name[name].distance.mean)[:2]
     assert list(by_name) == ["base", SFT, DPO, "upstream"]
     assert {name: row.standing for name, row in by_name.items()} == {
         "base": None, SFT: "symmetric", DPO: "undecided", "upstream": "undecided"

@@ -185,13 +185,14 @@ def test_interrupt_saves_after_the_step_at_hand(run: Run, tmp_path: Path) -> Non
 
 def test_early_stopping_counts_on_after_a_resume(run: Run, tmp_path: Path) -> None:
     # A rate so high that the held-out score rises from the second epoch on: the third must be the last.
-    run = replace(run, options=replace(OPTIONS, learning_rate=0.3, epochs=9, patience=2, warmup=0.0))
+    options = replace(OPTIONS, learning_rate=0.3, epochs=9, patience=2, warmup=0.0, batch_size=1)
+    run = replace(run, options=options)
     whole = fit(replace(run, folder=tmp_path / "whole"))
     last = round(whole.history[-1]["epoch"])
     assert 3 <= last < 9
 
     def cut(what: str, done: int, _total: int) -> None:
-        if (what, done) == ("early", 3 * (last - 1) + 1):
+        if (what, done) == ("early", len(DATA.train) * (last - 1) + 1):
             raise PowerCutError
 
     with pytest.raises(PowerCutError):
@@ -199,6 +200,14 @@ def test_early_stopping_counts_on_after_a_resume(run: Run, tmp_path: Path) -> No
     resumed = fit(run, resume=True)
     assert [line["step"] for line in resumed.history] == [line["step"] for line in whole.history]
     assert resumed.metrics == whole.metrics
+
+
+def test_passes_of_a_step_or_two_do_not_end_a_run(run: Run) -> None:
+    """Its patience is twenty steps at least, here seven passes of three."""
+    asked = replace(OPTIONS, learning_rate=0.3, patience=2, warmup=0.0, epochs=12)
+    whole = fit(replace(run, options=asked))
+    assert [asked.patience_of(n) for n in (1, 10, 40, 400)] == [20, 7, 2, 2]
+    assert whole.history[-1]["epoch"] == min(12.0, whole.metrics["epoch"] + 7)
 
 
 def test_the_last_epoch_is_kept_where_that_is_asked(run: Run) -> None:

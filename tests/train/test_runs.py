@@ -30,14 +30,18 @@ def test_a_verdict_says_what_was_measured(metrics: dict[str, float], says: str) 
 def test_a_verdict_says_whether_the_answers_let_it_be_served() -> None:
     metrics = {"nll": 2.2, "reference_nll": 2.1}
 
-    def said(own: float, edits: int = 12) -> str:
-        measured = {"distance": own, "base_distance": 0.93, "edits": edits}
+    def said(own: float, edits: int = 12, **more: object) -> str:
+        measured = {"distance": own, "base_distance": 0.93, "edits": edits} | more
         return verdict(Manifest("a/sft@1", "complete", {}, {}, {}, {}, metrics=metrics, evaluation=measured))
 
     worse = "no likelier than base on held-out edits (nll 2.10 → 2.20)"
     assert said(0.21) == f"{worse}; its answers are 0.21 from 12 held-out edits, base's 0.93: served by default"
     candidate = "a candidate; redraft policies promote a/sft@1 serves it all the same"
     assert said(3.3) == f"{worse}; its answers are 3.30 from 12 held-out edits, base's 0.93: {candidate}"
+    few = "a candidate (so few may err: 4 are needed); redraft policies promote"
+    assert f"0.21 from 3 held-out edits, base's 0.93: {few}" in said(0.21, 3)
+    assert said(0.21, 4).endswith("served by default")
+    assert "base's 0.93: a candidate (it may be chance); redraft" in said(0.21, against_base=[-1.6, 0.1])
     assert said(0.93).endswith(candidate)
     assert "0.21 from 1 held-out edit, base's" in said(0.21, 1)
 

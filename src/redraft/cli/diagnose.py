@@ -64,7 +64,7 @@ def diagnose(
     if figure is not None:
         library.plot(found.measures, figure)
         note(f"figure: {figure}")
-    candidates = {policy.policy for policy in trained if policy.distance >= policy.base_distance}
+    candidates = {policy.policy for policy in trained if not policy.served}
     people = {"edited_by_several": several, "differing": differing}
     emit(
         {"task": task, **people, **found.as_dict()},
@@ -110,7 +110,9 @@ def _render(console: Console, task: str, found: Diagnosis, log: str | None, cand
     if "/" in found.prefer:
         command = f"policies promote {found.prefer}" if found.prefer in candidates else "serve"
     else:
-        command = ("import FILE --task" if found.prefer == "base" else f"train {found.prefer}") + f" {task}"
+        command = (
+            "import FILE --task" if found.prefer == "base" else f"train {found.prefer if found.sure else 'all'}"
+        ) + f" {task}"
         command += f" --log {log}" if log else ""
     console.print(f"Next: redraft {command}", markup=False, soft_wrap=True)
 
@@ -123,13 +125,15 @@ def _trained(task: str) -> list[Trained]:
     from redraft.train.runs import read_manifest
 
     store, found = PolicyStore(load_settings().policies.root), list[Trained]()
+    served = {str(standing.ref): standing.served for standing in store.standing(task)}
     for ref in store.list(task):
         with suppress(DataError):  # ``redraft policies`` says what is wrong with it
             manifest = read_manifest(store.path(ref))
             if manifest.distances is not None:
                 held, edits = manifest.evaluation.get("edits", 0), manifest.data["train"] + manifest.data["heldout"]
                 _, high = manifest.evaluation.get("against_base", (None, None))
-                found.append(Trained(str(ref), manifest.options["method"], *manifest.distances, held, edits, high))
+                about = manifest.options["method"], *manifest.distances, held, edits, high, served[str(ref)]
+                found.append(Trained(str(ref), *about))
     return found
 
 

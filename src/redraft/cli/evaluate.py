@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from redraft.config import Settings, UpstreamSettings
     from redraft.costs import Cost
+    from redraft.edit_cost import Difference
     from redraft.log.formats import BadRow, Row
     from redraft.policies.adapter import AdapterHost
     from redraft.policies.evaluate import Asked, Evaluation
@@ -82,7 +83,7 @@ def evaluate(
     base = load_base(model or settings.model.name, settings.cache)
     limits = Limits(*kept(base, max_prompt, max_response))
     with bars() as progress:
-        evaluated, bias = evaluate_policies(
+        evaluated, bias, first = evaluate_policies(
             base, adapters, heldout, delta, limits=limits, cache=settings.cache, decoding=decoding, progress=progress,
             others=asked,
         )  # fmt: skip
@@ -97,11 +98,12 @@ def evaluate(
         "model": base.identity,
         "anchoring_bias": None if bias is None else asdict(bias),
         "policies": [asdict(row) for row in evaluated],
+        "first": None if first is None else asdict(first),
     }
     if out is not None:
         write_json(out, data, "choose another place with --out")
         note(f"result: {out}")
-    emit(data, as_json, _drawn(evaluated, task, learnt))
+    emit(data, as_json, _drawn(evaluated, task, learnt, first))
 
 
 def _chosen(
@@ -221,8 +223,12 @@ def _edited(rows: Iterable[Row | BadRow]) -> Iterator[Interaction]:
             yield row.interaction
 
 
-def _drawn(evaluated: Sequence[Evaluation], task: str, learnt: Collection[str]) -> Callable[[Console], None]:
+def _drawn(
+    evaluated: Sequence[Evaluation], task: str, learnt: Collection[str], first: Difference | None
+) -> Callable[[Console], None]:
     """Draw one row for each number of each policy: side by side, intervals do not fit a terminal."""
+    from redraft.policies.evaluate import recommendation
+
     named = {row.policy.removeprefix(f"{task}/"): row for row in evaluated}
     measures = ("distance", "against_base", "log_likelihood", "prefers_edit", "prefers_edit_over_reference")
     rows = [(m, name, found) for m in measures for name, row in named.items() if (found := getattr(row, m))]
@@ -238,4 +244,7 @@ def _drawn(evaluated: Sequence[Evaluation], task: str, learnt: Collection[str]) 
         then = f"redraft evaluate {task} --holdout FILE, with edits that no policy was trained on"
     elif any(said.startswith("better") for said in verdicts.values()):
         then = "redraft serve, to let the policies answer; only edits of their own answers tell what they cost"
+    if first is not None and not learnt:
+        means = {row.policy: row.distance.mean for row in evaluated}
+        verdicts["recommended"] = recommendation(first, means[first.one], means[first.other])
     return concluded(columns, verdicts, then, [name for name, row in named.items() if row.told == "worse"])

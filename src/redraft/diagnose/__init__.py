@@ -20,13 +20,15 @@ __all__ = ["Advice", "Diagnosis", "Measures", "Trained", "diagnose", "plot"]
 class Diagnosis:
     """What was measured, which methods it supports, what to prefer and what to mind.
 
-    ``prefer`` is a method to train, a policy (``email/sft@1``) to serve, or ``base``: nothing to train now.
+    ``prefer`` is a method to train, a policy (``email/sft@1``) to serve, or ``base``: nothing to train now. ``sure``:
+    such logs were measured and did not go both ways, or this log's own edits say so.
     """
 
     measures: Measures
     advice: tuple[Advice, ...]
     prefer: str
     because: str
+    sure: bool
     cautions: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -62,5 +64,5 @@ def diagnose(
     """
     measures = measure(interactions, cost, before=None if now is None else now - horizon)
     advice = advise(measures)
-    method, because = prefer(measures, trained, model)
-    return Diagnosis(measures, advice, method, because, cautions(measures))
+    method, because, sure = prefer(measures, trained, model)
+    return Diagnosis(measures, advice, method, because, sure, cautions(measures))

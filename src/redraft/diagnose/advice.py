@@ -30,8 +30,8 @@ RL_CONTEXTS = 7
 MIN_SERVED = 20
 """Edits of each served policy from which their mean costs decide: where std/mean is 1, a standard error of 0.22."""
 MIN_HELDOUT = 10
-"""Held-out edits from which it counts against a policy that it is not nearer than base. By 3, a policy that cost 0.6 of
-base seemed farther: the distance from the edit of another draft is no edit cost. 10 judged rightly (results/advice)."""
+"""Held-out edits from which they tell a policy from base, either way. By 3, one that cost 0.6 of base seemed farther,
+by 4 one that cost twice as much as another was surest: a bootstrap of so few is too sure (results/advice)."""
 GROWN = 2.0
 """By what factor a log must grow before policies no better than base are worth training again. A judgement: nearly the
 same edits teach nearly the same."""
@@ -58,7 +58,8 @@ class Advice:
 class Trained:
     """A policy of the task: its answers' mean distance from edits its run held out, base's, and these edits' number.
 
-    ``edits`` is how many the run had in all; ``high`` the upper end of the difference's interval, where it was kept.
+    ``edits`` is how many the run had in all; ``high`` the upper end of the difference's interval, where it was kept;
+    ``served`` whether it is so by default.
     """
 
     policy: str
@@ -68,11 +69,17 @@ class Trained:
     heldout: int
     edits: int
     high: float | None = None
+    served: bool = True
 
     @property
     def surely_nearer(self) -> bool:
         """Whether it is nearer than base by more than chance, as far as that is known."""
-        return (self.distance - self.base_distance if self.high is None else self.high) < 0
+        return self.heldout >= MIN_HELDOUT and (self.farther if self.high is None else self.high) < 0
+
+    @property
+    def farther(self) -> float:
+        """How much farther than base's its answers are; negative where they are nearer."""
+        return self.distance - self.base_distance
 
 
 def advise(measures: Measures) -> tuple[Advice, ...]:
@@ -167,38 +174,56 @@ def _late(measures: Measures) -> Advice:
     return Advice("late", True, n, f"{said}.")
 
 
-def prefer(measures: Measures, trained: Sequence[Trained] = (), model: str = "") -> tuple[str, str]:
-    """Return the method to train first, or the policy to serve, and why; ``base`` means to go on with what there is.
+def prefer(measures: Measures, trained: Sequence[Trained] = (), model: str = "") -> tuple[str, str, bool]:
+    """Return the method to train first, or the policy to serve, why, and whether that was measured on such logs.
 
-    A policy's name has a slash, a method's has none. ``model`` is the one to train.
+    A policy's name has a slash, a method's has none; ``base`` means to go on with what there is. ``model`` is the one
+    to train.
     """
     if found := _served(measures) or _measured(measures, trained):
-        return found
-    method, because = _expected(measures, model)
-    known = [policy for policy in trained if policy.method == method and measures.edits < GROWN * policy.edits]
-    if not known:
-        return method, because
-    held = _count(known[-1].heldout, "held-out edit is", "held-out edits are")
-    return known[-1].policy, f"{because} {held} too few to tell it from base: serve it, and edits of its answers will."
+        return *found, True
+    method, because, sure = _expected(measures, model)
+    known = [policy for policy in trained if measures.edits < GROWN * policy.edits]
+    nearer = [policy for policy in known if policy.farther < 0 and policy.heldout > 1]
+    nearer = nearer or [policy for policy in known if policy.method == method][-1:]
+    if method == "base" or not nearer:
+        return method, because, sure
+    best = min(nearer, key=lambda policy: policy.farther)
+    held = _count(best.heldout, "held-out edit is", "held-out edits are")
+    return (
+        best.policy,
+        f"{because} {held} too few to tell it from base: serve it, and edits of its answers will.",
+        False,
+    )
 
 
-def _expected(measures: Measures, model: str) -> tuple[str, str]:
-    """What results/ let expect of such a log."""
+def _expected(measures: Measures, model: str) -> tuple[str, str, bool]:
+    """What results/ let expect of such a log; not sure where its like was not measured, or went both ways."""
     if measures.edits and not measures.changed:
-        return "base", "Nothing was changed, so people want what the model that wrote this log writes: go on with it."
+        return (
+            "base",
+            "Nothing was changed, so people want what the model that wrote this log writes: go on with it.",
+            True,
+        )
     if measures.edits and measures.contexts < MIN_CONTEXTS:
-        return "base", "All edits are of one context, so that nothing can be held out: collect edits of other contexts."
+        return (
+            "base",
+            "All edits are of one context, so that nothing can be held out: collect edits of other contexts.",
+            True,
+        )
     if measures.edits < MIN_EXAMPLES:
-        return "base", (
+        said = (
             f"Too few edits to expect a gain from: collect at least {MIN_EXAMPLES}, which sufficed in results/advice. "
             "Training on fewer is safe: what is no nearer to held-out edits than base is not served."
         )
+        return "base", said, False
     foreign = _foreign(measures, model)
     if foreign and measures.edits < GROWN * FOREIGN_EXAMPLES:
-        return "base", (
+        said = (
             f"{foreign}, and {FOREIGN_EXAMPLES} edits of another model's texts brought no policy nearer to people's "
             f"(results/defacto, mlqe): collect {GROWN * FOREIGN_EXAMPLES:g}, or train the model that wrote the log."
         )
+        return "base", said, True
     because = "It cost least in all four settings of results/cpu (64 edits, three seeds)."
     if foreign:
         because = (
@@ -210,7 +235,7 @@ def _expected(measures: Measures, model: str) -> tuple[str, str]:
         )
     if risky(measures):
         because += " Near-duplicate pairs endanger dpo alone."
-    return "sft", because
+    return "sft", because, not foreign and measures.edits >= MANY_EXAMPLES
 
 
 def _foreign(measures: Measures, model: str) -> str:
@@ -238,7 +263,7 @@ def _measured(measures: Measures, trained: Sequence[Trained]) -> tuple[str, str]
     """What held-out edits say of the policies there are; nothing where they are few or the log has outgrown them."""
     if not trained:
         return None
-    best = min(trained, key=_rank)
+    best = min(trained, key=lambda policy: (not policy.surely_nearer, policy.farther))
     held = _count(best.heldout, "held-out edit", "held-out edits")
     said = f"{best.distance:.2f} from {held}, base's {best.base_distance:.2f}"
     if best.surely_nearer:
@@ -249,12 +274,6 @@ def _measured(measures: Measures, trained: Sequence[Trained]) -> tuple[str, str]
         f"None of {len(trained)} trained policies writes significantly nearer to held-out edits than base (the best, "
         f"{best.policy}, is {said}): collect {GROWN:g} times as many edits before training again."
     )
-
-
-def _rank(policy: Trained) -> tuple[bool, bool, float]:
-    """The best first: a few held-out edits tell a policy from base, and not sft, which cost least, from the others."""
-    others = policy.heldout < MIN_SERVED and policy.method != "sft"
-    return not policy.surely_nearer, others, policy.distance - policy.base_distance
 
 
 def cautions(measures: Measures) -> tuple[str, ...]:

@@ -94,7 +94,7 @@ def _states(model: Any, head: torch.Tensor | None, **inputs: Any) -> torch.Tenso
         return model(**inputs, use_cache=False).logits
 
 
-def _attention(ids: torch.Tensor) -> AbstractContextManager[None]:
+def _attention(ids: torch.Tensor) -> AbstractContextManager[Any]:
     """Plain attention for short texts in bfloat16 on a CPU, where the fused one takes twice as long backwards."""
     half = ids.device.type == "cpu" and torch.is_autocast_enabled("cpu")
     return sdpa_kernel(SDPBackend.MATH) if half and ids.shape[1] <= _SHORT else nullcontext()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from redraft.train.packing import Limits, Triple
     from redraft.train.reference import Reference
 
-__all__ = ["Asked", "Evaluation", "Measure", "author_of", "degenerate", "evaluate", "verdict"]
+__all__ = ["Asked", "Evaluation", "Measure", "author_of", "degenerate", "evaluate", "recommendation", "verdict"]
 
 MOST = 64  # edits that a run's answers are measured on: a fixed choice, by their ids
 _OWN = "own"  # the run's policy among those it is compared with, until it has a name
@@ -83,10 +83,11 @@ def evaluate(
     decoding: Decoding,
     progress: Progress,
     others: Mapping[str, Asked] | None = None,
-) -> tuple[list[Evaluation], Interval | None]:
+) -> tuple[list[Evaluation], Interval | None, Difference | None]:
     """Evaluate base, every adapter (name → folder) and whatever else answers on interactions that have an edit.
 
-    Returns with it the anchoring bias of these edits, where two of the policies wrote enough of their drafts.
+    Returns with it the anchoring bias of these edits, where two of the policies wrote enough of their drafts, and the
+    comparison of the two, of several, whose answers leave least to edit, the best first.
     """
     from redraft.train.packing import encode
     from redraft.train.reference import reference_logprobs
@@ -110,12 +111,24 @@ def evaluate(
     priced = _priced(heldout, own, cost, base)
     bias = anchoring_bias(priced)
     told = {name: None if name == BASE else against(name, BASE, priced, bias) for name in answers}
-    return [
-        _evaluation(
-            name, believed.get(name, {}), texts, heldout, cost=cost, own=own[name], base=own[BASE], told=told[name]
-        )
-        for name, texts in answers.items()
-    ], bias
+    return (
+        [
+            _evaluation(
+                name, believed.get(name, {}), texts, heldout, cost=cost, own=own[name], base=own[BASE], told=told[name]
+            )
+            for name, texts in answers.items()
+        ],
+        bias,
+        _first(own, priced, bias),
+    )
+
+
+def _first(own: Mapping[str, Sequence[float]], priced: Sequence[Priced], bias: Interval | None) -> Difference | None:
+    """The policy whose answers leave least to edit beside the next."""
+    if len(own) < 2:
+        return None
+    best, other = sorted(own, key=lambda name: fmean(own[name]))[:2]
+    return against(best, other, priced, bias)
 
 
 def author_of(interaction: Interaction, base: Base) -> str:
@@ -229,6 +242,15 @@ def verdict(own: Interval, base: Interval, found: Difference, degenerate: float)
     elif found.standing == "undecided" and found.difference.mean > 0:
         why = ": base wrote these drafts, and edits favour whoever did"
     return f"cannot be told from base, {moved}{why}"
+
+
+def recommendation(found: Difference, best: float, other: float) -> str:
+    """Say which policy leaves least to edit, from its comparison with the next and both mean distances."""
+    said = f"{found.one} leaves least to edit, {best:.2f}; next {found.other}, {other:.2f}"
+    if found.told == "better":
+        return said
+    few = f": {found.edits} edits are too few" if found.edits < LEAST else ""
+    return f"{said}, which cannot be told from it{few}"
 
 
 def degenerate(text: str) -> bool:

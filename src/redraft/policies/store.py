@@ -3,9 +3,9 @@
 A folder counts as a policy when its name says so and it holds a manifest. A run in progress is called
 ``NAME@VERSION.partial``: it is no policy yet, but its version is taken.
 
-What a task serves where its settings name no policies: the latest version of each name whose answers were nearer to its
-run's held-out edits than the base model's. Everything else is a candidate. ``ROOT/TASK/standing.json`` holds what
-people decided otherwise: a policy promoted is served, one demoted is not.
+What a task serves where its settings name no policies: the latest version of each name whose answers were surely nearer
+to its run's held-out edits than the base model's. Everything else is a candidate. ``ROOT/TASK/standing.json`` holds
+what people decided otherwise: a policy promoted is served, one demoted is not.
 """
 
 from __future__ import annotations
@@ -114,13 +114,10 @@ class PolicyStore:
             manifest = read_manifest(self.path(ref))
         except DataError:
             return False, "its manifest cannot be read"
-        if manifest.distances is None:
-            return False, "never evaluated"
         was = manifest.evaluation.get("decoding", {}).get("temperature")
-        if temperature not in (None, was):
+        if manifest.distances is not None and temperature not in (None, was):
             return False, f"evaluated at temperature {was}, not {temperature}"
-        own, base = manifest.distances
-        return own < base, f"{own:.2f} {'<' if own < base else '≥'} base {base:.2f}"
+        return manifest.standing
 
     def trained_on(self, completion_ids: Collection[str]) -> list[str]:
         """Names of what learnt from any of these completions, cost models too, or continues from a policy that did."""

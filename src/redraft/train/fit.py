@@ -131,7 +131,8 @@ def _train(run: Run, model: Any, reference: Reference, manifest: Manifest, begun
     )
     trainer.remove_callback(PrinterCallback)
     interrupt = _Interrupt()
-    early_stop = [EarlyStoppingCallback(options.patience)] if options.keep == "best" and run.data.heldout else []
+    watched = options.keep == "best" and run.data.heldout
+    early_stop = [EarlyStoppingCallback(options.patience_of(len(run.learned)))] if watched else []
     for callback in (_Report(run), *early_stop, interrupt):
         trainer.add_callback(callback)
     for broken in damaged(run.folder):

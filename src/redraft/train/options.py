@@ -59,7 +59,9 @@ class TrainOptions:
         "or paper (preference_loss for dpo, the objective for rl, else nll).",
     )
     keep: str = _option("best", "The epoch to keep: best (by held-out score) or last (for runs with a decay).")
-    patience: int = _option(2, "With --keep best: stop after this many epochs without a better held-out score.")
+    patience: int = _option(
+        2, "With --keep best: stop after so many epochs, and 20 steps, without a better held-out score."
+    )
     start: str = _option(
         "",
         "Continue from this policy. It becomes the reference, so it should have written the log. "
@@ -105,9 +107,16 @@ class TrainOptions:
 
     def steps_of(self, edits: int) -> tuple[int, int]:
         """How many passes so many training edits get at most, and how many optimiser steps these are."""
-        steps = -(-edits // (self.batch_size * self.accumulation))
+        steps = self._steps(edits)
         passes = self.epochs or max(_PASSES, -(-_STEPS // max(1, steps)))
         return passes, passes * steps
+
+    def patience_of(self, edits: int) -> int:
+        """How many passes without a better score end a run: those of a step or two are too few to tell."""
+        return max(self.patience, -(-_STEPS // max(1, self._steps(edits))))
+
+    def _steps(self, edits: int) -> int:
+        return -(-edits // (self.batch_size * self.accumulation))
 
     def chosen_by(self, *, answers: bool) -> str:
         """The held-out number that chooses, lower is better; the paper's where no ``answers`` are priced."""

@@ -52,6 +52,9 @@ CHECKPOINTS = "checkpoints"
 PARTIAL = ".partial"
 RUNNING, COMPLETE, DIVERGED = "running", "complete", "diverged"
 CAUTION = "do not serve before `redraft evaluate`"
+FEWEST = 4
+"""Held-out edits from which a policy is served by default: on two, one seemed nearer that costs half as much again as
+base (results/advice, summaries). A log of 16 edits leaves as many to report."""
 _LIBRARIES = ("redraft", "torch", "transformers", "peft", "accelerate")
 
 
@@ -87,6 +90,19 @@ class Manifest:
         """Of its answers and of the base model's from held-out edits; ``None`` where they were not measured."""
         own, base = self.evaluation.get("distance"), self.evaluation.get("base_distance")
         return None if own is None or base is None else (own, base)
+
+    @property
+    def standing(self) -> tuple[bool, str]:
+        """Whether it is served by default, where its answers surely leave less to edit than base's, and why."""
+        if self.distances is None:
+            return False, "never evaluated"
+        own, base = self.distances
+        held = self.evaluation.get("edits", FEWEST)  # manifests of old counted no edits and gave no interval
+        _, high = self.evaluation.get("against_base", (None, own - base))
+        said = f"{own:.2f} {'<' if own < base else '≥'} base {base:.2f}"
+        if own >= base or (high < 0 and held >= FEWEST):
+            return own < base, said
+        return False, f"{said}, but {f'on {held} of {FEWEST} held-out edits' if held < FEWEST else 'it may be chance'}"
 
     def alike(self, other: Manifest) -> dict[str, bool]:
         """Whether another run has the same options, data and base; options younger than a manifest had defaults.
@@ -163,10 +179,12 @@ def verdict(manifest: Manifest) -> str:
     own, base = manifest.distances
     held = manifest.evaluation.get("edits", 0)
     said = f"{said}; its answers are {own:.2f} from {held} held-out edit{'s' * (held != 1)}, base's {base:.2f}: "
-    if own < base:
+    if manifest.standing[0]:
         said += "served by default"
     else:
-        said += f"a candidate; redraft policies promote {manifest.policy} serves it all the same"
+        few = f" (so few may err: {FEWEST} are needed)" if held < FEWEST else " (it may be chance)"
+        said += f"a candidate{few if own < base else ''}; "
+        said += f"redraft policies promote {manifest.policy} serves it all the same"
     dearer = alarm(manifest)
     return f"{said}. {dearer}" if dearer and dearer != _dearer("base", base, own) else said
 
