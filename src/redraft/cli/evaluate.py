@@ -81,11 +81,10 @@ def evaluate(
     heldout = _heldout(rows, task, holdout, limit, delta)
     learnt = _learnt(adapters, heldout)
     base = load_base(model or settings.model.name, settings.cache)
-    limits = Limits(*kept(base, max_prompt, max_response))
     with bars() as progress:
         evaluated, bias, first = evaluate_policies(
-            base, adapters, heldout, delta, limits=limits, cache=settings.cache, decoding=decoding, progress=progress,
-            others=asked,
+            base, adapters, heldout, delta, limits=Limits(*kept(base, max_prompt, max_response)),
+            cache=settings.cache, decoding=decoding, progress=progress, others=asked,
         )  # fmt: skip
     data = {
         "task": task,
@@ -96,9 +95,9 @@ def evaluate(
         "cost": delta.name,
         "decoding": decoding.logged,
         "model": base.identity,
-        "anchoring_bias": None if bias is None else asdict(bias),
+        "anchoring_bias": bias and asdict(bias),
         "policies": [asdict(row) for row in evaluated],
-        "first": None if first is None else asdict(first),
+        "first": first and asdict(first),
     }
     if out is not None:
         write_json(out, data, "choose another place with --out")
