@@ -87,7 +87,7 @@ def test_what_was_trained_and_measured_comes_next(tmp_path: Path) -> None:
         log.add_many([replace(row, completion=replace(row.completion, model="smollm2:1")) for row in rows[:8]])
     said = run("email", "--log", "sqlite:///few.db").stdout
     assert said.endswith("Next: redraft train all email --log sqlite:///few.db\n")  # sft is not sure to do best
-    evaluation = {"distance": 0.2, "base_distance": 0.9, "edits": 10}
+    evaluation = {"distance": 0.2, "base_distance": 0.9, "edits": 10, "decoding": {"temperature": 0.0}}
     counts = {"train": 54, "heldout": 10}
     folder = tmp_path / "policies" / "email" / "early@1"
     write_manifest(
@@ -102,7 +102,9 @@ def test_what_was_trained_and_measured_comes_next(tmp_path: Path) -> None:
     assert "the best, email/early@1, is 0.20 from 10 held-out edits, base's 0.90" in said
     unsure = {"distance": 0.95, "base_distance": 0.9, "against_base": [-0.1, 0.2], "edits": 3}
     write_manifest(folder, replace(known, options={"method": "sft"}, evaluation=unsure))
-    assert run("email", "--log", "sqlite:///plain.db").stdout.endswith("Next: redraft policies promote email/early@1\n")
+    assert run("email", "--log", "sqlite:///plain.db").stdout.endswith(
+        "Next: redraft import FILE --task email --log sqlite:///plain.db\n"
+    )
 
 
 def test_at_80_columns_no_word_is_cut(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

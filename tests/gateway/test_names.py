@@ -16,10 +16,19 @@ from redraft.train.runs import Manifest, write_manifest
 from redraft.types import PolicyRef
 
 
-def trained(root: Path, name: str, *distances: float, temperature: float = 0.0, edits: int = 4) -> None:
+def trained(
+    root: Path, name: str, *distances: float, temperature: float = 0.0, edits: int = 4, chance: bool = False
+) -> None:
     """A policy's folder; its own and base's distance from held-out edits, where they were measured."""
     evaluation: dict[str, Any] = dict(zip(("distance", "base_distance"), distances, strict=False))
-    evaluation |= {"decoding": {"temperature": temperature}, "edits": edits} if distances else {}
+    if distances:
+        interval = (-0.5, 0.1 if chance else -0.1) if distances[0] < distances[1] else (-0.1, 0.5)
+        evaluation |= {
+            "decoding": {"temperature": temperature},
+            "edits": 9,
+            "base_edits": edits,
+            "against_base": interval,
+        }
     write_manifest(root / name, Manifest(name, "complete", {}, {}, {}, {"method": "sft"}, evaluation=evaluation))
 
 
@@ -36,13 +45,15 @@ def test_by_default_a_task_serves_what_did_better_than_base(tmp_path: Path, capl
     ):  # fmt: skip
         trained(tmp_path, f"email/{name}", *distances)
     trained(tmp_path, "email/sft@4", 0.1, 0.9, edits=3)
+    trained(tmp_path, "email/rl@1", 0.4, 0.9, chance=True)
     with caplog.at_level("INFO", "redraft.gateway"):
         assert default_arms(tmp_path) == ["base", "email/sft@2"]
-    said = (
-        "email/dpo@1 (3.30 ≥ base 0.90), email/early@1 (never evaluated), email/sft@4 (0.10 < base 0.90, but on 3 of 4 "
-    )
-    said += "held-out edits)"
-    assert said in caplog.text
+    for said in (
+        "email/dpo@1 (3.30 ≥ base 0.90), email/early@1 (never evaluated)",
+        "email/rl@1 (0.40 < base 0.90, but it may be chance)",
+        "email/sft@4 (0.10 < base 0.90, but on 3 of 4 held-out edits)",
+    ):
+        assert said in caplog.text
     assert "redraft policies promote" in caplog.text
     assert default_arms(tmp_path, policies=("dpo", "early")) == ["email/dpo@1", "email/early@1"]
     assert default_arms(tmp_path, decoding=DecodingSettings(temperature=1)) == ["base"], "measured at temperature 0"

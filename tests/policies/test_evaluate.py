@@ -11,10 +11,10 @@ from statistics import fmean
 import pytest
 
 from redraft.costs import COSTS
-from redraft.edit_cost import Difference, Standing, Verdict
+from redraft.edit_cost import Difference, Priced, Standing, Verdict
 from redraft.lm.load import Base
 from redraft.policies.adapter import AdapterHost
-from redraft.policies.evaluate import Measure, author_of, degenerate, evaluate, recommendation, verdict
+from redraft.policies.evaluate import Measure, author_of, degenerate, evaluate, first, recommendation, verdict
 from redraft.stats import Interval
 from redraft.train.packing import Limits
 from redraft.types import Completion, Contexts, Decoding, Edit, Interaction, Message
@@ -73,6 +73,17 @@ def test_what_leaves_least_to_edit_is_recommended_and_whether_that_is_sure() -> 
     assert recommendation(replace(unsure, edits=9), 0.4, 0.5).endswith("from it: 9 edits are too few")
 
 
+def test_a_mean_that_favours_the_drafts_author_does_not_make_it_the_first() -> None:
+    """Forty edits of base's drafts and ten of sft's: each side favours its author, and together sft is better."""
+    edits = [Priced(f"b{i}", "base", 0.2, {"base": 0.30, SFT: 0.41}) for i in range(40)]
+    edits += [Priced(f"s{i}", SFT, 0.2, {"base": 0.60, SFT: 0.30}) for i in range(10)]
+    own = {name: [edit.prices[name] for edit in edits] for name in ("base", SFT)}
+    assert fmean(own["base"]) < fmean(own[SFT])
+    found = first(own, edits, None)
+    assert found is not None
+    assert (found.one, found.told) == (SFT, "better")
+
+
 def test_degenerate_answers_are_empty_or_repeat_themselves() -> None:
     assert degenerate(" \n")
     assert degenerate("we meet on " * 6)
@@ -95,13 +106,13 @@ def test_policies_are_compared_as_their_drafts_allow(base: Base, tiny_policies: 
 
     heldout = [*drafted(base, "base", 12), *drafted(base, SFT, 10)]
     folders = {SFT: tiny_policies / SFT, DPO: tiny_policies / DPO}
-    rows, bias, first = evaluate(
+    rows, bias, told = evaluate(
         base, folders, heldout, COST, limits=Limits(32, 16), cache=tmp_path, decoding=DECODING, progress=silent,
         others={"upstream": asked},
     )  # fmt: skip
     by_name = {row.policy: row for row in rows}
-    assert first is not None
-    assert [first.one, first.other] == sorted(by_name, key=lambda name: by_name[name].distance.mean)[:2]
+    assert told is not None
+    assert {told.one, told.other} == set(sorted(by_name, key=lambda name: by_name[name].distance.mean)[:2])
     assert list(by_name) == ["base", SFT, DPO, "upstream"]
     assert {name: row.standing for name, row in by_name.items()} == {
         "base": None, SFT: "symmetric", DPO: "undecided", "upstream": "undecided"

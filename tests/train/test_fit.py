@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 
 from redraft.errors import ConfigError, DataError
 from redraft.lm.load import Base, load_base
+from redraft.lm.logprobs import _attention  # pyright: ignore[reportPrivateUsage]
 from redraft.train.dataset import Dataset, foreign_policies, prepare
 from redraft.train.fit import fit
 from redraft.train.options import TrainOptions
@@ -200,6 +202,23 @@ def test_early_stopping_counts_on_after_a_resume(run: Run, tmp_path: Path) -> No
     resumed = fit(run, resume=True)
     assert [line["step"] for line in resumed.history] == [line["step"] for line in whole.history]
     assert resumed.metrics == whole.metrics
+
+
+def test_short_texts_learn_with_plain_attention_in_bfloat16(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the trainer runs the model, that is, not only where we score with it: accelerate casts inside of it."""
+    seen = set[tuple[bool, bool]]()
+
+    def attention(ids: torch.Tensor) -> Any:
+        found = _attention(ids)
+        seen.add((torch.is_grad_enabled(), not isinstance(found, nullcontext)))
+        return found
+
+    monkeypatch.setattr("redraft.lm.logprobs._attention", attention)
+    for precision, learns_plainly in (("bfloat16", True), ("float32", False)):
+        monkeypatch.setenv("REDRAFT_PRECISION", precision)
+        seen.clear()
+        fit(replace(run, options=replace(OPTIONS, epochs=1)))
+        assert seen == {(True, learns_plainly), (False, False)}
 
 
 def test_passes_of_a_step_or_two_do_not_end_a_run(run: Run) -> None:

@@ -70,6 +70,9 @@ def test_the_policy_that_leaves_least_to_edit_is_recommended_or_base() -> None:
     assert told(20, sft=0.31, early=0.3, dpo=0.7) == (
         "a/early@1", "a/early@1, whose answers leave least to edit: 0.30 (sft@1 0.31, base 0.50, dpo@1 0.70)"
     )  # fmt: skip
+    unsure = {"distance": 0.4, "base_distance": 0.5, "edits": 20, "against_base": [-0.3, 0.1]}
+    _, said = recommended([Manifest("a/dpo@1", "complete", {}, {}, {}, {}, evaluation=unsure)]) or ("", "")
+    assert said == "a/dpo@1, whose answers leave least to edit: 0.40 (base 0.50); no surer than chance"
     assert told(1, sft=0.6) == (
         "base", "base, whose answers leave least to edit: 0.50 (sft@1 0.60); held out: 1, too few to be sure"
     )  # fmt: skip

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from redraft.diagnose import Diagnosis, Trained
     from redraft.diagnose.measure import Group, Summary
+    from redraft.policies.store import PolicyStore
 
 __all__ = ["diagnose"]
 
@@ -40,6 +41,7 @@ def diagnose(
     from redraft.config import load_settings
     from redraft.costs import normalised
     from redraft.data import LeftOut
+    from redraft.policies.store import PolicyStore
 
     settings = load_settings()
     delta = settings.cost_of(task, cost)
@@ -47,7 +49,8 @@ def diagnose(
     with open_log(log) as edits:
         require_task(edits, task)
         given = left.of(edits.interactions(task))
-        trained = _trained(task)
+        store = PolicyStore(settings.policies.root)
+        trained = _trained(task, store)
         found = library.diagnose(
             given,
             delta,
@@ -64,16 +67,17 @@ def diagnose(
     if figure is not None:
         library.plot(found.measures, figure)
         note(f"figure: {figure}")
-    candidates = {policy.policy for policy in trained if not policy.served}
+    temperature = settings.task(task).decoding.temperature
+    served = {str(standing.ref) for standing in store.standing(task, temperature) if standing.served}
     people = {"edited_by_several": several, "differing": differing}
     emit(
         {"task": task, **people, **found.as_dict()},
         as_json,
-        lambda console: _render(console, task, found, log, candidates),
+        lambda console: _render(console, task, found, log, served),
     )
 
 
-def _render(console: Console, task: str, found: Diagnosis, log: str | None, candidates: Collection[str]) -> None:
+def _render(console: Console, task: str, found: Diagnosis, log: str | None, served: Collection[str]) -> None:
     from rich.markup import escape
 
     measures = found.measures
@@ -107,33 +111,35 @@ def _render(console: Console, task: str, found: Diagnosis, log: str | None, cand
     console.print(f"Prefer [bold]{found.prefer}[/]. {found.because}")
     for caution in found.cautions:
         console.print(f"[yellow]Caution:[/] {caution}")
-    if "/" in found.prefer:
-        command = f"policies promote {found.prefer}" if found.prefer in candidates else "serve"
-    else:
-        command = (
-            "import FILE --task" if found.prefer == "base" else f"train {found.prefer if found.sure else 'all'}"
-        ) + f" {task}"
-        command += f" --log {log}" if log else ""
-    console.print(f"Next: redraft {command}", markup=False, soft_wrap=True)
+    console.print(f"Next: redraft {_next(found, task, log, served)}", markup=False, soft_wrap=True)
 
 
-def _trained(task: str) -> list[Trained]:
-    """The task's policies in the settings' folder whose answers were measured on held-out edits."""
-    from redraft.config import load_settings
+def _next(found: Diagnosis, task: str, log: str | None, served: Collection[str]) -> str:
+    """The command that comes next: where nothing is sure, the one that finds out more."""
+    if found.prefer in served:
+        return "serve"
+    policy = "/" in found.prefer
+    if policy and found.sure:
+        return f"policies promote {found.prefer}"
+    more = (
+        "import FILE --task" if policy or found.prefer == "base" else f"train {found.prefer if found.sure else 'all'}"
+    )
+    return f"{more} {task}" + (f" --log {log}" if log else "")
+
+
+def _trained(task: str, store: PolicyStore) -> list[Trained]:
+    """The task's policies whose answers were measured on held-out edits."""
     from redraft.diagnose import Trained
-    from redraft.policies.store import PolicyStore
     from redraft.train.runs import read_manifest
 
-    store, found = PolicyStore(load_settings().policies.root), list[Trained]()
-    served = {str(standing.ref): standing.served for standing in store.standing(task)}
+    found = list[Trained]()
     for ref in store.list(task):
         with suppress(DataError):  # ``redraft policies`` says what is wrong with it
             manifest = read_manifest(store.path(ref))
             if manifest.distances is not None:
-                held, edits = manifest.evaluation.get("edits", 0), manifest.data["train"] + manifest.data["heldout"]
+                held, edits = manifest.told_by, manifest.data["train"] + manifest.data["heldout"]
                 _, high = manifest.evaluation.get("against_base", (None, None))
-                about = manifest.options["method"], *manifest.distances, held, edits, high, served[str(ref)]
-                found.append(Trained(str(ref), *about))
+                found.append(Trained(str(ref), manifest.options["method"], *manifest.distances, held, edits, high))
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -244,6 +244,7 @@ def _drawn(
     elif any(said.startswith("better") for said in verdicts.values()):
         then = "redraft serve, to let the policies answer; only edits of their own answers tell what they cost"
     if first is not None and not learnt:
-        means = {row.policy: row.distance.mean for row in evaluated}
-        verdicts["recommended"] = recommendation(first, means[first.one], means[first.other])
+        one, other = (name.removeprefix(f"{task}/") for name in (first.one, first.other))
+        means = named[one].distance.mean, named[other].distance.mean
+        verdicts["recommended"] = recommendation(replace(first, one=one, other=other), *means)
     return concluded(columns, verdicts, then, [name for name, row in named.items() if row.told == "worse"])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from redraft.train.cost_run import Bound, LearntCost
     from redraft.train.dataset import Dataset
     from redraft.train.packing import Triple
-    from redraft.train.run import Progress, Run
+    from redraft.train.run import Answering, Progress, Run
     from redraft.types import Interaction, PolicyRef
 
 __all__ = [
@@ -91,7 +91,7 @@ class Edits:
 class Ground:
     """Edits, split and tokenised, with the model to train. ``options.start`` is a policy's full name here, or empty.
 
-    ``measure`` tells how a finished run answers.
+    ``measure`` tells how a finished run answers, ``answering`` how one in training does.
     """
 
     edits: Edits
@@ -100,16 +100,17 @@ class Ground:
     options: TrainOptions
     progress: Progress
     measure: Measure
+    answering: Answering
     start: Path | None = None
     bound: Bound | None = None
 
     def run(self, folder: Path, policy: PolicyRef) -> Run:
         """A run of these options into a folder."""
-        from redraft.train.run import Answering, Run
+        from redraft.train.run import Run
 
         run = Run(
             self.base, self.data, self.options, folder, str(policy), self.edits.cache, self.progress, start=self.start,
-            answering=Answering(self.edits.cost, self.edits.decoding),
+            answering=self.answering,
         )  # fmt: skip
         if self.bound is None:
             return run
@@ -186,6 +187,7 @@ def make_ground(task: str, options: TrainOptions, source: Source, progress: Prog
     from redraft.lm.reading import PACKED
     from redraft.policies.evaluate import Measure  # only now: a wrong name is reported before torch loads
     from redraft.train.dataset import foreign_policies, prepare
+    from redraft.train.run import Answering
 
     if (way := reading_of(base.model).way) != PACKED:
         note(f"{base.name} reads pairs in another way than one packed pass: {way}")
@@ -197,7 +199,7 @@ def make_ground(task: str, options: TrainOptions, source: Source, progress: Prog
     measure = Measure(base, edits.cost, edits.decoding, progress, None if start is None else (options.start, start))
     data = prepare(edits.interactions, base, options)
     _warn_of_cut([*data.train, *data.heldout], options)
-    ground = Ground(edits, base, data, options, progress, measure, start)
+    ground = Ground(edits, base, data, options, progress, measure, Answering(edits.cost, edits.decoding), start)
     return ground.with_costs(options) if options.method == RL else ground
 
 

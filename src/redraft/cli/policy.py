@@ -157,7 +157,7 @@ def policies(
 
 @policies_app.command("promote")
 def promote(name: PolicyName, *, policies: Policies = None, as_json: AsJson = False) -> None:
-    """Serve a policy by default, although it did worse than base on held-out edits or was never evaluated."""
+    """Serve a policy by default, although it did not surely do better than base on held-out edits."""
     _tell(name, PROMOTED, policies, as_json)
 
 

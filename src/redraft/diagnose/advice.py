@@ -58,8 +58,7 @@ class Advice:
 class Trained:
     """A policy of the task: its answers' mean distance from edits its run held out, base's, and these edits' number.
 
-    ``edits`` is how many the run had in all; ``high`` the upper end of the difference's interval, where it was kept;
-    ``served`` whether it is so by default.
+    ``edits`` is how many the run had in all; ``high`` the upper end of the difference's interval, where it was kept.
     """
 
     policy: str
@@ -69,7 +68,6 @@ class Trained:
     heldout: int
     edits: int
     high: float | None = None
-    served: bool = True
 
     @property
     def surely_nearer(self) -> bool:
@@ -183,18 +181,15 @@ def prefer(measures: Measures, trained: Sequence[Trained] = (), model: str = "")
     if found := _served(measures) or _measured(measures, trained):
         return *found, True
     method, because, sure = _expected(measures, model)
-    known = [policy for policy in trained if measures.edits < GROWN * policy.edits]
+    known = [policy for policy in trained if measures.edits < GROWN * policy.edits and policy.heldout < MIN_HELDOUT]
     nearer = [policy for policy in known if policy.farther < 0 and policy.heldout > 1]
     nearer = nearer or [policy for policy in known if policy.method == method][-1:]
     if method == "base" or not nearer:
         return method, because, sure
     best = min(nearer, key=lambda policy: policy.farther)
     held = _count(best.heldout, "held-out edit is", "held-out edits are")
-    return (
-        best.policy,
-        f"{because} {held} too few to tell it from base: serve it, and edits of its answers will.",
-        False,
-    )
+    said = f"{held} too few to tell it from base ({best.distance:.2f}, base's {best.base_distance:.2f}): "
+    return best.policy, f"{said}edits of its own answers will.", False
 
 
 def _expected(measures: Measures, model: str) -> tuple[str, str, bool]:
@@ -214,7 +209,7 @@ def _expected(measures: Measures, model: str) -> tuple[str, str, bool]:
     if measures.edits < MIN_EXAMPLES:
         said = (
             f"Too few edits to expect a gain from: collect at least {MIN_EXAMPLES}, which sufficed in results/advice. "
-            "Training on fewer is safe: what is no nearer to held-out edits than base is not served."
+            "Training on fewer is safe: what is not surely nearer to held-out edits than base is not served."
         )
         return "base", said, False
     foreign = _foreign(measures, model)

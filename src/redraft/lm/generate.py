@@ -90,8 +90,8 @@ def generate_ids(
         return []
     lean, context = lean_of(model, getattr(torch, decoding.precision), keys), context_of(model) or math.inf
     if lean is None and decoding.precision != "float32" and model.dtype == torch.float32:
-        kind = f"{model.config.model_type} models, or with these adapters,"
-        raise ConfigError(f"precision {decoding.precision!r}: {kind} write in float32 on a CPU: leave it out")
+        kind = f"{model.config.model_type} models, or with these adapters, write in float32 on a CPU"
+        raise ConfigError(f"precision {decoding.precision!r}: {kind}: leave it out, or set REDRAFT_PRECISION=float32")
     known = [*lean[1]] * len(prompts) if lean and keys is None else keys or [None] * len(prompts)
     answers: list[list[int]] = [[] for _ in prompts]
     for batch in _batches(prompts, known, batch_size, mixed=lean is not None):

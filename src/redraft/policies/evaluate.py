@@ -33,7 +33,17 @@ if TYPE_CHECKING:
     from redraft.train.packing import Limits, Triple
     from redraft.train.reference import Reference
 
-__all__ = ["Asked", "Evaluation", "Measure", "author_of", "degenerate", "evaluate", "recommendation", "verdict"]
+__all__ = [
+    "Asked",
+    "Evaluation",
+    "Measure",
+    "author_of",
+    "degenerate",
+    "evaluate",
+    "first",
+    "recommendation",
+    "verdict",
+]
 
 MOST = 64  # edits that a run's answers are measured on: a fixed choice, by their ids
 _OWN = "own"  # the run's policy among those it is compared with, until it has a name
@@ -119,16 +129,17 @@ def evaluate(
             for name, texts in answers.items()
         ],
         bias,
-        _first(own, priced, bias),
+        first(own, priced, bias),
     )
 
 
-def _first(own: Mapping[str, Sequence[float]], priced: Sequence[Priced], bias: Interval | None) -> Difference | None:
+def first(own: Mapping[str, Sequence[float]], priced: Sequence[Priced], bias: Interval | None) -> Difference | None:
     """The policy whose answers leave least to edit beside the next."""
     if len(own) < 2:
         return None
     best, other = sorted(own, key=lambda name: fmean(own[name]))[:2]
-    return against(best, other, priced, bias)
+    found = against(best, other, priced, bias)  # which may know better than the means, that favour drafts' authors
+    return against(other, best, priced, bias) if found.told == "worse" else found
 
 
 def author_of(interaction: Interaction, base: Base) -> str:
@@ -199,6 +210,7 @@ class Measure:
                 f"{what}_distance": fmean(own[name]),
                 f"against_{what}": [told.difference.low, told.difference.high],
                 f"{what}_standing": told.standing,
+                f"{what}_edits": told.edits,
             }
         return found | {
             "edits": len(priced),

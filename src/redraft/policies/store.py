@@ -109,7 +109,7 @@ class PolicyStore:
         return told
 
     def _measured(self, ref: PolicyRef, temperature: float | None) -> tuple[bool, str]:
-        """Whether a policy's answers are nearer to held-out edits than base's, with the two numbers."""
+        """Whether a policy's answers are surely nearer to held-out edits than base's, with the two numbers."""
         try:
             manifest = read_manifest(self.path(ref))
         except DataError:

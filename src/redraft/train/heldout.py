@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from redraft.errors import ConfigError
 from redraft.lm.encode import encode_prompt
 from redraft.lm.trim import trim
 from redraft.train.options import RL
@@ -43,8 +45,11 @@ def heldout_cost(run: Run, model: Any) -> float:
     training, tokenizer = model.training, run.base.tokenizer
     edits = some(run.data.choosing, MOST_CHOOSING)
     prompts = [encode_prompt(tokenizer, i.completion.messages, run.options.max_prompt) for i in edits]
+    plain, decoding = model.eval().get_base_model(), run.answering.decoding
     try:  # without the trainer's wrapper, which multiplies in bfloat16 where it can: served answers do not
-        answers = generate(model.eval().get_base_model(), tokenizer, prompts, run.answering.decoding)
+        answers = generate(plain, tokenizer, prompts, decoding)
+    except ConfigError:  # a policy that has gone astray may write in float32 only
+        answers = generate(plain, tokenizer, prompts, replace(decoding, precision="float32"))
     finally:
         model.train(training)
     return fmean(run.answering.cost(trim(y), i.edited or "") for y, i in zip(answers, edits, strict=True))

@@ -92,12 +92,17 @@ class Manifest:
         return None if own is None or base is None else (own, base)
 
     @property
+    def told_by(self) -> int:
+        """How many held-out edits compare it with base, of drafts that the two or others wrote; 0 for unknown."""
+        return self.evaluation.get("base_edits", self.evaluation.get("edits", 0))
+
+    @property
     def standing(self) -> tuple[bool, str]:
         """Whether it is served by default, where its answers surely leave less to edit than base's, and why."""
         if self.distances is None:
             return False, "never evaluated"
         own, base = self.distances
-        held = self.evaluation.get("edits", FEWEST)  # manifests of old counted no edits and gave no interval
+        held = self.told_by or FEWEST  # manifests of old counted no edits and gave no interval
         _, high = self.evaluation.get("against_base", (None, own - base))
         said = f"{own:.2f} {'<' if own < base else '≥'} base {base:.2f}"
         if own >= base or (high < 0 and held >= FEWEST):
@@ -182,7 +187,7 @@ def verdict(manifest: Manifest) -> str:
     if manifest.standing[0]:
         said += "served by default"
     else:
-        few = f" (so few may err: {FEWEST} are needed)" if held < FEWEST else " (it may be chance)"
+        few = f" (so few may err: {FEWEST} are needed)" if manifest.told_by < FEWEST else " (it may be chance)"
         said += f"a candidate{few if own < base else ''}; "
         said += f"redraft policies promote {manifest.policy} serves it all the same"
     dearer = alarm(manifest)
@@ -203,6 +208,8 @@ def recommended(manifests: Sequence[Manifest]) -> tuple[str, str] | None:
     (best, least), *others = sorted([("base", base), *costs.items()], key=lambda each: each[1])
     beside = ", ".join(f"{name.rpartition('/')[2]} {cost:.2f}" for name, cost in others)
     few = "" if edits >= LEAST else f"; held out: {edits}, too few to be sure"
+    if not few and best in known and not known[best].standing[0]:
+        few = "; no surer than chance"
     return best, f"{best}, whose answers leave least to edit: {least:.2f} ({beside}){few}"
 
 
