@@ -336,17 +336,8 @@ def test_sft_is_advised_because_it_won_in_our_rows(experiment: str) -> None:
             assert 0.05 <= costs["early"] - costs["sft"] <= 0.775
 
 
-def logs_measured() -> list[Any]:
-    """What ``tools/advice_outcome.py`` measured, a log each."""
-    lines = (RESULTS / "advice" / "costs.jsonl").read_text().splitlines()
-    not_yet = {
-        "summary/strong/8": "eight edits suffice for emails and not for summaries, which no log shows",
-    }
-    logs = [(found["log"], found) for found in map(json.loads, lines)]
-    return [
-        pytest.param(found, id=name, marks=[pytest.mark.xfail(reason=not_yet[name])] if name in not_yet else [])
-        for name, found in logs
-    ]
+MEASURED = [json.loads(line) for line in (RESULTS / "advice" / "costs.jsonl").read_text().splitlines()]
+"""What ``tools/advice_outcome.py`` measured, a log each."""
 
 
 def agrees(found: Diagnosis, costs: dict[str, list[float]], best: list[float]) -> bool:
@@ -354,7 +345,7 @@ def agrees(found: Diagnosis, costs: dict[str, list[float]], best: list[float]) -
     return compare(costs[found.prefer.removeprefix("t/").removesuffix("@1")], best).difference.low <= 0
 
 
-@pytest.mark.parametrize("found", logs_measured())
+@pytest.mark.parametrize("found", MEASURED, ids=lambda found: found["log"])
 def test_advice_agrees_with_what_training_brought(found: Any) -> None:
     """No arm cost significantly less than the one advised, before training and once policies are measured."""
     *names, edits = found["log"].split("/")
@@ -366,7 +357,7 @@ def test_advice_agrees_with_what_training_brought(found: Any) -> None:
         assert agrees(diagnose(log, WORD, trained=trained, model="own"), costs, best)
 
 
-@pytest.mark.parametrize("found", [param.values[0] for param in logs_measured()], ids=lambda found: found["log"])
+@pytest.mark.parametrize("found", MEASURED, ids=lambda found: found["log"])
 def test_sure_advice_agrees_and_nothing_is_served_that_costs_more_than_base(found: Any) -> None:
     """Where advice is not sure, what was held out decides what is served by default."""
     *names, edits = found["log"].split("/")

@@ -14,11 +14,12 @@ from redraft.diagnose.measure import POOLED, UNRECORDED, Measures
 __all__ = ["Advice", "Trained", "advise", "cautions", "prefer"]
 
 MIN_EXAMPLES = 2
-"""The fewest edits that were seen to suffice, one to learn from and one held out: sft cost 0.68 of base with 2, 0.28
-and 0.32 with 4, 0.19 and 0.33 with 20 of simulated users of office emails, 1.81 with 8 of summaries (results/advice).
+"""The fewest edits that were seen to suffice, one to learn from and one held out: sft cost 0.68 of base with 2, 0.27
+and 0.33 with 4, 0.23 and 0.34 with 20 of simulated users of office emails, 1.15 with 8 of summaries (results/advice).
 """
 MANY_EXAMPLES = 64
-"""Edits that most of results/ was measured with: sft cost 0.17 to 0.24 of base (demo), 0.29 to 0.68 elsewhere (cpu)."""
+"""Edits that most of results/ was measured with: sft cost 0.17 to 0.24 of base (demo), 0.29 to 0.68 (cpu), 0.21 and
+0.91 (advice)."""
 FOREIGN_EXAMPLES = 64
 """Edits of another model's texts with which no policy wrote nearer to people's (results/defacto, results/mlqe)."""
 MIN_CONTEXTS = 2
@@ -30,8 +31,8 @@ RL_CONTEXTS = 7
 MIN_SERVED = 20
 """Edits of each served policy from which their mean costs decide: where std/mean is 1, a standard error of 0.22."""
 MIN_HELDOUT = 10
-"""Held-out edits from which they tell a policy from base, either way. By 3, one that cost 0.6 of base seemed farther,
-by 4 one that cost twice as much as another was surest: a bootstrap of so few is too sure (results/advice)."""
+"""Held-out edits from which they tell a policy from base, either way. By 4, dpo was surely nearer and early perhaps by
+chance, which then cost less than half of it: a bootstrap of so few is too sure (results/advice, office/weak/20)."""
 GROWN = 2.0
 """By what factor a log must grow before policies no better than base are worth training again. A judgement: nearly the
 same edits teach nearly the same."""
@@ -226,7 +227,7 @@ def _expected(measures: Measures, model: str) -> tuple[str, str, bool]:
         )
     if measures.edits < MANY_EXAMPLES:
         because += (
-            " Fewer are uncertain: 4 brought 0.28 of base's cost on emails, 8 1.81 on summaries (results/advice)."
+            " Fewer are uncertain: 4 brought 0.27 of base's cost on emails, 8 1.15 on summaries (results/advice)."
         )
     if risky(measures):
         because += " Near-duplicate pairs endanger dpo alone."

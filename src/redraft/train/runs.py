@@ -53,8 +53,8 @@ PARTIAL = ".partial"
 RUNNING, COMPLETE, DIVERGED = "running", "complete", "diverged"
 CAUTION = "do not serve before `redraft evaluate`"
 FEWEST = 4
-"""Held-out edits from which a policy is served by default: on two, one seemed nearer that costs half as much again as
-base (results/advice, summaries). A log of 16 edits leaves as many to report."""
+"""Held-out edits from which a policy is served by default: by two, one seemed to leave half of what base does, and
+costs more (results/advice, summary/strong/8). A log of 16 edits leaves as many to report."""
 _LIBRARIES = ("redraft", "torch", "transformers", "peft", "accelerate")
 
 
