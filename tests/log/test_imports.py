@@ -235,6 +235,7 @@ def many(count: int) -> list[Interaction]:
 
 
 LONG = """
+import signal
 import sys
 from redraft import pricing
 from redraft.log import EditLog, writer
@@ -247,6 +248,7 @@ def endless():
         yield Interaction(Completion(str(i), "t", (), "a b"), Edit(str(i), "a c"))
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell started in the background ignores it
     pricing.FEW, writer.BATCH_ROWS = 1, 50
     with EditLog(sys.argv[1]) as log:
         log.add_many(endless(), processes=2)
