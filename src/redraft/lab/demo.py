@@ -91,7 +91,7 @@ class _Demo:
         self.seconds[name] = round(time.perf_counter() - started, 2)
 
     def decoding(self, base: Base) -> Decoding:
-        """Greedy, in the precision that is fastest here; no user is the worse for it (results/LOG.md)."""
+        """Greedy, in the precision that is fastest here, in which some answers differ."""
         from redraft.lm.rows import fastest
 
         return Decoding(self.options.max_new_tokens, precision=fastest(base.model))
