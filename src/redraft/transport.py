@@ -104,15 +104,20 @@ def without(text: str, kinds: Iterable[str] = KINDS) -> str:
 
 def same(response: str, edited: str, kinds: Iterable[str] = KINDS) -> bool:
     """Whether the two differ in these kinds only, or not at all."""
-    if _differ(response, edited):
+    if response == edited:
+        return True
+    if _differ(response, edited) or not (kinds := tuple(kinds)):
         return False
-    return response == edited or (bool(kinds := tuple(kinds)) and without(response, kinds) == without(edited, kinds))
+    return without(response, kinds) == without(edited, kinds)
 
 
 def _differ(response: str, edited: str) -> bool:
     """Tell by what no kind touches in ASCII that two texts differ, as most edits do: that is quickly seen."""
     if not (response.isascii() and edited.isascii()) or "&" in response or "&" in edited:
         return False
+    for letter in "eta":  # few edits leave as many of each: counting one takes a tenth of the whole comparison's time
+        if response.count(letter) != edited.count(letter):
+            return True
     return response.translate(_TOUCHED) != edited.translate(_TOUCHED)
 
 

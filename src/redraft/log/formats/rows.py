@@ -131,17 +131,23 @@ class Rows:
 
 def _fields(value: Any) -> Any:
     """What a name is made of: fields that came later count only where they say something, so that old names hold."""
-    names = _FIELDS.get(type(value))
-    if names is None:
+    found = _FIELDS.get(type(value))
+    if found is None:
         return str(value)
-    said = dict(zip(names, attrgetter(*names)(value), strict=True))
-    for name in _LATER:
-        if not said.get(name, True):
+    names, values, later = found
+    said = dict(zip(names, values(value), strict=True))
+    for name in later:
+        if not said[name]:
             del said[name]
     return said
 
 
-_FIELDS = {kind: [part.name for part in fields(kind)] for kind in (Interaction, Completion, Message, Edit, Decision)}
+def _read_from(kind: type) -> tuple[list[str], Callable[[Any], tuple[Any, ...]], list[str]]:
+    names = [part.name for part in fields(kind)]
+    return names, attrgetter(*names), [name for name in _LATER if name in names]
+
+
+_FIELDS = {kind: _read_from(kind) for kind in (Interaction, Completion, Message, Edit, Decision)}
 _encode = json.JSONEncoder(default=_fields, sort_keys=True).encode
 
 
