@@ -20,7 +20,7 @@ from threading import Thread
 from redraft.costs import COSTS, Cost, normalised
 from redraft.errors import RedraftError
 from redraft.types import Interaction
-from redraft.words import known, learn, remember
+from redraft.words import learn
 
 __all__ = ["Batch", "Prices", "priced_ahead"]
 
@@ -49,7 +49,7 @@ def priced_ahead(
     # Spawned: a fork would share the database's connections, and threads do not survive it.
     context = multiprocessing.get_context("spawn")
     ended, alive = context.Pipe(duplex=False)
-    with ended, alive, ProcessPoolExecutor(processes, context, _begin, (ended, known())) as pool:
+    with ended, alive, ProcessPoolExecutor(processes, context, _begin, (ended,)) as pool:
         running: deque[tuple[Batch, Future[Prices] | None]] = deque([(first, _submitted(pool, first, cost_of))])
         try:
             for piece in pieces:
@@ -105,9 +105,8 @@ def _prices(asked: _Asked) -> Prices:
     return found
 
 
-def _begin(pipe: Connection, words: Mapping[str, list[str]]) -> None:
-    """Take over the words that are known, and end when the other end of the pipe is closed, as when that is killed."""
-    remember(words)
+def _begin(pipe: Connection) -> None:
+    """End when the other end of the pipe is closed, as when the process that has it is killed."""
 
     def watch() -> None:
         wait([pipe])

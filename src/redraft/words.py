@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import cache, lru_cache
 from itertools import chain
 from typing import Any
 
-__all__ = ["UNSPACED", "known", "learn", "nltk_words", "remember", "spaced", "unspaced", "words"]
+__all__ = ["UNSPACED", "learn", "nltk_words", "spaced", "unspaced", "words"]
 
 UNSPACED = "Han Hiragana Katakana Bopomofo Thai Lao Khmer Myanmar Tibetan Tai_Le New_Tai_Lue Tai_Tham Tai_Viet"
 FIRST_UNSPACED = "\u0e01"  # the first letter of them all, in Thai
@@ -105,16 +105,6 @@ def _between(pieces: list[str]) -> list[str]:
 def learn(texts: Iterable[str]) -> None:
     """Find the words of many texts at once, which is faster than of each."""
     _learn({piece for text in texts for piece in spaced(text).split(" ")}.difference(_KNOWN))
-
-
-def known() -> dict[str, list[str]]:
-    """Words whose tokens are known, for another process to ``remember``."""
-    return dict(_KNOWN)
-
-
-def remember(words: Mapping[str, list[str]]) -> None:
-    """Take over what another process knows."""
-    _KNOWN.update(words)
 
 
 def _learn(pieces: Iterable[str]) -> None:

@@ -255,8 +255,27 @@ if __name__ == "__main__":
 """
 
 
+UNBORN = """
+import os
+import sys
+from redraft import pricing, words
+from redraft.log import EditLog, writer
+from redraft.types import Completion, Edit, Interaction
+
+if __name__ != "__main__":
+    os._exit(1)  # as where the memory is used up: what was sent to it by then fills a pipe that nobody reads
+words.learn(" ".join(f"{i}-{j}" for j in range(100)) for i in range(200))
+pricing.FEW, writer.BATCH_ROWS = 1, 50
+with EditLog(sys.argv[1]) as log:
+    rows = (Interaction(Completion(str(i), "t", (), "a b"), Edit(str(i), "a c")) for i in range(300))
+    print(log.add_many(rows, processes=2).new)
+"""
+
+
 def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """Of all its threads."""
+    each = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for found in each for child in found.read_text().split()]
 
 
 class TestPricing:
@@ -293,6 +312,11 @@ class TestPricing:
 
         assert log.add_many(rows(), processes=2) == Added(400)
         assert log.verify() == []
+
+    def test_workers_that_die_before_they_begin_are_done_without(self, tmp_path: Path) -> None:
+        (tmp_path / "unborn.py").write_text(UNBORN)
+        command = [sys.executable, tmp_path / "unborn.py", f"sqlite:///{tmp_path / 'log.db'}"]
+        assert subprocess.run(command, capture_output=True, text=True, timeout=60).stdout == "300\n"
 
     @pytest.mark.parametrize("last", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
     def test_no_process_is_left_behind(self, tmp_path: Path, last: signal.Signals) -> None:

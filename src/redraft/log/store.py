@@ -11,10 +11,11 @@ Left out on purpose: deleting events. ``erase`` removes a person's texts, the ev
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -33,7 +34,7 @@ from redraft.log.schema import completions, edits, erasures, texts
 from redraft.log.statistics import known, rebuild
 from redraft.log.verify import problems
 from redraft.log.writer import Added, Refused, Writer, batches, raising
-from redraft.pricing import priced_ahead
+from redraft.pricing import Batch, Prices, priced_ahead
 from redraft.types import COST_UNIT, Completion, Count, Decision, Edit, Interaction
 
 __all__ = ["Added", "Counts", "EditLog", "Erased"]
@@ -176,18 +177,25 @@ class EditLog:
         it the error is raised, which undoes the transaction. An interrupted import can be repeated.
 
         An id that is another task's becomes ``TASK:ID``. ``checked`` rows come from a reader, which gives them their
-        canonical form. More than one of ``processes`` price the edits of a long import, under the costs of ``COSTS``;
-        as everywhere, a script that asks for them guards its ``__main__``.
+        canonical form. More than one of ``processes`` price the edits of a long import, under the costs of ``COSTS``,
+        and a thread reads ``interactions``; as everywhere, a script that asks for them guards its ``__main__``.
         """
         pieces = batches(interactions, self.max_text_chars, refused, checked=checked)
         total = Added()
-        with closing(priced_ahead(pieces, self.cost_of, processes)) as ready:
+        with closing(priced_ahead(pieces, self.cost_of, processes)) as ready, ThreadPoolExecutor(1) as reader:
             if strict:
                 with self._writing(importing=True) as writer:
                     total = sum((writer.add_named(piece, refused, prices) for piece, prices in ready), total)
-            for piece, prices in ready:
+
+            def following() -> Callable[[], tuple[Batch, Prices] | None]:
+                return reader.submit(next, ready, None).result if processes > 1 else partial(next, ready, None)
+
+            coming = following()
+            while (found := coming()) is not None:
                 with self._writing(importing=True) as writer:
+                    piece, prices = found
                     total += writer.add_named(piece, refused, prices)
+                    coming = following()  # is read while this one is committed, not before: both would wait for the GIL
         settle(self._engine)
         return total
 
