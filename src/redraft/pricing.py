@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import cache
 from itertools import islice
 from multiprocessing.connection import Connection, wait
 from threading import Thread
@@ -64,14 +65,17 @@ def priced_ahead(
 
 
 def _asked(piece: Batch, cost_of: Callable[[str], Cost]) -> _Asked:
+    @cache
+    def known(task: str) -> tuple[str, tuple[str, ...]] | None:
+        cost = cost_of(task)
+        name = cost.name.partition(" without ")[0]
+        return (name, cost.kinds) if name in COSTS and normalised(COSTS[name], cost.kinds) == cost else None
+
     asked: _Asked = []
     for index, interaction in piece:
         completion, edit = interaction.completion, interaction.edit
-        if edit is not None and edit.edited not in (None, completion.response):
-            cost = cost_of(completion.task)
-            name = cost.name.partition(" without ")[0]
-            if name in COSTS and normalised(COSTS[name], cost.kinds) == cost:
-                asked.append((index, name, cost.kinds, completion.response, edit.edited))
+        if edit is not None and edit.edited not in (None, completion.response) and (cost := known(completion.task)):
+            asked.append((index, *cost, completion.response, edit.edited))
     return asked
 
 
@@ -96,10 +100,15 @@ def _found(piece: Batch, future: Future[Prices] | None) -> tuple[Batch, Prices]:
 
 def _prices(asked: _Asked) -> Prices:
     learn(text for *_, response, edited in asked for text in (response, edited))
+
+    @cache
+    def cost(name: str, kinds: tuple[str, ...]) -> Cost:
+        return normalised(COSTS[name], kinds)
+
     found: dict[int, tuple[float, int]] = {}
     for index, name, kinds, response, edited in asked:
         try:
-            found[index] = normalised(COSTS[name], kinds).priced(response, edited)
+            found[index] = cost(name, kinds).priced(response, edited)
         except RedraftError:  # the writer meets it again, and tells it
             continue
     return found

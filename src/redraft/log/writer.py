@@ -151,12 +151,14 @@ class Writer:
         assert found is not None
         return found
 
-    def _named(self, batch: Batch, refused: Refused) -> Batch:
+    def _named(self, batch: Batch, refused: Refused) -> tuple[Batch, set[str]]:
         """Rename rows whose id is another task's to ``TASK:ID``, and rows that an older version named to that name.
 
-        So several files may count from 1. A file that comes again finds its rows under the same names.
+        So several files may count from 1. A file that comes again finds its rows under the same names: which of all
+        names the log knows, is returned too.
         """
         owners = self._owners([name for _, row in batch for name in _names(row)])
+        logged = set(owners)
         waiting = [
             (index, row, next((n for n in _names(row) if n in owners), row.completion.id)) for index, row in batch
         ]
@@ -173,21 +175,24 @@ class Writer:
                 except RedraftError as error:
                     refused(index, error)
             waiting = collided
-            owners = self._owners([name for _, _, name in waiting]) | owners
-        return sorted(found, key=itemgetter(0))
+            more = self._owners([name for _, _, name in waiting])
+            owners = more | owners
+            logged |= more.keys()
+        return sorted(found, key=itemgetter(0)), logged
 
     def add_named(self, batch: Batch, refused: Refused, prices: Prices) -> Added:
         """Add what an import brings, under names that no other task has."""
-        return self.add_batch(self._named(batch, refused), refused, prices=prices)
+        named, logged = self._named(batch, refused)
+        return self._add_all(named, refused, logged, prices=prices)
 
-    def add_batch(
-        self, batch: Batch, refused: Refused, begun: Collection[int] = (), prices: Prices = _UNPRICED
+    def add_batch(self, batch: Batch, refused: Refused, begun: Collection[int] = ()) -> Added:
+        """Add many interactions; ``begun`` are the places of those whose response is not known yet."""
+        return self._add_all(batch, refused, set(self._owners([row.completion.id for _, row in batch])), begun)
+
+    def _add_all(
+        self, batch: Batch, refused: Refused, seen: set[str], begun: Collection[int] = (), prices: Prices = _UNPRICED
     ) -> Added:
-        """Add many interactions: unknown ones by one statement per table, the others one by one.
-
-        ``begun`` are the places of those whose response is not known yet, ``prices`` what edits are known to cost.
-        """
-        seen = set(self._owners([interaction.completion.id for _, interaction in batch]))
+        """Add what was not ``seen`` by one statement per table, the others one by one; ``prices`` as far as known."""
         fresh: list[tuple[Interaction, Rows]] = []
         repeated: Batch = []
         for index, interaction in batch:
