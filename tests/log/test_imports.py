@@ -316,7 +316,7 @@ class TestPricing:
     def test_workers_that_die_before_they_begin_are_done_without(self, tmp_path: Path) -> None:
         (tmp_path / "unborn.py").write_text(UNBORN)
         command = [sys.executable, tmp_path / "unborn.py", f"sqlite:///{tmp_path / 'log.db'}"]
-        assert subprocess.run(command, capture_output=True, text=True, timeout=60).stdout == "300\n"
+        assert subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout == "300\n"
 
     @pytest.mark.parametrize("last", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
     def test_no_process_is_left_behind(self, tmp_path: Path, last: signal.Signals) -> None:
