@@ -29,6 +29,7 @@ Batch = list[tuple[int, Interaction]]
 """Rows for one transaction, each with its place in the whole."""
 Prices = Mapping[int, tuple[float, int]]
 """Place → raw distance and cost of its edit, as ``Cost.priced`` gives them."""
+SAMPLE, SELDOM = 16, 8  # texts: one of so many is looked at; for each new word, where looking at all takes too long
 FEW = 1  # batches that are priced here, before processes are worth their start
 _Asked = list[tuple[int, str, tuple[str, ...], str, str]]
 """Place, name of Δ and what it looks past, y, y'."""
@@ -99,7 +100,10 @@ def _found(piece: Batch, future: Future[Prices] | None) -> tuple[Batch, Prices]:
 
 
 def _prices(asked: _Asked) -> Prices:
-    learn(text for *_, response, edited in asked for text in (response, edited))
+    texts = [text for *_, response, edited in asked for text in (response, edited)]
+    some = texts[::SAMPLE]
+    if learn(some) * SELDOM > len(some):
+        learn(texts)
 
     @cache
     def cost(name: str, kinds: tuple[str, ...]) -> Cost:

@@ -102,15 +102,15 @@ def _between(pieces: list[str]) -> list[str]:
         return list(chain.from_iterable(_KNOWN[piece] if piece in _KNOWN else _long(piece) for piece in pieces))
 
 
-def learn(texts: Iterable[str]) -> None:
-    """Find the words of many texts at once, which is faster than of each."""
+def learn(texts: Iterable[str]) -> int:
+    """Find the words of many texts at once, which is faster than of each; returns how many were new."""
     pieces = set[str]()
     for text in texts:
         pieces.update(spaced(text).split(" "))
-    _learn(pieces.difference(_KNOWN))
+    return _learn(pieces.difference(_KNOWN))
 
 
-def _learn(pieces: Iterable[str]) -> None:
+def _learn(pieces: Iterable[str]) -> int:
     wanted = [piece for piece in dict.fromkeys(pieces) if len(piece) < SHORT and APART not in piece]
     if new := [piece for piece in wanted if piece not in _KNOWN]:
         if len(_KNOWN) + len(new) > MOST:
@@ -118,6 +118,7 @@ def _learn(pieces: Iterable[str]) -> None:
             new = wanted
         found = iter(nltk_words(f"a {f' {APART} '.join(new)} {APART}")[1:])
         _KNOWN.update((piece, list(iter(found.__next__, APART))) for piece in new)
+    return len(new)
 
 
 def _long(piece: str) -> list[str]:

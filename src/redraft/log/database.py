@@ -33,7 +33,7 @@ _ALONE, _BESIDE = 262_144, 16_000
 """Pages of 4 KiB that an import leaves in the write-ahead log: by itself, and once others write (whose commit may have
 to move them, as any may). Ids are hashes, so that every batch touches most pages of four indexes: the later they are
 moved, the more often one move serves for several batches, half of a million rows' time."""
-_CACHE = 1 << 26  # bytes of pages that an import holds; with SQLite's 2 MB a batch reads and writes each several times
+_CACHE = 1 << 27  # bytes of pages that an import holds; with SQLite's 2 MB a batch reads and writes each several times
 _LIMITS = "54"  # PostgreSQL's class of errors for what is too large or too complex
 _WAIT = 30  # seconds
 _LEFT = 1 << 26  # bytes that a write-ahead log keeps on the disk once all of it has been moved
