@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from operator import is_
+from operator import attrgetter, is_
 from typing import Any, TypeVar, cast
 
 from redraft.errors import DataError
@@ -61,11 +61,15 @@ class Named(Interaction):
 
 def renamed(interaction: Interaction, name: str) -> Interaction:
     """The same under another id; its edit and decision follow."""
+    edit, decision = interaction.edit, interaction.decision
     return Interaction(
-        replace(interaction.completion, id=name),
-        interaction.edit and replace(interaction.edit, completion_id=name),
-        interaction.decision and replace(interaction.decision, completion_id=name),
+        Completion(name, *_BUT_ID(interaction.completion)),  # as ``replace``, in half of its time: files have no ids
+        edit and Edit(name, *_BUT_COMPLETION_ID(edit)),
+        decision and replace(decision, completion_id=name),
     )
+
+
+_BUT_ID, _BUT_COMPLETION_ID = (attrgetter(*(field.name for field in fields(kind)[1:])) for kind in (Completion, Edit))
 
 
 def canonical(interaction: Interaction, max_text_chars: int) -> Interaction:

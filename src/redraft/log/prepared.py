@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -27,11 +28,12 @@ class _Ready:
     sql: str
     named: bool
     names: tuple[str, ...]
+    of: Callable[[Mapping[str, Any]], Iterable[Any]]
     converted: tuple[tuple[int, Callable[[Any], Any]], ...]
     results: tuple[_Convert, ...]
 
     def values(self, row: Mapping[str, Any]) -> Any:
-        found = [row[name] for name in self.names]
+        found = list(self.of(row))
         for place, convert in self.converted:
             found[place] = convert(found[place])
         return dict(zip(self.names, found, strict=True)) if self.named else found
@@ -77,6 +79,7 @@ def _compiled(statement: Any, dialect: Dialect) -> _Ready:
         sql=str(compiled),
         named=compiled.positiontup is None,
         names=tuple(order),
+        of=itemgetter(*order) if len(order) > 1 else lambda row: [row[name] for name in order],
         converted=tuple((place, convert) for place, convert in enumerate(converts) if convert is not None),
         results=tuple(impl(column.type).result_processor(dialect, None) for column in columns),
     )
