@@ -54,7 +54,7 @@ _SETTLE = (
 
 _UNPRICED: Prices = MappingProxyType({})
 BATCH_ROWS = 2000
-BATCH_CHARS = 8_000_000
+BATCH_CHARS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
