@@ -99,7 +99,7 @@ def edit_rows(edit: Edit, response: str, cost: Cost, price: tuple[float, int] | 
     raw, units = price or cost.priced(response, edit.edited)
     row = {name: getattr(edit, name) for name in _OF_EDIT} | {
         "accepted": edit.edited is None,
-        "unchanged": edit.edited is None or (raw == 0 and cost.same(response, edit.edited)),  # else it would cost 0
+        "unchanged": edit.edited is None or (raw == 0 and cost.same(response, edit.edited)),  # the same costs 0
         "raw": raw,
         "cost": units,
         "cost_name": cost.name,
