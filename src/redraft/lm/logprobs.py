@@ -153,15 +153,25 @@ class _FrozenHead(torch.autograd.Function):
         rows = hidden.detach().to(weight.dtype)
         logp = torch.empty(len(rows), device=hidden.device)
         gradient = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
+        size = min(_CHUNK, len(rows)), len(weight)
+        products = rows.new_empty(size)
+        weights = products if rows.dtype == torch.float32 else torch.empty(size, device=hidden.device)
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, len(rows), _CHUNK):
                 part = slice(start, start + _CHUNK)
-                logits = (rows[part] @ weight.T).float()
-                normaliser = logits.logsumexp(1, keepdim=True)
-                logp[part] = (logits.gather(1, labels[part, None]) - normaliser)[:, 0]
+                label, count = labels[part, None], len(rows[part])
+                raw, logits = products[:count], weights[:count]
+                torch.mm(rows[part], weight.T, out=raw)
+                if logits is not raw:
+                    logits.copy_(raw)
+                top = logits.amax(1, keepdim=True)
+                own = logits.gather(1, label) - top
+                total = logits.sub_(top).exp_().sum(1, keepdim=True)
+                logp[part] = (own - total.log())[:, 0]
                 if gradient is not None:
-                    probability = logits.sub_(normaliser).exp_().to(weight.dtype)
-                    gradient[part] = weight[labels[part]] - probability @ weight
+                    if logits is not raw:
+                        raw.copy_(logits)
+                    gradient[part] = weight[label[:, 0]] - (raw @ weight) / total
         ctx.save_for_backward(gradient)
         ctx.input_dtype = hidden.dtype
         return logp

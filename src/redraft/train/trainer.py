@@ -20,6 +20,7 @@ from transformers import Trainer, TrainingArguments
 
 from redraft.lm.load import compute_dtype
 from redraft.lm.logprobs import PackedLogprobs, frozen_head, packed_logprobs
+from redraft.lm.lora import one_step
 from redraft.lm.probe import reading_of
 from redraft.train.losses import early_loss, preference_loss, regression_loss, sft_loss
 from redraft.train.options import RL, TrainOptions, metric_of
@@ -84,6 +85,11 @@ class EditTrainer(Trainer):
         # Inside a distributed wrapper the forward call must stay the wrapper's own.
         self.reading = reading_of(model)
         self.head = frozen_head(model, compute_dtype()) if self.accelerator.num_processes == 1 else None
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As every ``Trainer`` does, with the layers of ``redraft.lm.lora``."""
+        with one_step(self.model):  # pyright: ignore[reportArgumentType]
+            return super().train(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthBuckets:
         return LengthBuckets(self._lengths, self.options.batch_size, self.options.seed)
