@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
 from redraft.errors import DataError
 from redraft.lab.corpora import CORPORA
-from redraft.log.canonical import canonical
+from redraft.log.canonical import canonical, renamed
 from redraft.log.formats import READERS, BadRow, Options, Row, native
-from redraft.log.formats.rows import TooLong, lines
+from redraft.log.formats.rows import Rows, TooLong, lines
 from redraft.types import Completion, Decision, Edit, Interaction, Message
 
 OPTIONS = Options("task")
@@ -258,6 +259,38 @@ def interactions(draw: st.DrawFn) -> Interaction:
     propensities = st.sampled_from([None, (0.25, 0.75)])
     decision = Decision("id", ("p", "q"), "q", 3, "ucb", draw(objects), draw(scores), draw(propensities))
     return canonical(Interaction(completion, edit, draw(st.sampled_from([None, decision]))), 1000)
+
+
+LATER = ("more", "answer", "untaught")  # fields of whose names a row's name may not depend where they say nothing
+
+
+def name_of(row: Interaction) -> str:
+    """The name that versions gave which had the standard encoder write the whole row."""
+    edit = row.edit and replace(row.edit, edited=None if row.unchanged else row.edited)
+
+    def said(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {key: value for key, value in pairs if value or key not in LATER}
+
+    content = json.dumps(asdict(replace(row, edit=edit), dict_factory=said), sort_keys=True, default=str)
+    digest = hashlib.blake2b(content.encode(), digest_size=16).digest()
+    return hashlib.blake2b(digest + b"0", digest_size=12).hexdigest()
+
+
+@given(interactions(), st.text(max_size=8))
+def test_names_are_hashes_of_what_the_standard_encoder_writes(row: Interaction, said: str) -> None:
+    unnamed = renamed(replace(row, completion=replace(row.completion, response=said)), "")
+    found = Rows(Path("file"), Options("task")).row(1, lambda one: one, unnamed)
+    if isinstance(found, BadRow):
+        reject()
+    assert found.interaction.completion.id == name_of(unnamed)
+
+
+def test_names_of_single_characters() -> None:
+    for text in [*map(chr, range(1, 161)), "\u2028", "猫", "😀", "", '\\"', "a" * 999 + "\n"]:
+        row = Interaction(Completion("", "task", (Message("user", text),), "y"), Edit("", text))
+        found = Rows(Path("file"), Options("task")).row(1, lambda one: one, row)
+        assert isinstance(found, Row)
+        assert found.interaction.completion.id == name_of(row), text
 
 
 class TestCsv:

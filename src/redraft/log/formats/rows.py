@@ -12,25 +12,25 @@ import json
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from operator import attrgetter
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from redraft.errors import DataError
 from redraft.log.canonical import Named, canonical, renamed
-from redraft.types import Completion, Decision, Edit, Interaction, Message
+from redraft.types import Completion, Edit, Interaction, Message
 
 __all__ = ["BadRow", "Options", "Reader", "Row", "Rows", "TooLong", "describe", "lines", "moment"]
 
 BYTES_PER_CHAR = 32  # a character takes at most 6 bytes in JSON ("\u00e9"), and a row has several texts
 SECONDS = 1e11  # a moment above this is in milli-, micro- or nanoseconds: seconds would be after the year 5138
 LONGEST = 60  # characters of a value in a message
-_LATER = ("more", "answer", "untaught")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # spreadsheets write one
 
 T = TypeVar("T")
@@ -119,7 +119,7 @@ class Rows:
         return Named(named.completion, named.edit, named.decision, before=equal)
 
     def _number(self, interaction: Interaction) -> str:
-        content = hashlib.blake2b(_encode(interaction).encode(), digest_size=16).digest()
+        content = hashlib.blake2b(_content(interaction).encode(), digest_size=16).digest()
         number = int.from_bytes(content[:8])
         alike = self._seen[number & 0xFFFF]
         if number in alike:
@@ -129,26 +129,58 @@ class Rows:
         return hashlib.blake2b(content + str(self._repeats[number]).encode(), digest_size=12).hexdigest()
 
 
-def _fields(value: Any) -> Any:
-    """What a name is made of: fields that came later count only where they say something, so that old names hold."""
-    found = _FIELDS.get(type(value))
-    if found is None:
-        return str(value)
-    names, values, later = found
-    said = dict(zip(names, values(value), strict=True))
-    for name in later:
-        if not said[name]:
-            del said[name]
-    return said
+def _content(row: Interaction) -> str:
+    """What a name is made of: JSON with sorted keys, in a third of the time that an encoder takes for all of it.
+
+    Fields that came later (``more``, ``answer``, ``untaught``) count only where they say something, so that old names
+    hold. A new field must do the same.
+    """
+    completion, edit, decision = row.completion, row.edit, row.decision
+    logged = "null" if decision is None else _json(asdict(decision))
+    made = "null" if edit is None else _edit(edit)
+    return f'{{"completion": {_completion(completion)}, "decision": {logged}, "edit": {made}}}'
 
 
-def _read_from(kind: type) -> tuple[list[str], Callable[[Any], tuple[Any, ...]], list[str]]:
-    names = [part.name for part in fields(kind)]
-    return names, attrgetter(*names), [name for name in _LATER if name in names]
+def _completion(given: Completion) -> str:
+    answer = f'"answer": {_json(given.answer)}, ' if given.answer else ""
+    untaught = f'"untaught": {_quoted(given.untaught)}, ' if given.untaught else ""
+    return (
+        f'{{{answer}"created_at": {_optional(given.created_at)}, "decoding": {_mapping(given.decoding)}, '
+        f'"id": {_quoted(given.id)}, "messages": [{", ".join(map(_message, given.messages))}], '
+        f'"metadata": {_mapping(given.metadata)}, "model": {_quoted(given.model)}, "policy": {_quoted(given.policy)}, '
+        f'"response": {_quoted(given.response)}, "task": {_quoted(given.task)}, {untaught}'
+        f'"user_id": {_optional(given.user_id)}}}'
+    )
 
 
-_FIELDS = {kind: _read_from(kind) for kind in (Interaction, Completion, Message, Edit, Decision)}
-_encode = json.JSONEncoder(default=_fields, sort_keys=True).encode
+def _message(given: Message) -> str:
+    more = f'"more": {_json(given.more)}, ' if given.more else ""
+    return f'{{"content": {_quoted(given.content)}, {more}"role": {_quoted(given.role)}}}'
+
+
+def _edit(given: Edit) -> str:
+    edited = "null" if given.edited is None else _quoted(given.edited)
+    return (
+        f'{{"completion_id": {_quoted(given.completion_id)}, "created_at": {_optional(given.created_at)}, '
+        f'"edited": {edited}, "metadata": {_mapping(given.metadata)}, "revision": {given.revision}, '
+        f'"user_id": {_optional(given.user_id)}}}'
+    )
+
+
+def _quoted(text: str) -> str:
+    """As the standard encoder writes a text, which for plain ones takes three times as long."""
+    return to_json(text).decode() if text.isascii() and "\x7f" not in text else encode_basestring_ascii(text)
+
+
+def _mapping(value: Mapping[str, Any]) -> str:
+    return _json(value) if value else "{}"
+
+
+def _optional(value: object) -> str:
+    return "null" if value is None else _json(value)
+
+
+_json = json.JSONEncoder(default=str, sort_keys=True).encode
 
 
 def lines(file: Path, max_text_chars: int) -> Iterator[tuple[int, bytes | TooLong]]:
