@@ -16,16 +16,15 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from redraft.lm.load import compute_dtype
+from redraft.lm.attention import shared_heads
 from redraft.lm.reading import PLAIN, TWO_PASSES, Reading, visible
 
 __all__ = ["PackedLogprobs", "frozen_head", "packed_logprobs"]
 
 _IGNORED = -100
 _CHUNK = 192  # rows of logits at a time, 38 MB of SmolLM2's; with fewer, reading the head costs more than using it
-_SHORT = 192  # tokens; from some 200 on, fused attention is the faster
+_SHORT = 256  # tokens; from some 300 on, torch's fused attention is the faster
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +95,9 @@ def _states(model: Any, head: torch.Tensor | None, **inputs: Any) -> torch.Tenso
 
 
 def _attention(ids: torch.Tensor) -> AbstractContextManager[Any]:
-    """Plain attention to train on short texts in bfloat16 on a CPU: the fused one takes twice as long backwards."""
+    """Attention to train with: ``shared_heads`` where texts are short."""
     short = ids.device.type == "cpu" and ids.shape[1] <= _SHORT and torch.is_grad_enabled()
-    return sdpa_kernel(SDPBackend.MATH) if short and compute_dtype() == torch.bfloat16 else nullcontext()
+    return shared_heads() if short else nullcontext()
 
 
 def _logp(states: torch.Tensor, labels: torch.Tensor, head: torch.Tensor | None) -> torch.Tensor:

@@ -224,7 +224,7 @@ def _watch_file(engine: Engine, file: Path) -> None:
 
 def _json(value: Any) -> str:
     """Seven of an answer's columns are JSON, and the standard encoder takes several times as long."""
-    return to_json(value).decode()
+    return "{}" if value == {} else to_json(value).decode()
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -35,7 +35,8 @@ class _Ready:
     def values(self, row: Mapping[str, Any]) -> Any:
         found = list(self.of(row))
         for place, convert in self.converted:
-            found[place] = convert(found[place])
+            if found[place] is not None:  # which all our columns store as NULL
+                found[place] = convert(found[place])
         return dict(zip(self.names, found, strict=True)) if self.named else found
 
 
