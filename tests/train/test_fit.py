@@ -6,7 +6,6 @@ import json
 import math
 import os
 import signal
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn import functional
 
 from redraft.errors import ConfigError, DataError
 from redraft.lm.load import Base, load_base
-from redraft.lm.logprobs import _attention  # pyright: ignore[reportPrivateUsage]
 from redraft.train.dataset import Dataset, foreign_policies, prepare
 from redraft.train.fit import fit
 from redraft.train.options import TrainOptions
@@ -204,21 +203,21 @@ def test_early_stopping_counts_on_after_a_resume(run: Run, tmp_path: Path) -> No
     assert resumed.metrics == whole.metrics
 
 
-def test_short_texts_learn_with_plain_attention_in_bfloat16(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_texts_learn_with_shared_heads_in_bfloat16(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the trainer runs the model, that is, not only where we score with it: accelerate casts inside of it."""
-    seen = set[tuple[bool, bool]]()
+    learning = set[bool]()
+    plain = functional.scaled_dot_product_attention
 
-    def attention(ids: torch.Tensor) -> Any:
-        found = _attention(ids)
-        seen.add((torch.is_grad_enabled(), not isinstance(found, nullcontext)))
-        return found
+    def attention(*args: Any, **more: Any) -> torch.Tensor:
+        learning.add(torch.is_grad_enabled())
+        return plain(*args, **more)
 
-    monkeypatch.setattr("redraft.lm.logprobs._attention", attention)
-    for precision, learns_plainly in (("bfloat16", True), ("float32", False)):
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", attention)
+    for precision, torchs in (("bfloat16", {False}), ("float32", {True, False})):
         monkeypatch.setenv("REDRAFT_PRECISION", precision)
-        seen.clear()
+        learning.clear()
         fit(replace(run, options=replace(OPTIONS, epochs=1)))
-        assert seen == {(True, learns_plainly), (False, False)}
+        assert learning == torchs
 
 
 def test_passes_of_a_step_or_two_do_not_end_a_run(run: Run) -> None:

@@ -158,11 +158,9 @@ class _FrozenHead(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, len(rows), _CHUNK):
                 part = slice(start, start + _CHUNK)
-                label, count = labels[part, None], len(rows[part])
-                raw, logits = products[:count], weights[:count]
-                torch.mm(rows[part], weight.T, out=raw)
-                if logits is not raw:
-                    logits.copy_(raw)
+                label = labels[part, None]
+                raw = torch.mm(rows[part], weight.T, out=products[: len(label)])
+                logits = raw if weights is products else weights[: len(raw)].copy_(raw)
                 top = logits.amax(1, keepdim=True)
                 own = logits.gather(1, label) - top
                 total = logits.sub_(top).exp_().sum(1, keepdim=True)
