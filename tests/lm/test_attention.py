@@ -65,6 +65,14 @@ def test_outputs_and_gradients_are_those_of_float32(width: int, scaling: float |
         assert (one - other).norm() / other.norm() < 0.01
 
 
+def test_padding_that_sees_nothing_gives_numbers() -> None:
+    parts, mask = given(), visible(SEGMENT)
+    mask[1, :, 0] = False
+    with torch.autocast("cpu", torch.bfloat16), shared_heads():
+        found = with_gradients(attended(parts, mask), parts)
+    assert all(one.isfinite().all() for one in found)
+
+
 @pytest.mark.parametrize("case", ["float32", "no mask", "numbers", "dropout", "a bias", "afterwards"])
 def test_all_else_is_torchs(case: str, torchs: list[int]) -> None:
     parts, mask, more = given(), visible(SEGMENT), dict[str, Any]()

@@ -57,7 +57,8 @@ class _Attention(torch.autograd.Function):
         q, k, v = _rows(query, groups), _rows(key, groups), _rows(value, groups)
         with torch.autocast("cpu", enabled=False):
             scores = torch.bmm(q.float(), k.float().mT)
-            scores.view(batch, groups, heads // groups, length, length).masked_fill_(~mask[:, :, None], -torch.inf)
+            shared = scores.view(batch, groups, heads // groups, length, length)
+            shared.masked_fill_(~mask[:, :, None], torch.finfo(torch.float32).min)  # padding may see nothing: no 0/0
             weights = scores.softmax(2).bfloat16()
         ctx.save_for_backward(q, k, v, weights)
         ctx.given = [(part.shape, part.dtype) for part in (query, key, value)]
