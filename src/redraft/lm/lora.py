@@ -1,7 +1,7 @@
 """LoRA layers in one step, under bfloat16's autocast on a CPU: W x + s B A x and its gradients, as PEFT finds them.
 
 PEFT computes both parts, scales and adds them, and autocast converts W, A, B and x for each anew, forwards and
-backwards. These passes over memory took a quarter of SmolLM2's training step on two cores with AMX (results/LOG.md).
+backwards. These passes over memory took a fifth of SmolLM2's training step on two cores with AMX (results/LOG.md).
 Within ``one_step`` a layer makes the same products with the sums and the scaling inside them, from one copy of W;
 parameters, adapters and files stay PEFT's. Left out: whatever such a layer may have beside A and B (dropout, DoRA,
 biases, several adapters at once), and float32, where the products take so long that nothing is gained.
