@@ -29,6 +29,7 @@ from redraft.train.runs import (
     CHECKPOINTS,
     COMPLETE,
     DIVERGED,
+    EPOCHS,
     MANIFEST,
     Manifest,
     checkpoints,
@@ -108,7 +109,10 @@ def _train(run: Run, model: Any, reference: Reference, manifest: Manifest, begun
 
     def measure(scores: Scores) -> Mapping[str, float]:
         tracked = {} if run.track is None else dict(run.track(model, as_reference))
-        last = round(trainer.state.epoch or 0) >= trainer.args.num_train_epochs
+        epoch = round(trainer.state.epoch or 0)
+        if run.keep_epochs:
+            model.save_pretrained(run.folder / EPOCHS / str(epoch))
+        last = epoch >= trainer.args.num_train_epochs
         if manifest.criterion != EDIT_COST or (options.keep == "last" and not last):  # it would choose nothing
             return tracked
         nonlocal scoring

@@ -51,6 +51,7 @@ class Run:
 
     ``start`` is the folder of the policy that ``options.start`` names, if it names one. ``track`` measures the policy
     before the first step and after each epoch. With ``answering``, what it answers to held-out edits is priced too.
+    ``keep_epochs`` leaves each epoch's adapter in ``folder/epochs``.
     """
 
     base: Base
@@ -64,6 +65,7 @@ class Run:
     start: Path | None = None
     track: Track | None = None
     answering: Answering | None = None
+    keep_epochs: bool = False
 
     @property
     def learned(self) -> list[Triple]:

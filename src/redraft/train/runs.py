@@ -25,6 +25,7 @@ __all__ = [
     "CHECKPOINTS",
     "COMPLETE",
     "DIVERGED",
+    "EPOCHS",
     "MANIFEST",
     "PARTIAL",
     "RUNNING",
@@ -48,7 +49,7 @@ __all__ = [
 
 MANIFEST = "redraft.json"
 SOURCES = "completions.json"
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, EPOCHS = "checkpoints", "epochs"
 PARTIAL = ".partial"
 RUNNING, COMPLETE, DIVERGED = "running", "complete", "diverged"
 CAUTION = "do not serve before `redraft evaluate`"

@@ -122,7 +122,10 @@ class Arm(_Section):
 
 
 class Experiment(_Section):
-    """A benchmark. Users are named as ``redraft.lab.users.catalogue`` names them."""
+    """A benchmark. Users are named as ``redraft.lab.users.catalogue`` names them.
+
+    With ``keep_epochs`` the policy of each epoch stays beside the one that is served, to tell what others would cost.
+    """
 
     name: str = Field(pattern=r"^\w[\w.+-]*$")
     kind: Literal["benchmark"] = "benchmark"
@@ -142,6 +145,7 @@ class Experiment(_Section):
     )
     endpoints: dict[str, Server] = Field(default_factory=dict[str, Server])
     threads: int = Field(default=1, ge=1)
+    keep_epochs: bool = False
     responses_from: Path | None = None
     options_from: Path | None = None
 

@@ -138,7 +138,7 @@ class Maker:
         interactions = self.log(arm.writer)
         run = Run(
             self.base, self.data(interactions, arm, options, start), options, folder, str(reference), self.cache,
-            self.progress, start=start, answering=self.answering,
+            self.progress, start=start, answering=self.answering, keep_epochs=self.experiment.keep_epochs,
         )  # fmt: skip
         if arm.method == RL:
             from redraft.train.rl import priced_run
