@@ -1,21 +1,21 @@
-"""What each epoch of a run costs online, beside what held-out edit cost, likelihood and preference loss say of it.
+"""What each epoch of a run's policies costs online, beside what held-out edit cost, likelihood and preference loss say.
 
-    REDRAFT_DATA=… python tools/epochs_outcome.py SCRATCH [--out results/epochs] [--seeds 1 2 3] [--methods sft]
-    python tools/epochs_outcome.py --read [--out results/epochs]      # the table alone, from the rows that there are
+    REDRAFT_DATA=… python tools/epochs_outcome.py RUN... --out OUT      # runs made with keep_epochs; goes on
+    python tools/epochs_outcome.py --out OUT                            # the table alone, from the rows that there are
 
-The settings of runs/fair.toml: the base model's drafts, edited by a user, are learnt from at a constant rate, so that
-every epoch is a whole shorter run. After each the policy answers contexts that no log holds, and the same user edits
-these. ``epochs.jsonl.gz`` has a row for each epoch; the table says what the epochs chosen in each way cost, with paired
-95 % intervals over runs and contexts. It goes on where it was stopped.
+Every epoch's policy answers the contexts that the run served, and the test user edits the answers.
+``epochs.jsonl.gz`` has a row for each epoch; the table says what the epochs chosen in each way cost, with paired 95 %
+intervals over runs and contexts.
 
-``choice`` is what chooses by default: edit cost, with likelihood counted as two edits. Rows that lack it have it made
-of the others, with nats in units of the first epoch's. ``paper`` is preference loss for dpo, else likelihood.
+``choice`` is what chooses by default: edit cost, with likelihood counted as two edits. Rows of before the default have
+it made of the others, with nats in units of the first epoch's. ``paper`` is preference loss for dpo, else likelihood.
 """
 
 import argparse
 import gzip
 import json
 import os
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,96 +25,59 @@ from typing import Any
 import numpy as np
 
 from redraft.config import load_settings
-from redraft.costs import COSTS, DEFAULT_COST
-from redraft.lab.bench.cell import log_edits
-from redraft.lab.bench.tasks import Split, split
-from redraft.lab.users import User, user_rng
+from redraft.costs import get_cost
+from redraft.errors import ConfigError
+from redraft.lab.bench.cell import Setting, answer, price
+from redraft.lab.bench.experiment import Experiment
+from redraft.lab.bench.failures import chosen_runs
+from redraft.lab.bench.folder import RunFolder, TrainedRun
+from redraft.lab.bench.tasks import split
 from redraft.lab.users.catalogue import get_user
-from redraft.lm.encode import encode_prompt
-from redraft.lm.generate import generate
-from redraft.lm.load import EMBEDDED, Base, load_base
-from redraft.lm.trim import trim
-from redraft.log import EditLog
+from redraft.lm.load import Base, load_base
 from redraft.policies.adapter import AdapterHost
-from redraft.train.dataset import prepare
-from redraft.train.fit import fit
+from redraft.policies.store import PolicyStore
 from redraft.train.heldout import LIKELIHOOD
-from redraft.train.options import TrainOptions
-from redraft.train.run import Answering, Run
-from redraft.types import Context, Decoding, Interaction
+from redraft.train.runs import EPOCHS, MANIFEST
+from redraft.types import Decoding, PolicyRef
 
-TRAIN, VALIDATION, ONLINE, PROMPT, TOKENS = 64, 32, 60, 192, 64
-SETTINGS = [(task, user) for task in ("summary", "email") for user in ("strong", "weak")]
-RATES = {"sft": 5e-4, "early": 5e-4, "dpo": 1e-4}  # at 5e-4 dpo writes nothing from the first epoch on
-EPOCHS = 4
-COST, DECODING = COSTS[DEFAULT_COST], Decoding(TOKENS)
 CRITERIA = ("choice", "edit_cost", "nll", "preference_loss")
 Key = tuple[int, str, str, str]
-"""Seed, task, user, method."""
+"""Seed, task, training user, arm."""
 
 
-def learnt_from(base: Base, contexts: Split, key: Key, user: User, drafts: Path) -> list[Interaction]:
-    """The first log of a setting; the drafts are the same for all users of a task and seed."""
-    seed, task, *_ = key
-    sampling, logged = Decoding(TOKENS, 1.0, seed), [*contexts.train, *contexts.validation]
-    if not drafts.exists():
-        texts = AdapterHost(base, max_prompt=PROMPT).policy().respond([c.messages for c in logged], sampling)
-        drafts.write_text(json.dumps({c.id: y for c, y in zip(logged, texts, strict=True)}))
-    known: dict[str, str] = json.loads(drafts.read_text())
-
-    def asked(missing: Sequence[Context]) -> list[str]:
-        return [known[context.id] for context in missing]
-
-    with EditLog("sqlite://") as log:
-        return log_edits(log, logged, asked, user, task=task, model=base.identity, decoding=sampling)
-
-
-def rows_of(key: Key, base: Base, scratch: Path, data: Path | None) -> Iterator[dict[str, Any]]:
-    """Train one policy and give a row for each epoch, the start among them."""
-    seed, task, name, method = key
-    contexts, user = split(task, TRAIN, VALIDATION, ONLINE, seed=seed, data=data), get_user(task, name)
-    edits = learnt_from(base, contexts, key, user, scratch / f"{task}-{seed}.json")
-    options = TrainOptions(
-        method, learning_rate=RATES[method], epochs=EPOCHS, batch_size=4, max_prompt=PROMPT, max_response=TOKENS + 1,
-        holdout=VALIDATION / (TRAIN + VALIDATION), patience=EPOCHS, seed=seed,
-    )  # fmt: skip
-    paid: list[list[float]] = []
-
-    def track(model: Any, _as_reference: object) -> Mapping[str, float]:
-        paid.append(priced(model, base, contexts.online, user, seed))
-        return {"online": fmean(paid[-1])}
-
-    run = Run(
-        base, prepare(edits, base, options), options, scratch / "@".join(map(str, key)), f"{task}/{method}@1",
-        scratch / "cache", answering=Answering(COST, DECODING), track=track,
-    )  # fmt: skip
-    history = [line for line in fit(run).history if "eval_online" in line]
-    paid = [paid[-1], *paid[:-1]]  # the start is priced last and told first
-    for line, costs in zip(history, paid, strict=True):
-        scores = {name: line.get(f"eval_{name}") for name in CRITERIA}
-        yield {
-            "seed": seed, "task": task, "user": name, "method": method, "epoch": round(line["epoch"]), **scores,
-            "choosing": len(run.data.choosing), "online": [round(cost, 6) for cost in costs],
-        }  # fmt: skip
-
-
-def priced(model: Any, base: Base, online: Sequence[Context], user: User, seed: int) -> list[float]:
-    """What the user edits in a model's greedy answers."""
-    training, prompts = model.training, [encode_prompt(base.tokenizer, c.messages, PROMPT) for c in online]
-    answers = [trim(text) for text in generate(model.eval().get_base_model(), base.tokenizer, prompts, DECODING)]
-    model.train(training)
-    edits = [
-        user.edit(c, y, t=t, rng=user_rng(seed, c.id)) for t, (c, y) in enumerate(zip(online, answers, strict=True), 1)
-    ]
-    return [COST(y, edited) for y, edited in zip(answers, edits, strict=True)]
+def rows_of(
+    folder: RunFolder, run: TrainedRun, experiment: Experiment, base: Base, data: Path | None
+) -> Iterator[dict[str, Any]]:
+    """A row for each epoch of one policy."""
+    setting = Setting(run.seed, run.task, run.train_user)
+    policy = PolicyStore(folder.workplace(setting) / "policies").path(PolicyRef(run.task, run.arm, 1))
+    sizes, limits, cost = experiment.sizes, experiment.decoding, get_cost(experiment.cost)
+    online = split(run.task, *sizes.of(run.task), sizes.further(run.task), seed=run.seed, data=data).online
+    users = {name: get_user(run.task, name) for name in experiment.test_users}
+    decoding = Decoding(limits.max_new_tokens, precision=limits.precision)
+    host = AdapterHost(base, batch_size=limits.batch_size, max_prompt=limits.max_prompt)
+    try:
+        for line in (line for line in run.history if "eval_nll" in line):
+            epoch = round(line["epoch"])
+            kept = policy / EPOCHS / str(epoch)
+            shutil.copy(policy / MANIFEST, kept / MANIFEST)
+            answers = answer(host.load(f"epoch{epoch}", kept), online, decoding)
+            rows = price(setting, run.arm, online, answers, test_users=users, cost=cost)
+            yield {
+                "seed": run.seed, "task": run.task, "user": run.train_user, "arm": run.arm, "method": run.method,
+                "epoch": epoch, **{name: line.get(f"eval_{name}") for name in CRITERIA},
+                "online": [round(row.cost, 6) for row in rows],
+            }  # fmt: skip
+    finally:
+        host.close()
 
 
 def read(file: Path) -> dict[Key, list[dict[str, Any]]]:
-    """The epochs of each finished run, its start first."""
+    """The epochs of each run, in some rows after its start."""
     found: dict[Key, list[dict[str, Any]]] = defaultdict(list)
     if file.exists():
         for row in map(json.loads, gzip.decompress(file.read_bytes()).decode().splitlines()):
-            found[row["seed"], row["task"], row["user"], row["method"]].append(row)
+            found[row["seed"], row["task"], row["user"], row.get("arm") or row["method"]].append(row)
     return found
 
 
@@ -139,7 +102,7 @@ def table(runs: Mapping[Key, list[dict[str, Any]]]) -> str:
 
 def costs_of(run: Sequence[Mapping[str, Any]], by: str) -> list[float]:
     """Online costs of the epoch that a criterion chooses, the first of equals; the start is no choice."""
-    start, *epochs = run
+    start, epochs = run[0], [row for row in run if row["epoch"]]
     if by == "last":
         return epochs[-1]["online"]
     if by == "paper":
@@ -165,36 +128,26 @@ def interval(more: "np.ndarray[Any, np.dtype[np.float64]]") -> str:
 
 
 def main() -> None:
-    """Measure what is missing, then write the table anew."""
+    """Price what has no row yet, then write the table anew."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scratch", type=Path, nargs="?")
-    parser.add_argument("--out", type=Path, default=Path("results/epochs"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--methods", nargs="+", default=list(RATES), choices=RATES)
-    parser.add_argument("--tasks", nargs="+", default=["summary", "email"], choices=["summary", "email", "office"])
-    parser.add_argument("--users", nargs="+", default=["strong", "weak"])
-    parser.add_argument("--read", action="store_true")
+    parser.add_argument("runs", type=Path, nargs="*")
+    parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    rows = given.out / "epochs.jsonl.gz"
-    if not given.read:
-        given.scratch.mkdir(parents=True, exist_ok=True)
-        named, base = os.environ.get("REDRAFT_DATA"), load_base(EMBEDDED, load_settings().cache)
-        settings = [(task, user) for task in given.tasks for user in given.users]
-        for seed in given.seeds:
-            for method in given.methods:
-                for task, user in settings:
-                    if (seed, task, user, method) not in read(rows):
-                        made = [
-                            *rows_of((seed, task, user, method), base, given.scratch, Path(named) if named else None)
-                        ]
-                        with gzip.open(rows, "at", encoding="utf-8") as file:
-                            file.write("".join(json.dumps(row) + "\n" for row in made))
-                        print(
-                            f"{task} {user}, {method}, seed {seed}",
-                            *(f"{fmean(r['online']):.2f}" for r in made),
-                            flush=True,
-                        )
+    rows, named = given.out / "epochs.jsonl.gz", os.environ.get("REDRAFT_DATA")
+    for place in given.runs:
+        described = json.loads((place / "experiment.json").read_text())
+        experiment = Experiment.model_validate({k: v for k, v in described.items() if k in Experiment.model_fields})
+        if not experiment.keep_epochs:
+            raise ConfigError(f"{place}: kept no epochs: run it with keep_epochs = true")
+        folder, base = RunFolder(place), load_base(experiment.model, load_settings().cache)
+        for run in chosen_runs(folder.training()):
+            if (run.seed, run.task, run.train_user, run.arm) not in read(rows):
+                made = list(rows_of(folder, run, experiment, base, Path(named) if named else None))
+                with gzip.open(rows, "at", encoding="utf-8") as file:
+                    file.write("".join(json.dumps(row) + "\n" for row in made))
+                costs = " ".join(f"{fmean(row['online']):.2f}" for row in made)
+                print(f"{run.task} {run.train_user}, {run.arm}, seed {run.seed}: {costs}", flush=True)
     (given.out / "table.md").write_text(table(read(rows)) + "\n")
     print((given.out / "table.md").read_text())
 

@@ -230,20 +230,24 @@ def test_passes_of_a_step_or_two_do_not_end_a_run(run: Run) -> None:
 
 def test_the_last_epoch_is_kept_where_that_is_asked(run: Run) -> None:
     # The same rate: the best epoch is an early one, and at a constant rate a shorter run's last.
-    def fitted(name: str, **options: Any) -> Manifest:
+    def fitted(name: str, *, keep_epochs: bool = False, **options: Any) -> Manifest:
         asked = replace(OPTIONS, learning_rate=0.3, patience=2, warmup=0.0, **options)
-        return fit(replace(run, folder=run.folder.with_name(name), options=asked))
+        return fit(replace(run, folder=run.folder.with_name(name), options=asked, keep_epochs=keep_epochs))
 
     best = fitted("best", epochs=9)
     epoch = round(best.metrics["epoch"])
     short = fitted("short", epochs=epoch, keep="last")
     assert short.metrics == best.metrics
     assert_same_weights(run.folder.with_name("best"), run.folder.with_name("short"))
-    whole = fitted("whole", epochs=epoch + 4, keep="last")  # where the best's patience would have ended
+    whole = fitted("whole", keep_epochs=True, epochs=epoch + 4, keep="last")  # where the best's patience would have ended
     assert whole.metrics["epoch"] == epoch + 4
     assert whole.metrics["nll"] > best.metrics["nll"]
     kept, last = weights(run.folder.with_name("best")), weights(run.folder.with_name("whole"))
     assert not all(torch.equal(kept[name], last[name]) for name in kept)
+    epochs = run.folder.with_name("whole") / "epochs"
+    assert_same_weights(epochs / str(epoch), run.folder.with_name("best"))
+    assert_same_weights(epochs / str(epoch + 4), run.folder.with_name("whole"))
+    assert not (run.folder.with_name("best") / "epochs").exists()
 
 
 def test_a_last_epoch_without_a_score_has_diverged(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ __all__ = ["CostModelRow", "Prediction", "RunFolder", "TrainedRun", "read_lines"
 
 T = TypeVar("T")
 
-FREE = {"name", "tasks", "train_users", "test_users", "seeds", "methods", "arms", "threads"}
+FREE = {"name", "tasks", "train_users", "test_users", "seeds", "methods", "arms", "threads", "keep_epochs"}
 """What may change from one start to the next: it adds rows and leaves those that are there right."""
 
 
