@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Comparison", "Interval", "compare", "mean_interval", "mean_of_means"]
+__all__ = ["Comparison", "Interval", "compare", "mean_interval", "mean_of_means", "ratio_interval"]
 
 _CHUNK = 1 << 20  # indices held in memory at once
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean and the bounds of its bootstrap interval."""
+    """A mean, or a ratio of two, and the bounds of its bootstrap interval."""
 
     mean: float
     low: float
@@ -66,6 +66,33 @@ def mean_of_means(sets: Sequence[Sequence[float]], *, level: float = 0.95, draws
     return _interval(_array([array.mean() for array in arrays]), sum(means[1:], means[0]) / len(means), level)
 
 
+def ratio_interval(
+    numerators: Sequence[float],
+    denominators: Sequence[float],
+    *,
+    seed: int = 0,
+    level: float = 0.95,
+    draws: int = 10_000,
+) -> Interval:
+    """Percentile bootstrap interval of Σ a / Σ b, both drawn together; draws with Σ b = 0 are left out.
+
+    Raises ``DataError`` when the two differ in length, hold a value that is not finite, or all b are 0.
+
+    Examples
+    --------
+    >>> ratio_interval([1.0, 2.0], [2.0, 4.0])
+    Interval(mean=0.5, low=0.5, high=0.5)
+    """
+    if len(numerators) != len(denominators):
+        raise DataError(f"ratio of {len(numerators)} and {len(denominators)} values: give as many of both")
+    above, below = _array(numerators), _array(denominators)
+    if not below.any():
+        raise DataError("ratio to values that are all 0: there is none")
+    drawn_above, drawn_below = (_bootstrap_means(array, seed, draws) for array in (above, below))  # the same draws
+    found = drawn_below != 0
+    return _bounds(float(above.sum() / below.sum()), drawn_above[found] / drawn_below[found], level)
+
+
 def compare(
     a: Sequence[float], b: Sequence[float], *, seed: int = 0, level: float = 0.95, draws: int = 10_000
 ) -> Comparison:
@@ -105,7 +132,11 @@ def _bootstrap_means(array: NDArray[np.float64], seed: int, draws: int) -> NDArr
 
 
 def _interval(array: NDArray[np.float64], means: NDArray[np.float64], level: float) -> Interval:
+    return _bounds(float(array.mean()), means, level)
+
+
+def _bounds(mean: float, drawn: NDArray[np.float64], level: float) -> Interval:
     import numpy as np
 
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(array.mean()), float(low), float(high))
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean, float(low), float(high))

@@ -21,6 +21,7 @@ from redraft.cli.diagnose import diagnose
 from redraft.cli.evaluate import evaluate
 from redraft.cli.forget import forget
 from redraft.cli.init import init, welcome
+from redraft.cli.ope import ope
 from redraft.cli.serve import keys_app, serve
 from redraft.cli.theory import theory_app
 from redraft.cli.train import train_app
@@ -55,6 +56,7 @@ app.add_typer(train_app, name="train")
 app.command()(policy.generate)
 app.add_typer(policy.policies_app, name="policies")
 app.command()(evaluate)
+app.command()(ope)
 log.export_app.command("policy")(policy.export_policy)
 app.add_typer(log.export_app, name="export")
 app.command()(serve)
