@@ -239,7 +239,9 @@ def test_the_last_epoch_is_kept_where_that_is_asked(run: Run) -> None:
     short = fitted("short", epochs=epoch, keep="last")
     assert short.metrics == best.metrics
     assert_same_weights(run.folder.with_name("best"), run.folder.with_name("short"))
-    whole = fitted("whole", keep_epochs=True, epochs=epoch + 4, keep="last")  # where the best's patience would have ended
+    whole = fitted(
+        "whole", keep_epochs=True, epochs=epoch + 4, keep="last"
+    )  # where the best's patience would have ended
     assert whole.metrics["epoch"] == epoch + 4
     assert whole.metrics["nll"] > best.metrics["nll"]
     kept, last = weights(run.folder.with_name("best")), weights(run.folder.with_name("whole"))

@@ -90,6 +90,22 @@ def choose(
     emit(made, as_json, lambda console: console.print(said, markup=False))
 
 
+@bench_app.command("selectors")
+def selectors(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of benchmarks' runs, complete or not.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder of the tables.")] = Path("results/selectors"),
+    as_json: AsJson = False,
+) -> None:
+    """Replay every rule of selection on runs' rows: what it pays beside the best single policy."""
+    from redraft.lab.report.selectors import write_selectors
+
+    made = write_selectors(folders, out, progress=note)
+    head = (out / "selectors.md").read_text("utf-8").partition("\n## ")[0].strip()
+    said = f"{head}\n\nThe tables are in {out / 'selectors.md'}."
+    emit(made, as_json, lambda console: console.print(said, markup=False))
+
+
 def _render(console: Console, found: Outcome, folder: Path) -> None:
     from rich.table import Table
 

@@ -8,9 +8,10 @@ from itertools import accumulate
 
 from redraft.errors import ConfigError, DataError
 from redraft.select.base import Selector, to_units
+from redraft.select.leader import Leader
 from redraft.types import COST_UNIT, Decision
 
-__all__ = ["Round", "replay"]
+__all__ = ["Prices", "Round", "replay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,13 @@ class Round:
     best: str
 
 
-def replay(selector: Selector, costs: Mapping[str, Sequence[float]], *, delay: int = 0) -> list[Round]:
+Prices = Mapping[str, Mapping[str, Sequence[float]]]
+"""By the draft's author, then by policy: what each round's edit makes of that policy's answer."""
+
+
+def replay(
+    selector: Selector, costs: Mapping[str, Sequence[float]], *, delay: int = 0, prices: Prices | None = None
+) -> list[Round]:
     """Run a selector over a full table of costs.
 
     Parameters
@@ -40,6 +47,8 @@ def replay(selector: Selector, costs: Mapping[str, Sequence[float]], *, delay: i
     delay
         How many more rounds are decided before a cost is known; 0: it is known at once. Costs that are missing after
         the last round come then.
+    prices
+        Told with each edit to a rule that learns from them.
 
     Raises
     ------
@@ -62,7 +71,12 @@ def replay(selector: Selector, costs: Mapping[str, Sequence[float]], *, delay: i
     for t in range(rounds + delay + 1):
         if 0 < t - delay <= rounds:
             owed = t - delay - 1
-            selector.update(decisions[owed], costs[decisions[owed].chosen][owed])
+            decision = decisions[owed]
+            cost = costs[decision.chosen][owed]
+            selector.update(decision, cost)
+            if prices is not None and isinstance(selector, Leader):
+                told = {arm: column[owed] for arm, column in prices[decision.chosen].items()}
+                selector.price(decision.completion_id, decision.chosen, cost, told, owed + 1)
         if t < rounds:
             decisions.append(selector.select(f"round-{t + 1}"))
     return _rounds(decisions, table)

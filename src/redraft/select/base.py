@@ -1,9 +1,9 @@
 """What a selector is, and what every one of them counts.
 
 A selector is constructed, asked (``select``) and told (``update``). Edits arrive late, in any order, revised or never,
-so ``update`` names the decision that a cost belongs to. The whole state is four integers per policy, so that order
-cannot change it and replaying a log gives the live state exactly. Costs are minimised. Nothing here knows HTTP, storage
-or models.
+so ``update`` names the decision that a cost belongs to. The state is four integers per policy, and with ``Leader`` the
+prices of its last edits, so that order cannot change it and replaying a log gives the live state exactly. Costs are
+minimised. Nothing here knows HTTP, storage or models.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Selector(ABC):
         count.squares += new**2 - old**2
 
     def state(self) -> dict[str, Any]:
-        """All that was learnt, as JSON. It is the same for every rule, so that one can go on where another stopped."""
+        """All that was learnt, as JSON; ``arms`` is the same for every rule: one can go on where another stopped."""
         return {"arms": {arm: asdict(count) for arm, count in self.counts.items()}}
 
     def restore(self, state: Mapping[str, Any]) -> None:
