@@ -57,16 +57,19 @@ def test_drawn_choices_tell_what_each_policy_costs(told: Typed) -> None:
     uniform = found["targets"]["uniform"]["estimate"]
     assert uniform["ips"]["mean"] == pytest.approx(found["cost"])
     assert uniform["effective"] == pytest.approx(600)
-    text = told("ope", "email", "--most", "1", "--target", "sft").stdout
-    assert "sft@2" in text
-    assert "costs less than base, sure since edit " in text
+    for name in ("sft", "sft@2", "email/sft", "email/sft@2"):
+        text = told("ope", "email", "--most", "1", "--target", name).stdout
+        assert "sft@2: costs less than base, sure since edit " in text
+    assert "sure since" not in told("ope", "email").stdout
+    beside = json.loads(told("ope", "email", "--most", "1", "--against", "uniform", "--json").stdout)["targets"]
+    assert beside["email/sft@2"]["said"].startswith("costs less than uniform, sure since edit ")
 
 
 def test_of_choices_that_were_certain_it_says_why_not(told: Typed) -> None:
     served(Fixed(ARMS), 20)
     shown = told("ope", "email", "--target", "sft@2", "--target", "base")
     assert shown.returncode == 0
-    assert "sft@2: cannot be told: email/sft@2 was never chosen" in shown.stdout
+    assert "sft@2: cannot be told: email/sft@2 could not be chosen in any of 20 decisions" in shown.stdout
     assert "base: an effective sample of 20 edits is too thin" in shown.stdout
     alone = told("ope", "email", "--target", "sft@2")
     assert 'nothing was left to chance: serve for a while with selector = "uniform"' in alone.stderr
@@ -77,6 +80,7 @@ def test_of_choices_that_were_certain_it_says_why_not(told: Typed) -> None:
     [
         (["mail"], "task 'mail' is not in the log"),
         (["email", "--target", "dpo"], "dpo: not among base, sft@1, sft@2"),
+        (["email", "--most", "0.1"], "most = 0.1: an edit of the log costs"),
     ],
 )
 def test_what_it_cannot_read_is_one_line(told: Typed, arguments: Sequence[str], said: str) -> None:

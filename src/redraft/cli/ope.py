@@ -43,7 +43,8 @@ def ope(
         ),
     ] = None,
     most: Annotated[
-        float | None, typer.Option(min=0.0, help="What no edit costs more than. Default: the dearest one in the log.")
+        float | None,
+        typer.Option(help="What no edit can cost more than; without it nothing is said to be surely cheaper."),
     ] = None,
     log: LogUrl = None,
     as_json: AsJson = False,
@@ -56,8 +57,9 @@ def ope(
         rows, candidates = _logged(edits.resolved(task))
     if not rows:
         raise DataError(f"task {task!r}: no decision with a propensity has an edit: {DRAW}")
-    targets = _targets(target or [*candidates, UNIFORM], task, candidates)
-    base = _one(against, task, candidates) if against else next((arm for arm in candidates if arm == BASE), None)
+    targets = dict(_target(name, task, candidates) for name in target or [*candidates, UNIFORM])
+    against = against or (BASE if BASE in candidates else None)
+    beside = _target(against, task, candidates) if against else None
     found: dict[str, Estimate] = {}
     leads: dict[str, Lead] = {}
     said: dict[str, str] = {}
@@ -65,57 +67,62 @@ def ope(
         if why := unsupported(rows, shares):
             said[name] = f"cannot be told: {why}"
             continue
-        found[name] = estimate(rows, shares, most=most)
-        if found[name].effective < THIN:
-            said[name] = f"an effective sample of {found[name].effective:.0f} edits is too thin to say anything sure"
-    for name in found:
-        if base is not None and name != base and not unsupported(rows, {base: 1.0}):
-            leads[name] = lead(rows, targets[name], {base: 1.0}, most=most)
+        found[name] = one = estimate(rows, shares, most=most)
+        if one.effective < THIN:
+            said[name] = f"an effective sample of {one.effective:.0f} edits is too thin to say anything sure"
+        elif beside is not None and name != beside[0] and most is not None and not unsupported(rows, beside[1]):
+            leads[name] = lead(rows, shares, beside[1], most=most)
             if leads[name].since:
-                said[name] = f"costs less than {_short(base, task)}, sure since edit {leads[name].since:,}"
+                said[name] = f"costs less than {_short(beside[0], task)}, sure since edit {leads[name].since:,}"
+    if beside is not None and (why := unsupported(rows, beside[1])):
+        said.setdefault(beside[0], f"cannot be told: {why}")
+    if not found:
+        note(f"nothing was left to chance: {DRAW}")
+    cost = sum(row.cost for row in rows) / len(rows)
     data = {
         "task": task,
         "edits": len(rows),
-        "cost": sum(row.cost for row in rows) / len(rows),
-        "against": base,
+        "cost": cost,
+        "against": beside and beside[0],
         "targets": {name: _described(name, found, leads, said) for name in targets},
     }
-    if not found:
-        note(f"nothing was left to chance: {DRAW}")
-    said["as served"] = f"{data['cost']:.2f} a decision, over {len(rows):,} edits"
+    verdicts = {_short(name, task): text for name, text in said.items()}
+    verdicts["as served"] = f"{cost:.2f} a decision, over {len(rows):,} edits"
     columns = {"choosing": [_short(name, task) for name in found], **_columns(list(found.values()))}
-    then = f"redraft diagnose {task}, to see what this log can teach"
-    emit(data, as_json, concluded(columns, {_short(name, task): text for name, text in said.items()}, then, []))
+    emit(data, as_json, concluded(columns, verdicts, f"redraft diagnose {task}, to see what this log can teach", []))
 
 
 def _logged(resolved: Iterable[tuple[Decision, float]]) -> tuple[list[Logged], tuple[str, ...]]:
-    """The decisions whose probabilities are known, and the candidates of the last one."""
+    """The decisions whose probabilities are known, and the candidates of the last one that had a choice."""
     from redraft.select.ope import Logged
 
     rows: list[Logged] = []
     candidates: tuple[str, ...] = ()
     for decision, cost in resolved:
         if decision.propensities is not None:
-            candidates = decision.candidates
+            if not candidates or len(decision.candidates) > 1:
+                candidates = decision.candidates
             known = dict(zip(decision.candidates, decision.propensities, strict=True))
             rows.append(Logged(decision.chosen, cost, known))
     return rows, candidates
 
 
-def _targets(names: Sequence[str], task: str, candidates: Sequence[str]) -> dict[str, Target]:
-    even = dict.fromkeys(candidates, 1 / len(candidates))
-    return {name: even if name == UNIFORM else {name: 1.0} for name in (_one(n, task, candidates) for n in names)}
+def _target(name: str, task: str, candidates: Sequence[str]) -> tuple[str, Target]:
+    """What to choose instead: all candidates evenly, or the one of this name, without a version its latest.
 
-
-def _one(name: str, task: str, candidates: Sequence[str]) -> str:
-    """The candidate of this name; without a version its latest. Raises ``NotFoundError`` where there is none."""
+    Raises ``NotFoundError`` where there is none.
+    """
     if name == UNIFORM:
-        return name
-    shorts = {arm: _short(arm, task) for arm in candidates}
-    fitting = [arm for arm, short in shorts.items() if name in (arm, short, short.partition("@")[0])]
-    if not fitting:
-        raise NotFoundError(f"{name}: not among {', '.join(shorts.values())}, which could be chosen last")
-    return fitting[-1]
+        return name, dict.fromkeys(candidates, 1 / len(candidates))
+    if name not in candidates:
+        versions = {arm: _short(arm, task).partition("@") for arm in candidates}
+        asked = _short(name, task)
+        fitting = [arm for arm, (of, at, number) in versions.items() if asked in (of, f"{of}{at}{number}")]
+        if not fitting:
+            shown = ", ".join(_short(arm, task) for arm in candidates)
+            raise NotFoundError(f"{name}: not among {shown}, which could be chosen last")
+        name = max(fitting, key=lambda arm: int(versions[arm][2]) if versions[arm][2].isdigit() else 0)
+    return name, {name: 1.0}
 
 
 def _short(name: str, task: str) -> str:

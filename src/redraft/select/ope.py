@@ -9,7 +9,9 @@ p > 0 if π > 0. With ĉ(a), a prediction made without the decision's own edit,
     direct  mean Σ_a π(a) ĉ(a)                  as good as ĉ, whatever was logged
     DR      direct + mean w (c − ĉ(a))          unbiased whatever ĉ is, and steadier the better it is
 
-(Dudík, Langford & Li 2011). Costs of edits that never came are missing from all of them. No text, log or model here.
+(Dudík, Langford & Li 2011). Only decisions count in which every policy that the target plays could have been chosen;
+what could be is not asked after the cost, so this selects nothing. Assumed: whether an edit comes does not depend on
+the policy or the cost, and what policies cost does not drift. No text, log or model here.
 """
 
 from __future__ import annotations
@@ -58,18 +60,19 @@ class Estimate:
     """A target's mean cost, told in four ways, three of them with a 95 % percentile interval.
 
     ``direct`` has none: it errs as its predictions do, and these rows cannot tell how much that is.
-    ``bernstein`` is an interval of IPS that holds for any costs from 0 to ``most``, if few; ``effective`` is the size
-    (Σ w)² / Σ w² of a sample of the target's own that would tell as much.
+    ``effective`` is the size (Σ w)² / Σ w² of a sample of the target's own that would tell as much. ``bernstein`` is an
+    interval of IPS that holds for few decisions, too, if they are independent; it needs to know what an edit costs at
+    most. ``left_out`` decisions could not have chosen all that the target plays.
     """
 
     edits: int
+    left_out: int
     effective: float
     ips: Interval
     snips: Interval
     direct: float
     dr: Interval
-    bernstein: Interval
-    most: float
+    bernstein: Interval | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class Lead:
     """Whether one target is cheaper than another, looked at after every edit with 5 % of error in all.
 
     ``at_most`` bounds the mean of ``one`` − ``other`` from above; below 0 it is cheaper, and ``since`` is the number of
-    edits after which that was first sure.
+    decisions that allow both, after which that was first sure.
     """
 
     at_most: float
@@ -85,15 +88,15 @@ class Lead:
 
 
 def unsupported(log: Sequence[Logged], target: Target) -> str | None:
-    """Why the log cannot tell what a target costs; ``None`` where it can."""
+    """Why a log cannot tell what a target costs; ``None`` where it can."""
+    wanted = _wanted(target)
     if not log:
         return "no decision has an edit yet"
-    wanted = [policy for policy, share in target.items() if share > 0]
-    if not any(row.chosen in wanted for row in log):
-        return f"{' or '.join(wanted)} was never chosen"
-    certain = sum(any(row.propensities.get(policy, 0) <= 0 for policy in wanted) for row in log)
-    if certain:
-        return f"in {certain:,} of {len(log):,} decisions {' or '.join(wanted)} could not be chosen"
+    rows = _usable(log, target)
+    if not rows:
+        return f"{' and '.join(wanted)} could not be chosen in any of {len(log):,} decisions"
+    if not any(row.chosen in wanted for row in rows):
+        return f"{' or '.join(wanted)} was never chosen where it could be"
     return None
 
 
@@ -102,41 +105,46 @@ def estimate(
 ) -> Estimate:
     """Estimate the mean cost of a target, in units of the log's costs.
 
-    ``most`` is what no edit costs more than; by default the dearest one seen. The decisions stand in the order of their
-    edits. Raises ``DataError`` where the log does not support the target.
+    The decisions stand in the order of their edits. Raises ``DataError`` where the log does not support the target, or
+    an edit costs more than ``most``.
     """
-    weights, costs, direct, residuals = _terms(log, target)
-    most = float(costs.max()) if most is None else most
+    _require(log, target)
+    rows = _usable(log, target)
+    weights, costs, direct, residuals = _terms(rows, target)
+    _require_most(costs, most)
     weighed, corrected = weights * costs, direct + weights * residuals
     return Estimate(
-        edits=len(log),
+        edits=len(rows),
+        left_out=len(log) - len(rows),
         effective=float(weights.sum() ** 2 / (weights**2).sum()),
         ips=mean_interval(weighed.tolist(), seed=seed, draws=draws),
         snips=ratio_interval(weighed.tolist(), weights.tolist(), seed=seed, draws=draws),
         direct=float(direct.mean()),
         dr=mean_interval(corrected.tolist(), seed=seed, draws=draws),
-        bernstein=_bernstein(weighed, most * _greatest(log, target)),
-        most=most,
+        bernstein=None if most is None else _bernstein(weighed, most * _greatest(rows, target)),
     )
 
 
-def lead(log: Sequence[Logged], one: Target, other: Target, *, most: float | None = None, level: float = 0.95) -> Lead:
+def lead(log: Sequence[Logged], one: Target, other: Target, *, most: float, level: float = 0.95) -> Lead:
     """Whether ``one`` costs less than ``other``, however often that is asked while edits come in.
 
     Bounds the mean of ``other`` from below and that of ``one``, by what it saves against ``most``, likewise: weights
     may be as large as they like, since only a sum of terms ≥ 0 is bounded from below (Waudby-Smith et al. 2022,
-    "Anytime-valid off-policy inference for contextual bandits", with no regression). Costs above ``most`` count as it.
-    Raises ``DataError`` as ``estimate`` does.
+    "Anytime-valid off-policy inference for contextual bandits", with no regression). ``most`` is what no edit can cost
+    more than, known beforehand: the dearest edit seen would not do. Raises ``DataError`` as ``estimate`` does.
     """
     import numpy as np
 
-    mine, costs, _, _ = _terms(log, one)
-    theirs, *_ = _terms(log, other)
-    most = float(costs.max()) if most is None else most
-    shares = np.minimum(costs / (most or 1.0), 1.0)
-    error = (1 - level) / 2
-    above = most * (1 - lower_bounds(mine * (1 - shares), error) - lower_bounds(theirs * shares, error))
-    bounds = np.minimum.accumulate(above)
+    for target in (one, other):
+        _require(log, target)
+    rows = _usable(log, one, other)
+    if not rows:
+        raise DataError(f"{', '.join(_wanted(one))} and {', '.join(_wanted(other))} could never be chosen together")
+    mine, costs, *_ = _terms(rows, one)
+    theirs, *_ = _terms(rows, other)
+    _require_most(costs, most)
+    shares, error = costs / most, (1 - level) / 2
+    bounds = most * (1 - lower_bounds(mine * (1 - shares), error) - lower_bounds(theirs * shares, error))
     sure = np.flatnonzero(bounds < 0)
     return Lead(float(bounds[-1]), int(sure[0]) + 1 if len(sure) else None)
 
@@ -159,12 +167,30 @@ def lower_bounds(terms: Array, error: float) -> Array:
     return np.maximum.accumulate(bounds.max(axis=0)).clip(min=0.0)
 
 
+def _wanted(target: Target) -> list[str]:
+    return [policy for policy, share in target.items() if share > 0]
+
+
+def _usable(log: Sequence[Logged], *targets: Target) -> list[Logged]:
+    """The decisions in which everything that the targets play could have been chosen, as what was chosen could."""
+    wanted = [policy for target in targets for policy in _wanted(target)]
+    return [row for row in log if all(row.propensities.get(policy, 0) > 0 for policy in (*wanted, row.chosen))]
+
+
+def _require(log: Sequence[Logged], target: Target) -> None:
+    if why := unsupported(log, target):
+        raise DataError(f"{', '.join(_wanted(target))}: cannot be told: {why}")
+
+
+def _require_most(costs: Array, most: float | None) -> None:
+    if most is not None and (most <= 0 or costs.max() > most):
+        raise DataError(f"most = {most:g}: an edit of the log costs {costs.max():g}, give what none can exceed")
+
+
 def _terms(log: Sequence[Logged], target: Target) -> tuple[Array, Array, Array, Array]:
     """Weights, costs, Σ_a π(a) ĉ(a) and c − ĉ of the chosen, each [n]; ĉ is what earlier edits say, or was told."""
     import numpy as np
 
-    if why := unsupported(log, target):
-        raise DataError(f"{', '.join(target)}: {why}")
     count, total = defaultdict[str, int](int), defaultdict[str, float](float)
     rows: list[tuple[float, float, float, float]] = []
     for row in log:

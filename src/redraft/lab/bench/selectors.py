@@ -10,10 +10,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from redraft.lab.bench.choosing import EDITS, priced
+from redraft.lab.bench.choosing import EDITS
 from redraft.lab.bench.matrix import MatrixRow, grouped
 from redraft.lab.replay import Prices, replay
 from redraft.policies.base import BASE
@@ -50,29 +51,34 @@ RULES: Mapping[str, Rule] = {
 
 @dataclass(frozen=True, slots=True)
 class Paid:
-    """What a rule pays a round on one cell, in the mean over orders; ``BEST`` is the policy cheapest in that mean."""
+    """What a rule pays a round on one cell, in the mean over orders; ``BEST`` is the policy cheapest in that mean.
+
+    ``rounds`` were asked for and ``served`` were there: fewer where users change.
+    """
 
     run: str
     seed: int
     setting: str
     test_user: str
     rounds: int
+    served: int
     rule: str
     cost: float
 
 
 @dataclass(frozen=True, slots=True)
 class Summed:
-    """A rule over ``cells``: mean cost a round, what it pays more than the best single policy, and Max SubOpt.
+    """A rule over ``cells``: mean cost a round, what it pays more than the best single policy, Max SubOpt, and regret.
 
     ``more`` has the bootstrap interval over cells; ``max_subopt`` is the worst setting's, in the mean over seeds, test
-    users and runs.
+    users and runs; ``regret`` is over all rounds.
     """
 
     cells: int
     mean_cost: float
     more: Interval
     max_subopt: float
+    regret: float
 
 
 def paid(run: str, cells: Sequence[Cell], rows: Sequence[MatrixRow], cost: Cost) -> Iterator[Paid]:
@@ -85,20 +91,25 @@ def paid(run: str, cells: Sequence[Cell], rows: Sequence[MatrixRow], cost: Cost)
                 orders = [_order(cell, rounds, number) for number in range(count)]
                 if all(len(order) == EDITS + rounds for order in orders) or rounds == min(ORDERS):
                     for rule, value in _costs(cell, prices, orders).items():
-                        yield Paid(run, cell.seed, cell.setting, cell.test_user, rounds, rule, round(value, 6))
+                        served = len(orders[0]) - EDITS
+                        yield Paid(
+                            run, cell.seed, cell.setting, cell.test_user, rounds, served, rule, round(value, 6)
+                        )  # fmt: skip
 
 
 def summed(found: Sequence[Paid]) -> dict[str, Summed]:
     """Each rule's numbers over cells of the same number of rounds."""
     groups = grouped(found, lambda one: (one.run, one.test_user, one.seed, one.setting))
     cells = [{one.rule: one.cost for one in some} for some in groups.values()]
+    served = [some[0].served for some in groups.values()]
     sets = grouped(groups, lambda key: key[:3])
     by_key = dict(zip(groups, cells, strict=True))
     sums: dict[str, Summed] = {}
     for rule in (BEST, *RULES):
         over = mean_interval([cell[rule] - cell[BEST] for cell in cells])
         worst = [max(by_key[key][rule] - by_key[key][BEST] for key in keys) for keys in sets.values()]
-        sums[rule] = Summed(len(cells), fmean(cell[rule] for cell in cells), over, fmean(worst))
+        regret = fmean(rounds * (cell[rule] - cell[BEST]) for rounds, cell in zip(served, cells, strict=True))
+        sums[rule] = Summed(len(cells), fmean(cell[rule] for cell in cells), over, fmean(worst), regret)
     return sums
 
 
@@ -128,12 +139,11 @@ def _in_order(columns: Mapping[str, Sequence[float]], served: Sequence[int]) -> 
 
 def _prices(rows: Sequence[MatrixRow], cell: Cell, cost: Cost) -> Prices:
     """By author and arm, the price of each round's answer."""
-    arms, rounds = tuple(cell.costs), len(cell.contexts)
-    found = {author: {arm: [0.0] * rounds for arm in arms} for author in arms}
-    for edit in priced([row for row in rows if row.policy in cell.costs], cost, arms):
-        t = int(edit.id.split("/")[1]) - 1
-        for arm, price in edit.prices.items():
-            found[edit.author][arm][t] = price
+    found = {author: {arm: [0.0] * len(cell.contexts) for arm in cell.costs} for author in cell.costs}
+    for t, some in grouped((row for row in rows if row.policy in cell.costs), lambda row: row.t).items():
+        for draft, other in product(some, some):
+            price = draft.cost if other is draft else cost(other.response, draft.edited)
+            found[draft.policy][other.policy][t - 1] = price
     return found
 
 

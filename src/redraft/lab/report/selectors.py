@@ -36,7 +36,7 @@ def write_selectors(folders: Sequence[Path], out: Path, *, progress: Callable[[s
             raise DataError(f"{folder}: reads the rows of another run: give the folder of that one")
         cells = complete_cells(source.rows, source.plan)[0]
         progress(f"{folder.name}: {len(cells)} cells")
-        found += paid(source.experiment.name, cells, source.rows, get_cost(source.experiment.cost or DEFAULT_COST))
+        found += paid(folder.name, cells, source.rows, get_cost(source.experiment.cost or DEFAULT_COST))
     if not found:
         raise DataError(f"{', '.join(map(str, folders))}: no complete cell has base and more than {EDITS} rounds")
     by_run = {run: _by_rounds(some) for run, some in grouped(found, lambda one: one.run).items()}
@@ -82,7 +82,8 @@ def _section(run: str, sums: Mapping[int, Mapping[str, Summed]]) -> Section:
 def _grid(rounds: int, rules: Mapping[str, Summed]) -> Grid:
     caption = (
         f"{rounds} rounds after {EDITS} held-out edits of base's drafts, {rules[BEST].cells} cells, orders of each: "
-        f"{ORDERS[rounds]}. Beyond a cell's rounds the same contexts come again. Regret is over all rounds."
+        f"{ORDERS[rounds]}. Beyond a cell's rounds the same contexts come again; users who change serve theirs once. "
+        "Regret is over all rounds."
     )
     head = ("rule", "mean cost", "× best", "more than the best", "Max SubOpt", "regret")
     lines = (
@@ -93,7 +94,7 @@ def _grid(rounds: int, rules: Mapping[str, Summed]) -> Grid:
                 _times(one, rules[BEST]),
                 between(one.more.mean, one.more.low, one.more.high).text,
                 number(one.max_subopt),
-                f"{rounds * one.more.mean:.1f}",
+                f"{one.regret:.1f}",
             ),
         )
         for name, one in rules.items()
