@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from redraft.costs import COSTS
-from redraft.errors import DataError
+from redraft.errors import ConfigError, DataError
 from redraft.lab.bench.cell import Answers, Setting, answer, log_edits, price
 from redraft.lab.bench.learn import learn
 from redraft.lab.users import user_rng
@@ -22,7 +22,7 @@ from redraft.train.options import TrainOptions
 from redraft.train.packing import Triple
 from redraft.train.run import Run, counter
 from redraft.train.runs import read_manifest
-from redraft.types import Context, Decoding, Message
+from redraft.types import Context, Contexts, Decoding, Message
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -65,6 +65,17 @@ def respond(asked: list[str]) -> Callable[[Sequence[Context]], list[str]]:
 
 def test_answers_are_in_the_order_of_the_contexts() -> None:
     assert answer(Echo(), CONTEXTS, Decoding()).responses == tuple(f"Note {i}" for i in range(1, 6))
+
+
+def test_a_policy_that_rounding_changes_answers_in_float32() -> None:
+    class Astray(Echo):
+        def respond(self, contexts: Contexts, decoding: Decoding, seeds: Sequence[int] | None = None) -> list[str]:
+            if decoding.precision != "float32":
+                raise ConfigError("precision 'bfloat16': writes in float32 on a CPU")
+            return super().respond(contexts, decoding)
+
+    half = Decoding(8, precision="bfloat16")
+    assert answer(Astray(), CONTEXTS, half).responses == answer(Echo(), CONTEXTS, half).responses
 
 
 def test_only_what_the_log_lacks_is_answered(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
+from redraft.errors import ConfigError
 from redraft.lab.bench.matrix import MatrixRow
 from redraft.lab.users import User, user_rng
 from redraft.log.canonical import cleaned
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Answers", "Setting", "answer", "log_edits", "price"]
 
+FLOAT32 = "float32"
 BATCH = 64  # edits logged in one go: what an interruption can cost of a slow user's work
 
 
@@ -50,9 +52,14 @@ class Answers:
 
 
 def answer(policy: Policy, contexts: Sequence[Context], decoding: Decoding) -> Answers:
-    """Let a policy answer every context, at once."""
-    started = time.perf_counter()
-    responses = policy.respond([context.messages for context in contexts], decoding)
+    """Let a policy answer every context, at once; in float32 where it cannot in the decoding's precision."""
+    started, asked = time.perf_counter(), [context.messages for context in contexts]
+    try:
+        responses = policy.respond(asked, decoding)
+    except ConfigError:  # what rounding changes too much about a policy is found out on the policy at hand
+        if decoding.precision == FLOAT32:
+            raise
+        responses = policy.respond(asked, replace(decoding, precision=FLOAT32))
     return Answers(tuple(responses), round((time.perf_counter() - started) / max(1, len(contexts)), 4))
 
 
