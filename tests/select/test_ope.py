@@ -146,9 +146,9 @@ def test_intervals_cover_the_truth_as_often_as_they_say(more: dict[str, Any]) ->
 @pytest.mark.slow
 def test_a_lead_asked_for_after_every_edit_is_wrong_in_one_run_of_twenty() -> None:
     rng = np.random.default_rng(5)
-    equal, unequal = {"a": 0.5, "b": 0.5}, {"a": 0.2, "b": 0.8}
+    equal, unequal = {"a": 0.5, "b": 0.5}, {"a": 0.2, "b": 0.75}
     leads = [lead(logged(rng, 400, equal, floor=0.2), {"a": 1.0}, {"b": 1.0}, most=2.0) for _ in range(1_000)]
     assert np.mean([one.since is not None for one in leads]) <= 0.05
     found: list[Lead] = [lead(logged(rng, 800, unequal), {"a": 1.0}, {"b": 1.0}, most=2.0) for _ in range(50)]
     assert np.mean([one.since is not None for one in found]) >= 0.9
-    assert all(one.at_most >= -0.6 for one in found)
+    assert all(one.at_most >= -0.55 for one in found)
